@@ -74,6 +74,45 @@ def proportion_of_clusters(hits: np.ndarray, clusters: np.ndarray) -> Interval:
     return Interval(value=p, low=max(0.0, min(p, middle - reach)), high=min(1.0, max(p, middle + reach)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """Mean of a figure over records, with its interval and a one-sided test."""
+
+    interval: Interval
+    p_above: float
+    """One-sided p of the hypothesis that the mean is not above 0; NaN with a single record or patient."""
+
+
+def mean(values: np.ndarray, clusters: np.ndarray | None = None) -> Mean:
+    """Returns the mean of records with Student's 95 % interval; the records of a cluster count together.
+
+    Args:
+        values: (n,) of each record; NaN is not counted.
+        clusters: (n,) the cluster of each record, such as its patient; None where each counts by itself.
+
+    Returns:
+        The mean; its interval is NaN at both ends where fewer than two clusters have a value.
+    """
+    known = np.isfinite(values)
+    held = values[known].astype(float)
+    if not len(held):
+        return Mean(interval=Interval(value=math.nan, low=math.nan, high=math.nan), p_above=math.nan)
+    middle = float(held.mean())
+    away = held - middle
+    _, place = np.unique(np.arange(len(held)) if clusters is None else clusters[known], return_inverse=True)
+    sums = np.bincount(place, away)
+    count = len(sums)
+    if count < 2:
+        return Mean(interval=Interval(value=middle, low=math.nan, high=math.nan), p_above=math.nan)
+    error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(held)
+    reach = float(special.stdtrit(count - 1, (1 + LEVEL) / 2)) * error
+    if error > 0:
+        p = float(stats.t.sf(middle / error, count - 1))
+    else:
+        p = 0.0 if middle > 0 else 1.0
+    return Mean(interval=Interval(value=middle, low=middle - reach, high=middle + reach), p_above=p)
+
+
 def bootstrap(
     statistic: Callable[[np.ndarray], float],
     n: int,

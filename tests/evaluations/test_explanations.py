@@ -1,7 +1,6 @@
 """Explanations are judged against a random map, their own completeness and random weights."""
 
 import copy
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -13,16 +12,17 @@ from torch import Tensor, nn
 
 from assay.data.base import Dataset
 from assay.evaluations.base import Subject
+from assay.evaluations.explained_records import measured_records, reference_of
 from assay.evaluations.explanations import Explanations
 from assay.explain.base import Explained, Explainer
-from assay.explain.measures.curves import deletion, insertion
+from assay.explain.measures.base import MeasuredRecords
+from assay.explain.measures.panel import Panel
 from assay.explain.measures.randomisation import rank_agreement
 from assay.explain.references import Reference
-from assay.explain.scalars import log_odds
 from assay.recipes import Recipe
-from assay.registry import register
+from assay.registry import build, register
 from assay.results import Measurement, judged
-from tests.explaining import integrated_gradients
+from tests.explaining import curves, integrated_gradients, reference
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]
@@ -42,8 +42,9 @@ class Constant(Explainer):
         return Explained(values=torch.ones_like(x))
 
 
-QUICK = Explanations(draws=50)
+QUICK = Explanations(draws=50, measured=30, control_draws=3)
 METHOD = "integrated_gradients"
+PANEL = ("conditional", "donor", "marginal")
 
 
 @pytest.fixture
@@ -60,31 +61,131 @@ def test_a_trained_network_is_explained_better_than_by_chance(patients: Subject,
     assert one(found, "check.completeness").verdict == "pass"
 
 
-def test_gains_are_the_differences_to_the_random_map(patients: Subject, one: One) -> None:
+def test_a_map_is_placed_between_its_strongest_control_and_the_oracle(patients: Subject, one: One) -> None:
     found = judged(QUICK.measure(patients))
-    for method, (name, sign) in itertools.product((METHOD, "deep_shap"), (("insertion", 1), ("deletion", -1))):
-        maps = [one(found, name, method=method, map=key).value for key in (method, "random")]
-        assert one(found, f"{name}_gain", method=method).value == pytest.approx(sign * (maps[0] - maps[1]), abs=1e-6)
+    own = one(found, "area_between", method=METHOD, replacement="panel").value
+    controls = {
+        m.conditions["control"]: m.value for m in found if m.name == "control_area" and m.conditions["method"] == METHOD
+    }
+    best, strongest = one(found, "oracle_area").value, max(controls.values())
+    assert set(controls) == {"global_ranking", "other_record", "shuffled"}
+    row = one(found, "faithfulness", method=METHOD)
+    assert row.value == pytest.approx((own - strongest) / (best - strongest), abs=1e-6)
+    assert 0 < row.low < row.value < row.high <= 1
+    parts = [one(found, "area_between", method=METHOD, replacement=name).value for name in PANEL]
+    assert own == pytest.approx(np.mean(parts), abs=1e-6)
+    assert own == pytest.approx(
+        one(found, "insertion", method=METHOD, replacement="panel").value
+        - one(found, "deletion", method=METHOD, replacement="panel").value,
+        abs=1e-6,
+    )
+    assert one(found, "check.better_than_controls", method=METHOD).verdict == "pass"
 
 
-def test_areas_are_those_of_the_curves_from_the_mean_of_the_training_split(patients: Subject, one: One) -> None:
+def test_areas_do_not_depend_on_who_stands_beside_a_record(patients: Subject) -> None:
     x, _ = patients.records(patients.split.test)
-    baseline = patients.records(patients.split.train)[0].mean(0, keepdim=True)
+    pool = patients.records(patients.split.train)[0]
     target = patients.model(x).argmax(1)
-    values = integrated_gradients(patients.model, x, target, baseline=baseline, points=3).values
-    areas = insertion(patients.model, x, target, values, replacement=baseline, ties=values)
-    without = log_odds(patients.model(baseline).detach().expand(len(x), 2), target)
-    change = (log_odds(patients.model(x).detach(), target) - without).abs()
-    row = one(judged(Explanations(points=3, draws=50).measure(patients)), "insertion", map="integrated_gradients")
-    assert row.value == pytest.approx(float((areas - without).mean() / change.mean()), abs=1e-5)
-    assert row.conditions["replacement"] == "mean of the training records"
-    assert (row.conditions["method"], row.conditions["points"]) == ("integrated_gradients", 3)
+    values = integrated_gradients(patients.model, x, target, baseline=pool.mean(0, keepdim=True)).values
+
+    def raw(rows: Tensor) -> Tensor:
+        records = MeasuredRecords(
+            model=patients.model, x=x[rows], target=target[rows], reference=reference(pool), pool=pool, seed=3
+        )
+        return torch.stack([area.between for area in Panel(records=records).raw(values[rows]).values()])
+
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    whole = raw(torch.arange(len(x)))
+    torch.testing.assert_close(raw(order), whole[:, order], rtol=0, atol=1e-5)
+    torch.testing.assert_close(raw(order[:1]), whole[:, order[:1]], rtol=0, atol=1e-5)
 
 
-def test_without_training_records_the_baseline_is_named(make: Make, trained: nn.Module, wdbc: Dataset) -> None:
+class Drawn(Explainer):
+    """Another map for each record, which knows nothing of the model."""
+
+    name: Literal["drawn"] = "drawn"
+    title = "Drawn"
+    adds_up = False
+
+    def attribute(
+        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
+    ) -> Explained:
+        numbers = (x * 1000).sin() * 43758.5453
+        return Explained(values=numbers - numbers.floor())
+
+
+register("explainer")(Drawn)
+
+
+@pytest.mark.parametrize("method", ["drawn", "constant"])
+def test_a_map_that_knows_nothing_beats_no_control(patients: Subject, one: One, method: str) -> None:
+    found = judged(QUICK.model_copy(update={"methods": (build("explainer", method),)}).measure(patients))
+    check = one(found, "check.better_than_controls", method=method)
+    assert (check.verdict, check.value > 0.05) == ("warn", True)
+    row = one(found, "faithfulness", method=method)
+    assert row.value < 0.2 and any("no better than" in flag.message for flag in row.flags)
+
+
+def test_methods_that_replacements_rank_differently_are_inconclusive(patients: Subject, one: One) -> None:
+    found = judged(QUICK.model_copy(update={"methods": (build("explainer", "saliency"),)}).measure(patients))
+    assert one(found, "panel_agreement").n == 3
+    few = judged(QUICK.measure(patients))
+    assert one(few, "panel_agreement").status == "not_applicable"
+
+
+def test_a_model_that_answers_at_random_is_not_explained(make: Make, wdbc: Dataset, one: One) -> None:
+    class Dice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(30, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            answer: Tensor = self.layer(x) + torch.randn(len(x), 2)
+            return answer
+
+    found = judged(QUICK.measure(make(Dice(), wdbc.x[::30], wdbc.y[::30])))
+    row = one(found, "faithfulness", method=METHOD)
+    assert (row.status, row.reason) == ("not_applicable", "random_answers")
+
+
+def test_a_constant_model_has_nothing_to_explain(make: Make, wdbc: Dataset, one: One) -> None:
+    model = nn.Linear(30, 2)
+    with torch.no_grad():
+        model.weight.zero_()
+    found = judged(QUICK.measure(make(model, wdbc.x[::30], wdbc.y[::30])))
+    row = one(found, "faithfulness", method=METHOD)
+    assert (row.status, row.reason) == ("not_applicable", "inconclusive")
+
+
+def test_private_records_are_neither_baseline_nor_replacement(patients: Subject, one: One) -> None:
+    recipe = Recipe.model_validate({"privacy": {"epsilon": 1.0}})
+    about = replace(patients, recipe=recipe)
+    held = reference_of(about)
+    assert not held.background.any() and not held.baseline(torch.ones(2, 30)).any()
+    pool = measured_records(about, patients.split.test, held).pool
+    trained = patients.records(patients.split.train)[0]
+    assert not (pool[:, None] == trained[None]).all(-1).any()
+    row = one(judged(QUICK.measure(about)), "faithfulness", method=METHOD)
+    assert "zeros" in row.conditions["reference"]
+
+
+def test_further_measures_stand_beside_another_records_map(patients: Subject, one: One) -> None:
+    asked = tuple(build("explanation_measure", name) for name in ("infidelity", "sparseness", "cascade"))
+    found = judged(QUICK.model_copy(update={"measures": asked}).measure(patients))
+    rows = [m for m in found if m.name == "infidelity" and m.conditions["method"] == METHOD]
+    assert [m.conditions.get("control") for m in rows] == [None, "other_record"]
+    assert rows[0].value < rows[1].value
+    p = one(found, "faithfulness_p", method=METHOD, endpoint="infidelity")
+    assert p.value < 0.05
+    # What does not decide has no p, and what explains again has no control.
+    assert not [m for m in found if m.conditions.get("endpoint") in {"sparseness", "cascade"}]
+    assert len([m for m in found if m.name == "cascade" and m.conditions["method"] == METHOD]) == 1
+
+
+def test_without_training_records_the_reference_says_so(make: Make, trained: nn.Module, wdbc: Dataset) -> None:
     found = judged(QUICK.measure(make(trained.eval(), wdbc.x[::30], wdbc.y[::30])))
-    said = {m.conditions["replacement"] for m in found if not m.name.startswith("check.")}
-    assert said == {"mean of the given records"}
+    said = {m.conditions["reference"] for m in found if "method" in m.conditions and not m.name.startswith("check.")}
+    assert said == {"19 of the 19 given records, or the mean of 19"}
 
 
 def linear(weights: list[float]) -> nn.Module:
@@ -174,12 +275,12 @@ def sentences(make: Make) -> Subject:
     return make(FirstWord(), x, y, about={"modality": "text", "low": np.full(3, -9.0), "high": np.full(3, 9.0)})
 
 
-def test_a_word_is_one_feature_and_its_absence_is_padding(sentences: Subject, one: One) -> None:
+def test_a_word_is_one_feature(sentences: Subject, one: One) -> None:
     found = judged(QUICK.measure(sentences))
-    row = one(found, "insertion", method=METHOD, map=METHOD)
-    assert "padding" in row.conditions["replacement"]
+    row = one(found, "insertion", method=METHOD, replacement="mean_word")
     # Three words, the first of which decides: restored first, the change is whole from the first of three steps on.
-    assert row.value == pytest.approx(1 / 3 / 2 + 2 / 3, abs=1e-5)
+    assert row.value == pytest.approx(1 / 3 / 2 + 2 / 3, abs=0.2)
+    assert one(found, "deletion", method=METHOD, replacement="mean_word").value == pytest.approx(1 / 3 / 2, abs=0.2)
 
 
 def test_weights_of_attention_are_judged_as_an_explanation(sentences: Subject, one: One) -> None:
@@ -194,25 +295,24 @@ def test_a_network_without_attention_is_not_asked_for_its_weights(patients: Subj
     assert "attention" not in {m.conditions.get("method") for m in found}
 
 
-def test_channels_of_a_pixel_are_one_feature(make: Make) -> None:
+def test_channels_of_a_pixel_are_one_feature(make: Make, one: One) -> None:
     x = np.random.default_rng(1).random((8, 3, 4, 4)).astype(np.float32)
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
-    subject = make(model, x, np.arange(8) % 2, about={"modality": "image"})
-    rows = subject.split.test
-    records, _ = subject.records(rows)
-    baseline = records.mean(0, keepdim=True)
-    target = model(records).argmax(1)
-    values = integrated_gradients(model, records, target, baseline=baseline, points=3).values.sum(1, keepdim=True)
-    areas = insertion(model, records, target, values, replacement=baseline, ties=values)
-    without = log_odds(model(baseline).detach().expand(len(records), 2), target)
-    change = (log_odds(model(records).detach(), target) - without).abs()
-    found = [m for m in judged(QUICK.measure(subject)) if m.name == "insertion" and m.conditions["map"] == METHOD]
-    expected = float((areas - without).mean() / change.mean())
-    assert [m.value for m in found if m.conditions["method"] == METHOD] == [pytest.approx(expected, abs=1e-5)]
+    records = measured_records(*_first(make(model, x, np.arange(8) % 2, about={"modality": "image"})))
+    assert records.features.shape == (8, 1, 4, 4)
+    for fill in Panel(records=records).fills.values():
+        removed = torch.zeros(8, 1, 4, 4, dtype=torch.bool)
+        removed[:, :, 1, 2] = True
+        changed = (fill(torch.arange(8), removed) != records.x).any(0)
+        assert changed.nonzero().tolist() == [[channel, 1, 2] for channel in range(3)]
+
+
+def _first(subject: Subject) -> tuple[Subject, np.ndarray, Reference]:
+    return subject, subject.split.test, reference_of(subject)
 
 
 def test_only_so_many_records_are_explained_as_are_asked_for(patients: Subject, one: One) -> None:
-    found = judged(Explanations(draws=50, records=10, shap_records=5).measure(patients))
+    found = judged(Explanations(draws=50, records=10, measured=5, control_draws=3).measure(patients))
     assert one(found, "completeness_error").n == 10
     assert one(found, "additivity_error").n == 5
 
@@ -238,13 +338,9 @@ def test_padding_lends_no_map_any_faith() -> None:
         torch.rand(x[..., :1].shape, generator=generator) * real,
         torch.rand(x[..., :1].shape, generator=generator),
     )
-    areas = [
-        curve(MeanWord(), x, target, scores, replacement=torch.zeros(1, 40, 2), ties=scores, features=real).mean()
-        for curve in (insertion, deletion)
-        for scores in (ours, theirs)
-    ]
-    assert abs(areas[0] - areas[1]) < 0.05
-    assert abs(areas[2] - areas[3]) < 0.05
+    areas = [curves(MeanWord(), x, target, scores, torch.zeros(1, 40, 2), features=real) for scores in (ours, theirs)]
+    assert abs(float((areas[0].insertion - areas[1].insertion).mean())) < 0.05
+    assert abs(float((areas[0].deletion - areas[1].deletion).mean())) < 0.05
 
 
 def test_padding_lends_no_agreement() -> None:
@@ -257,14 +353,20 @@ def test_padding_lends_no_agreement() -> None:
 
 
 def test_a_constant_map_gains_exactly_nothing(patients: Subject, one: One) -> None:
-    found = judged(Explanations(draws=50, methods=({"name": "constant"},)).measure(patients))
+    found = judged(
+        Explanations(draws=50, measured=30, control_draws=3, methods=({"name": "constant"},)).measure(patients)
+    )
     for name in ("insertion_gain", "deletion_gain"):
         row = one(found, name, method="constant")
         assert (row.value, row.low, row.high) == (0.0, 0.0, 0.0)
 
 
 def test_further_methods_are_measured_like_the_usual_ones(patients: Subject, one: One) -> None:
-    found = judged(Explanations(draws=50, methods=("expected_gradients", "saliency")).measure(patients))
+    found = judged(
+        Explanations(draws=50, measured=30, control_draws=3, methods=("expected_gradients", "saliency")).measure(
+            patients
+        )
+    )
     assert one(found, "insertion_gain", method="expected_gradients").low > 0
     assert one(found, "value_error", method="expected_gradients").value < 0.5
     assert one(found, "explanation_agreement", method="expected_gradients").value > 0.5
@@ -316,7 +418,11 @@ def test_methods_without_a_gradient_explain_a_model_that_has_none(make: Make, wd
 
     subject = make(Steps(), wdbc.x[::20], wdbc.y[::20])
     assert subject.why_no_gradient
-    found = judged(Explanations(draws=50, methods=("exact_shapley", "occlusion", "saliency")).measure(subject))
+    found = judged(
+        Explanations(
+            draws=50, measured=30, control_draws=3, methods=("exact_shapley", "occlusion", "saliency")
+        ).measure(subject)
+    )
     assert one(found, "insertion_gain", method="exact_shapley").value > 0
     for method in (METHOD, "deep_shap", "saliency"):
         row = one(found, "insertion_gain", method=method)
@@ -335,7 +441,7 @@ def test_a_second_network_that_diverged_costs_nothing(patients: Subject, trained
 
 def test_settings_of_a_method_stand_in_its_conditions_and_none_is_measured_twice(patients: Subject) -> None:
     asked = ({"name": "exact_shapley", "groups": 2}, {"name": "exact_shapley", "groups": 5}, "integrated_gradients")
-    found = judged(Explanations(draws=50, methods=asked).measure(patients))
+    found = judged(Explanations(draws=50, measured=30, control_draws=3, methods=asked).measure(patients))
     gains = [m for m in found if m.name == "insertion_gain"]
     assert sorted(m.conditions.get("groups", 0) for m in gains) == [0, 0, 2, 5]
     assert len([m for m in gains if m.conditions["method"] == METHOD]) == 1

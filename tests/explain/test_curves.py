@@ -2,14 +2,14 @@
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.explain.measures.curves import deletion, insertion, ranks
+from assay.explain.measures.curves import ranks
 from assay.explain.scalars import log_odds
+from tests.explaining import curves
 
 REPLACEMENT = torch.tensor([[0.5, -0.5, 0.0, 1.0]])
 
@@ -44,14 +44,15 @@ def by_hand(model: nn.Module, record: Tensor, target: int, scores: Tensor, *, be
     return sum((one + other) / 2 for one, other in pairwise(seen)) / len(record)
 
 
-@pytest.mark.parametrize("curve", [deletion, insertion])
-def test_curves_are_those_of_a_loop(curve: object, model: nn.Module, x: Tensor) -> None:
+def test_curves_are_those_of_a_loop(model: nn.Module, x: Tensor) -> None:
     scores = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
-    found = curve(model, x, TARGET, scores, replacement=REPLACEMENT, ties=scores)  # type: ignore[operator]
+    found = curves(model, x, TARGET, scores, REPLACEMENT)
     for i in range(6):
-        begin, end = (x[i], REPLACEMENT[0]) if curve is deletion else (REPLACEMENT[0], x[i])
-        expected = by_hand(model, x[i], int(TARGET[i]), scores[i], begin=begin, end=end)
-        assert float(found[i]) == pytest.approx(expected, abs=1e-5)
+        for area, begin, end in ((found.deletion, x[i], REPLACEMENT[0]), (found.insertion, REPLACEMENT[0], x[i])):
+            expected = by_hand(model, x[i], int(TARGET[i]), scores[i], begin=begin, end=end)
+            assert float(area[i]) == pytest.approx(expected, abs=1e-5)
+        assert float(found.whole[i]) == pytest.approx(odds(model, x[i], int(TARGET[i])), abs=1e-5)
+        assert float(found.without[i]) == pytest.approx(odds(model, REPLACEMENT[0], int(TARGET[i])), abs=1e-5)
 
 
 def linear_in_order(inputs: int, values: list[float]) -> tuple[nn.Module, Tensor, Tensor]:
@@ -66,11 +67,11 @@ def test_the_true_order_beats_every_other_one() -> None:
     model, x, truth = linear_in_order(6, [3.0, 2.0, 1.0, -1.0, -2.0, -3.0])
     target, nothing = torch.tensor([1]), torch.zeros(1, 6)
     generator = torch.Generator().manual_seed(0)
-    best = [float(curve(model, x, target, truth, replacement=nothing, ties=truth)) for curve in (deletion, insertion)]
+    best = curves(model, x, target, truth, nothing)
     for _ in range(50):
-        other = torch.randn(1, 6, generator=generator)
-        assert float(deletion(model, x, target, other, replacement=nothing, ties=other)) >= best[0] - 1e-6
-        assert float(insertion(model, x, target, other, replacement=nothing, ties=other)) <= best[1] + 1e-6
+        other = curves(model, x, target, torch.randn(1, 6, generator=generator), nothing)
+        assert float(other.deletion) >= float(best.deletion) - 1e-6
+        assert float(other.insertion) <= float(best.insertion) + 1e-6
 
 
 def test_many_inputs_are_taken_fifty_times_at_a_stretch() -> None:
@@ -78,26 +79,25 @@ def test_many_inputs_are_taken_fifty_times_at_a_stretch() -> None:
     model, x, truth = linear_in_order(inputs, torch.linspace(0.1, -0.1, inputs).tolist())
     calls: list[Tensor] = []
     model.register_forward_hook(lambda _, given, __: calls.append(given[0]))
-    insertion(model, x, torch.tensor([1]), truth, replacement=torch.zeros(1, inputs), ties=truth)
-    assert [int(given.sum()) for given in calls] == list(range(0, 201, 4))
-    assert all(bool((given[0].diff() <= 0).all()) for given in calls)
+    curves(model, x, torch.tensor([1]), truth, torch.zeros(1, inputs))
+    removed, restored = calls
+    assert restored.sum(1).tolist() == list(range(0, 201, 4))
+    assert removed.sum(1).tolist() == list(range(200, -1, -4))
+    assert bool((restored.diff(dim=1) <= 0).all()) and bool((removed.diff(dim=1) >= 0).all())
 
 
 def test_the_curve_of_a_constant_model_is_its_log_odds() -> None:
     model, x, _ = linear_in_order(4, [0.0] * 4)
-    for curve in (deletion, insertion):
-        assert float(curve(model, x, torch.tensor([1]), x, replacement=torch.zeros(1, 4), ties=x)) == 0.0
+    found = curves(model, x, torch.tensor([1]), x, torch.zeros(1, 4))
+    assert (float(found.deletion), float(found.insertion), float(found.change)) == (0.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("curve", [deletion, insertion])
 @pytest.mark.parametrize("equal", [0.0, -3.0])
-def test_a_constant_map_is_worth_exactly_what_the_random_one_is(
-    curve: Any, equal: float, model: nn.Module, x: Tensor
-) -> None:
+def test_a_constant_map_is_worth_exactly_what_the_random_one_is(equal: float, model: nn.Module, x: Tensor) -> None:
     ties = torch.rand(x.shape, generator=torch.Generator().manual_seed(3))
-    maps = (torch.full_like(x, equal), ties)
-    areas = [curve(model, x, TARGET, scores, replacement=REPLACEMENT, ties=ties) for scores in maps]
-    assert torch.equal(*areas)
+    found = [curves(model, x, TARGET, scores, REPLACEMENT, ties) for scores in (torch.full_like(x, equal), ties)]
+    assert torch.equal(found[0].deletion, found[1].deletion)
+    assert torch.equal(found[0].insertion, found[1].insertion)
 
 
 def test_equal_scores_are_in_no_order_of_their_places() -> None:
@@ -108,16 +108,6 @@ def test_equal_scores_are_in_no_order_of_their_places() -> None:
     assert bool((found[:, 4] == 0).all())
     others = found[:, [0, 1, 2, 3, 5]].double().mean(0)
     assert float((others - 3.0).abs().max()) < 0.25
-
-
-def test_images_are_scored_pixel_by_pixel() -> None:
-    model, x, truth = linear_in_order(4, [2.0, 1.0, -1.0, -2.0])
-    flat = insertion(model, x, torch.tensor([1]), truth, replacement=torch.zeros(1, 4), ties=truth)
-    image = nn.Sequential(nn.Flatten(), model)
-    square = (tensor.view(1, 1, 2, 2) for tensor in (x, truth))
-    pixels, scores = square
-    found = insertion(image, pixels, torch.tensor([1]), scores, replacement=torch.zeros(1, 1, 2, 2), ties=scores)
-    assert torch.equal(found, flat)
 
 
 def test_a_state_of_a_record_is_asked_about_once(model: nn.Module, x: Tensor) -> None:
@@ -131,14 +121,17 @@ def test_a_state_of_a_record_is_asked_about_once(model: nn.Module, x: Tensor) ->
     scores = torch.randn(6, 40, generator=torch.Generator().manual_seed(2))
     long, features = torch.cat([x, torch.zeros(6, 36)], 1), torch.arange(40).expand(6, 40) < 4
     replacement = torch.cat([REPLACEMENT, torch.zeros(1, 36)], 1)
-    curve = deletion(Counting(), long, TARGET, scores, replacement=replacement, ties=scores, features=features)
-    # Four features have five states, at forty-one shares.
-    assert sum(asked) == 6 * 5
+    # More steps than a record has features, as in a text that is shorter than others.
+    features[0, :10] = True
+    found = curves(Counting(), long, TARGET, scores, replacement, features=features)
+    # Four features have five states, and ten have eleven, for each of the two curves.
+    assert sum(asked) == 2 * (5 * 5 + 11)
     states = [
         log_odds(model(torch.where(rank_below(scores[:, :4], count), REPLACEMENT, x)), TARGET) for count in range(5)
     ]
     # Each state counts by the share of the features that are replaced in it, not by how often it was asked for.
-    assert torch.allclose(curve, torch.trapezoid(torch.stack(states), dx=1 / 4, dim=0), atol=1e-5)
+    expected = torch.trapezoid(torch.stack(states), dx=1 / 4, dim=0)
+    assert torch.allclose(found.deletion[1:], expected[1:], atol=1e-5)
 
 
 def rank_below(scores: Tensor, count: int) -> Tensor:

@@ -1,111 +1,118 @@
 """The records that an evaluation of explanations explains, and what they are compared with."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from assay import seeds
 from assay.evaluations.base import Subject
+from assay.explain.measures.base import MeasuredRecords
 from assay.explain.references import Reference
 from assay.models.batches import respond
 
+BACKGROUND = 50
+"""Usual number of background records."""
 _MOST_AVERAGED = 2000
-"""Records whose mean replaces a missing feature."""
+"""Records whose mean is the baseline."""
+_POOL = 300
+"""Records whose values replace removed features."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExplainedRecords:
-    """Some test records with the predicted classes, and the replacement of missing features."""
+def reference_of(subject: Subject, size: int = BACKGROUND) -> Reference:
+    """Returns what records of a subject are compared with: in evaluations, and by the served model.
 
-    subject: Subject
-    rows: np.ndarray
-    """(n,) positions in the data set."""
-    x: Tensor
-    """(n, ...) records."""
-    target: Tensor
-    """(n,) the predicted class, which is explained."""
-    replacement: Tensor
-    """(n, ...) the records without any feature."""
-    replaced_by: str
-    """Description of the replacement."""
-    features: Tensor | None
-    """(n, ...) which features are real, as ``Reference.by_feature`` shapes them; None where all are."""
-    ties: Tensor
-    """(n, ...) random numbers: the order of features with equal scores, and the random map of the comparison."""
-
-    @classmethod
-    def of(cls, subject: Subject, rows: np.ndarray) -> "ExplainedRecords":
-        """Prepares records.
-
-        Args:
-            subject: the model with its data.
-            rows: (n,) positions.
-
-        Returns:
-            The records.
-        """
-        x, _ = subject.records(rows)
-        reference = averaged(subject)
-        replacement, replaced_by = reference.replacement(x)
-        noise = seeds.Draw(seeds.stream(subject.seed, "random map"), total=len(x))
-        return cls(
-            subject=subject,
-            rows=rows,
-            x=x,
-            target=subject.decisions(respond(subject.model, x)),
-            replacement=replacement,
-            replaced_by=replaced_by,
-            features=reference.present(x),
-            ties=noise.uniform(reference.by_feature(x)),
-        )
-
-
-def averaged(subject: Subject) -> Reference:
-    """Returns the reference whose baseline is the mean of the training split, or of the given records without one.
+    The baseline is the mean of up to 2,000 training records, and the background a sample of them; without a training
+    split, of the given records. A private model gets a record of zeros: an ε does not cover what an explanation would
+    tell of training records. In text the baseline is a word without a meaning in each place.
 
     Args:
         subject: the model with its data.
-
-    Returns:
-        The reference; its background is one record, the mean of up to 2,000.
-    """
-    held, whose = _held(subject)
-    if subject.dataset.modality == "text":
-        return _without_words(subject)
-    some = subject.chosen(held, _MOST_AVERAGED)
-    source = whose if len(some) == len(held) else f"{len(some)} of the {whose}"
-    known = subject.records(some)[0]
-    return Reference(
-        modality=subject.dataset.modality,
-        background=known.mean(0, keepdim=True),
-        source=source,
-        spread=known.amax(0, keepdim=True) - known.amin(0, keepdim=True),
-    )
-
-
-def sampled(subject: Subject, size: int) -> Reference:
-    """Returns the reference of methods that take background records: a random sample of the training split.
-
-    Args:
-        subject: the model with its data.
-        size: number of records.
+        size: number of background records.
 
     Returns:
         The reference.
     """
-    held, whose = _held(subject)
-    chosen = np.sort(seeds.stream(subject.seed, "background").permutation(held)[:size])
-    source = f"{len(chosen)} of the {whose}"
-    return Reference(modality=subject.dataset.modality, background=subject.records(chosen)[0], source=source)
-
-
-def _without_words(subject: Subject) -> Reference:
-    rows = _held(subject)[0][:1]
+    modality = subject.dataset.modality
+    rows, whose = _held(subject)
+    if modality == "text":
+        blank = torch.zeros_like(subject.records(rows[:1])[0])
+        return Reference(modality="text", background=blank, source="words without a meaning")
+    if _is_private(subject):
+        zeros = subject.dataset.bounds.clip(torch.zeros(1, *subject.dataset.shape))
+        return Reference(
+            modality=modality,
+            background=zeros.to(subject.device),
+            spread=_range(subject.records(subject.chosen(subject.split.test, _MOST_AVERAGED))[0]),
+            source="a record of zeros: training records stay private",
+        )
+    some = subject.chosen(rows, _MOST_AVERAGED)
+    known = subject.records(some)[0]
+    chosen = np.sort(_shuffled(subject, rows)[:size])
     return Reference(
-        modality="text", background=torch.zeros_like(subject.records(rows)[0]), source="words without a meaning"
+        modality=modality,
+        background=subject.records(chosen)[0],
+        middle=known.mean(0, keepdim=True),
+        spread=_range(known),
+        source=f"{len(chosen)} of the {len(rows)} {whose}, or the mean of {len(some)}",
     )
+
+
+def measured_records(subject: Subject, rows: np.ndarray, reference: Reference) -> MeasuredRecords:
+    """Returns records whose maps are measured, with the predicted class as the target.
+
+    Removed features get values of other records: training records that are not in the background of explanations, as
+    far as there are enough; test records where the recipe is private or nothing was trained.
+
+    Args:
+        subject: the model with its data.
+        rows: (n,) positions of the records.
+        reference: of the explanations.
+
+    Returns:
+        The records.
+    """
+    x = subject.records(rows)[0]
+    held = subject.split.test if _is_private(subject) else _held(subject)[0]
+    order = _shuffled(subject, held)
+    others = order[len(reference.background) :] if len(order) >= 2 * len(reference.background) else order
+    return MeasuredRecords(
+        model=subject.model,
+        x=x,
+        target=subject.decisions(respond(subject.model, x)),
+        reference=reference,
+        pool=subject.records(np.sort(others[:_POOL]))[0],
+        seed=subject.seed,
+    )
+
+
+def answers_differ(subject: Subject, rows: np.ndarray) -> bool:
+    """Returns whether the model gives a record another answer when it is asked again.
+
+    Args:
+        subject: the model with its data.
+        rows: (n,) positions of the records that are tried.
+
+    Returns:
+        True for a model that answers at random.
+    """
+    with seeds.generators_kept():
+        x = subject.records(rows)[0]
+        once, again = (respond(subject.model, x) for _ in range(2))
+    rounding = 64 * torch.finfo(once.dtype).eps * once.nan_to_num().abs().max().clamp_min(1)
+    return bool(((once - again).abs() > rounding).any())
+
+
+def _is_private(subject: Subject) -> bool:
+    return subject.recipe is not None and subject.recipe.privacy is not None
+
+
+def _shuffled(subject: Subject, rows: np.ndarray) -> np.ndarray:
+    order: np.ndarray = seeds.stream(subject.seed, "background").permutation(rows)
+    return order
+
+
+def _range(known: Tensor) -> Tensor:
+    return known.amax(0, keepdim=True) - known.amin(0, keepdim=True)
 
 
 def _held(subject: Subject) -> tuple[np.ndarray, str]:

@@ -5,19 +5,22 @@ from assay.metrics import Metric, ScorecardColumn
 SHARE = "share of the change"
 """Unit: a part of the change of the log-odds between the record and the record without its features."""
 SHARE_OF_GREATEST = "share of the greatest value"
+SCALED = "share of the room above the controls"
+"""Unit: 0 is the strongest control, 1 the best order that is known."""
+P_VALUE = "p-value"
 
 EXPLANATION_METRICS = (
     Metric(
-        name="insertion_gain",
-        title="Fidelity gain",
-        meaning="How much faster the prediction returns when inputs are restored in the explanation's order than "
-        "in random order, as a share of the change of its log-odds; 0 means that the explanation is no better than "
-        "chance.",
-        unit=SHARE,
+        name="faithfulness",
+        title="Faithfulness",
+        meaning="How far a map stands between the strongest control (0: an edge detector, another record's map, a "
+        "random field of the same spectrum …) and the best order of the features that is known (1), by the area "
+        "between the curves of insertion and deletion over a panel of replacements.",
+        unit=SCALED,
         better="higher",
         columns=(
             ScorecardColumn(
-                key="insertion",
+                key="faithfulness",
                 group="explanation",
                 place=10,
                 where={"method": "integrated_gradients"},
@@ -25,6 +28,51 @@ EXPLANATION_METRICS = (
                 sampled=True,
             ),
         ),
+    ),
+    Metric(
+        name="faithfulness_p",
+        title="p of faithfulness",
+        meaning="One-sided p of the hypothesis that a map is no better than its strongest control, after Holm's "
+        "correction over methods.",
+        unit=P_VALUE,
+        better="lower",
+        limits=(0.0, 1.0),
+    ),
+    Metric(
+        name="area_between",
+        title="Area between the curves",
+        meaning="Insertion minus deletion; 0 on average for a map that knows nothing.",
+        unit=SHARE,
+        better="higher",
+    ),
+    Metric(
+        name="control_area",
+        title="Area of a control",
+        meaning="Area between the curves of a map that does not depend on the answer to the record.",
+        unit=SHARE,
+    ),
+    Metric(
+        name="oracle_area",
+        title="Area of the best known order",
+        meaning="Greatest area between the curves of each record, of all maps and of greedy searches.",
+        unit=SHARE,
+    ),
+    Metric(
+        name="panel_agreement",
+        title="Agreement of replacements",
+        meaning="Least rank correlation between replacements over the areas of the methods; below 0.7 the order of the "
+        "methods is inconclusive.",
+        unit="Spearman correlation",
+        better="higher",
+    ),
+    Metric(
+        name="insertion_gain",
+        title="Insertion gain",
+        meaning="How much faster the prediction returns when inputs are restored in the explanation's order than in "
+        "random order, as a share of the change of its log-odds; 0 means that the explanation is no better than "
+        "chance.",
+        unit=SHARE,
+        better="higher",
     ),
     Metric(
         name="deletion_gain",

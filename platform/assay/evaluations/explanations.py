@@ -1,6 +1,6 @@
-"""Faithfulness, errors and cost of explanations."""
+"""Explanations of single records: errors, faithfulness against controls, dependence on what was learnt, and cost."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -8,85 +8,96 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from assay import intervals, seeds
+from assay import intervals
 from assay.evaluations.base import Evaluation, Subject, estimated
-from assay.evaluations.explained_records import ExplainedRecords, averaged, sampled
-from assay.evaluations.explanation_metrics import EXPLANATION_METRICS, SHARE, SHARE_OF_GREATEST
+from assay.evaluations.explained_records import BACKGROUND, answers_differ, measured_records, reference_of
+from assay.evaluations.explanation_checks import ValuesOf, depends_on_weights, errors, second_network, sum_of
+from assay.evaluations.explanation_gains import ExplainedMap, Gains
+from assay.evaluations.explanation_metrics import EXPLANATION_METRICS
+from assay.evaluations.explanation_secondary import metrics_of, secondary
 from assay.explain.base import Attribution, Explainer, ExplanationError
-from assay.explain.measures.curves import deletion, insertion
-from assay.explain.measures.randomisation import randomised, rank_agreement
+from assay.explain.measures.base import MeasuredMap, MeasuredRecords
+from assay.explain.measures.panel import Panel
+from assay.explain.measures.randomisation import rank_agreement
 from assay.explain.methods.attention import Attention
 from assay.explain.methods.deep_shap import DeepShap
 from assay.explain.methods.integrated_gradients import IntegratedGradients
-from assay.explain.references import Reference
-from assay.explain.scalars import log_odds
 from assay.metrics import Metric
-from assay.models.batches import respond
-from assay.registry import choice_of, register
-from assay.results import Check, Finding, Measurement, not_applicable
+from assay.registry import choice_of, methods, register
+from assay.results import Finding, Measurement, ReasonCode, not_applicable
 
-_LARGEST_ERROR = 0.1
-"""Greatest error of a sum, as a share of the change, and of a value, as a share of the greatest, without a warning."""
-_NEARLY_ALL = 0.99
-"""Share of the records whose errors must be below."""
-_MOST_SIMILAR = 0.7
-"""Greatest likeness to a map of random weights where no second network can be trained: a convention."""
-_SMALLEST = 1e-12
-
-_Explain = Callable[[nn.Module], Tensor]
+_TRIED = 4
+"""Records that are asked twice, to find models that answer at random."""
 
 
 @register("evaluation")
 class Explanations(Evaluation):
-    """Errors of explanations, deletion and insertion against a random map, agreement, and time.
+    """Errors of explanations, their faithfulness against controls, agreement, and time.
 
-    Explained are the log-odds of the predicted class (by Deep SHAP, its lead), whose curves are measured. A feature is
-    "removed" by setting it to the mean of the training split, which is also the baseline of integrated gradients; the
-    background of SHAP is a sample of that split. Without a training split the given records are used. In text a feature
-    is a word, whose whole vector is replaced by padding, and the baseline of integrated gradients is a word without a
-    meaning in each place; in an image it is a pixel with all its channels. Integrated gradients also undergo the
+    Explained are the log-odds of the predicted class (by Deep SHAP, its lead), whose curves are measured. Removed
+    features get values from a panel of replacements, none of which is a baseline of a method: see
+    ``explain/measures/replacements``. The primary endpoint is the same for all kinds of records and was named before
+    any run: the area between the curves of insertion and deletion, the mean over the panel, placed between the
+    strongest control (0) and the best order that is known (1). A method beats the controls if it beats each of them,
+    with Holm's correction over methods; further ``measures`` are corrected together and decide nothing alone.
+
+    In text a feature is a word; in an image, a pixel with all its channels. Integrated gradients also undergo the
     randomised-weights test, for which the recipe is trained once more with another seed where it is not private.
     """
 
     name: Literal["explanations"] = "explanations"
-    metrics: ClassVar[tuple[Metric, ...]] = EXPLANATION_METRICS
+    metrics: ClassVar[tuple[Metric, ...]] = EXPLANATION_METRICS + metrics_of(
+        [one for one in methods("explanation_measure").values() if one.__module__.startswith("assay.")]
+    )
 
     methods: tuple[choice_of("explainer"), ...] = Field(default=(), validate_default=True)  # type: ignore[valid-type]
     """Further explanation methods, beside integrated gradients, Deep SHAP, and the attention of a network with one."""
+    measures: tuple[choice_of("explanation_measure"), ...] = Field(default=(), validate_default=True)  # type: ignore[valid-type]
+    """Further measures of maps."""
     points: int = Field(default=243, ge=3)
     """Greatest number of points of integrated gradients; taken are 9, 27, 81 …, or a third of it and three times that
     where it is below 27. Not used where ``methods`` names integrated gradients."""
-    shap_records: int = Field(default=50, ge=1)
-    """Records that are explained by methods that take a background; their cost grows with its size."""
-    shap_background: int = Field(default=50, ge=2)
+    measured: int = Field(default=50, ge=2)
+    """Records whose maps are compared with controls, and that all methods but integrated gradients explain."""
+    control_draws: int = Field(default=20, ge=3)
+    """Draws of each random control for a record."""
+    steps: int = Field(default=25, ge=1)
+    """Greatest number of steps of a curve."""
+    shap_background: int = Field(default=BACKGROUND, ge=2)
     """Training records of the background."""
     retrained: bool = True
     """Whether a second network is trained for the randomised-weights test."""
     draws: int = Field(default=200, ge=50)
-    """Bootstrap samples of an interval."""
+    """Bootstrap samples of an interval of a ratio."""
     records: int | None = Field(default=None, ge=2)
-    """Test records that are explained, stratified; all by default, of texts as ``Subject.examined`` says."""
+    """Test records that integrated gradients explain, stratified; all by default, of texts as ``Subject.examined``
+    says."""
 
     def sample(self, subject: Subject) -> np.ndarray:
         return subject.examined(subject.split.test, self.records)
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         rows = self.sample(subject)
-        fewer = subject.chosen(rows, self.shap_records)
-        same = torch.from_numpy(np.searchsorted(rows, fewer)).to(subject.device)
-        records, some = ExplainedRecords.of(subject, rows), ExplainedRecords.of(subject, fewer)
+        few = subject.chosen(rows, self.measured)
+        reference = reference_of(subject, self.shap_background)
+        every, some = (measured_records(subject, chosen, reference) for chosen in (rows, few))
+        asked = _Asked(subject=subject, every=every, some=some, rows=rows, few=few)
+        explainers = self._explainers(subject)
+        if answers_differ(subject, rows[:_TRIED]):
+            why = "the model answers the same record differently each time: a map would explain one draw"
+            return [row for one in explainers for row in asked.unanswered(one, why, "random_answers")]
         found: list[Finding] = []
-        first: Tensor | None = None
-        for explainer in self._explainers(subject):
-            chosen = some if explainer.from_background else records
-            values, findings = self._explained(explainer, chosen)
-            found += findings
-            if isinstance(explainer, IntegratedGradients):
-                first = values
-            elif values is not None and first is not None and not isinstance(explainer, Attention):
-                other = first[same] if explainer.from_background else first
-                found.append(self._agreement(explainer, chosen, values, other))
-        return found
+        maps: list[ExplainedMap] = []
+        for explainer in explainers:
+            explained, rows_of_method = asked.explained(explainer, retrained=self.retrained)
+            found += rows_of_method
+            maps += [] if explained is None else [explained]
+        if maps:
+            panel = Panel(records=some, steps=self.steps, draws=self.control_draws)
+            clusters = subject.clusters(few)
+            gains = Gains(panel=panel, clusters=clusters, seed=subject.seed, draws=self.draws)
+            found += gains.findings(maps) + secondary(self.measures, maps, some, clusters)
+        return [*found, *asked.agreements(maps)]
 
     def _explainers(self, subject: Subject) -> list[Explainer]:
         """Returns the methods that are measured, integrated gradients first."""
@@ -101,207 +112,120 @@ class Explanations(Evaluation):
         named |= {one.name: one for one in self.methods if one.name in named}
         return [*named.values(), *others]
 
-    def _explained(self, explainer: Explainer, records: ExplainedRecords) -> tuple[Tensor | None, list[Finding]]:
-        """Returns the values of one method by feature, None where it gives none; and what was found."""
-        subject = records.subject
-        reference = sampled(subject, self.shap_background) if explainer.from_background else averaged(subject)
-        about = self._conditions(explainer, records, reference)
-        if explainer.needs_gradient and subject.why_no_gradient:
-            why = f"{explainer.title} needs a gradient: {subject.why_no_gradient}"
-            return None, _unanswered(explainer, why, "no_gradient", about)
 
-        def values_of(model: nn.Module) -> Tensor:
-            found = explainer.explain(model, records.x, records.target, reference, seed=subject.seed)
-            return reference.by_feature(found.values)
+class _Asked:
+    """The records of one subject, and what methods say of them.
 
+    Args:
+        subject: the model with its data.
+        every: all records of the sample.
+        some: those whose maps are measured.
+        rows: positions of ``every``.
+        few: positions of ``some``.
+    """
+
+    def __init__(
+        self, *, subject: Subject, every: MeasuredRecords, some: MeasuredRecords, rows: np.ndarray, few: np.ndarray
+    ) -> None:
+        self._subject, self._every, self._some, self._rows, self._few = subject, every, some, rows, few
+
+    def explained(self, explainer: Explainer, *, retrained: bool) -> tuple[ExplainedMap | None, list[Finding]]:
+        """Explains records by one method; integrated gradients all of them, others those that are measured.
+
+        Args:
+            explainer: the method.
+            retrained: whether a second network is trained for the randomised-weights test.
+
+        Returns:
+            The map of the measured records, None where the method gives none, and what was found.
+        """
+        if explainer.needs_gradient and self._subject.why_no_gradient:
+            why = f"{explainer.title} needs a gradient: {self._subject.why_no_gradient}"
+            return None, self.unanswered(explainer, why, "no_gradient")
+        first = isinstance(explainer, IntegratedGradients)
+        records, rows = (self._every, self._rows) if first else (self._some, self._few)
+        about, clusters = self._conditions(explainer), self._subject.clusters(rows)
         try:
-            attribution = explainer.explain(subject.model, records.x, records.target, reference, seed=subject.seed)
+            attribution = self._values(explainer, self._subject.model, records, records.x)
         except ExplanationError as error:
-            return None, _unanswered(explainer, str(error), error.reason, about)
-        values = reference.by_feature(attribution.values)
-        found = [*self._errors(explainer, attribution, records, about), *self._faithful(records, values, about)]
-        found.append(_seconds(attribution.seconds, records, about))
-        if isinstance(explainer, IntegratedGradients):
-            found.append(self._depends_on_weights(records, values, values_of))
-        return values, found
+            return None, self.unanswered(explainer, str(error), error.reason)
+        found = [*errors(explainer, attribution, clusters, about), _seconds(attribution.seconds, len(rows), about)]
+        by_feature = records.reference.by_feature(attribution.values)
+        if first:
+            second = second_network(self._subject) if retrained else None
+            values_of = self._again(explainer, records)
+            found.append(depends_on_weights(explainer, self._subject, records, by_feature, values_of, second, clusters))
+        place = torch.from_numpy(np.searchsorted(rows, self._few)).to(by_feature.device)
+        return ExplainedMap(about=about, map=self._map(explainer, attribution.values[place], by_feature[place])), found
 
-    def _conditions(self, explainer: Explainer, records: ExplainedRecords, reference: Reference) -> dict[str, Any]:
-        about: dict[str, Any] = {"method": explainer.name, "replacement": records.replaced_by}
+    def unanswered(self, explainer: Explainer, why: str, reason: ReasonCode) -> list[Finding]:
+        """Returns the questions about a method that has no answer.
+
+        Args:
+            explainer: the method.
+            why: it has none.
+            reason: as a code.
+
+        Returns:
+            Rows without a value.
+        """
+        names = [sum_of(explainer)[0]] if explainer.adds_up else []
+        names += ["faithfulness", "deletion_gain", "insertion_gain", "explanation_seconds"]
+        if not isinstance(explainer, IntegratedGradients | Attention):
+            names.append("explanation_agreement")
+        about = self._conditions(explainer)
+        return [not_applicable(name, why, reason=reason, **about) for name in names]
+
+    def agreements(self, maps: Sequence[ExplainedMap]) -> list[Finding]:
+        """Returns how alike the maps of each method and of integrated gradients are.
+
+        Args:
+            maps: of all methods, integrated gradients first where they have one.
+
+        Returns:
+            A row for each other method but attention, which is no attribution.
+        """
+        known = {str(one.about["method"]): one for one in maps}
+        first = known.get("integrated_gradients")
+        if first is None:
+            return []
+        found: list[Finding] = []
+        clusters = self._subject.clusters(self._few)
+        for one in maps:
+            if one.about["method"] in {"integrated_gradients", "attention"}:
+                continue
+            agreement = rank_agreement(one.map.values, first.map.values, self._some.features)
+            about = {**one.about, "against": "integrated_gradients"}
+            interval = intervals.mean(agreement, clusters).interval
+            unit = "Spearman correlation"
+            found.append(estimated("explanation_agreement", interval, n=len(agreement), unit=unit, conditions=about))
+        return found
+
+    def _conditions(self, explainer: Explainer) -> dict[str, Any]:
+        about: dict[str, Any] = {"method": explainer.name}
         if isinstance(explainer, IntegratedGradients):
             about["points"] = explainer.most
         else:
             about |= explainer.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-        if explainer.from_background:
-            about["background"] = reference.source
-        return about
+        return {**about, "reference": self._some.reference.source}
 
-    def _errors(
-        self, explainer: Explainer, attribution: Attribution, records: ExplainedRecords, about: Mapping[str, object]
-    ) -> list[Finding]:
-        """Returns the errors of sums and of values, where the method has them, with a check of each."""
-        found: list[Finding] = []
-        name, rule = _sum_of(explainer)
-        sums = (name, rule, attribution.error, SHARE, "the values miss the change that they explain by")
-        what = "two rules of a value differ by"
-        single = ("value_error", "values_agree", attribution.value_error, SHARE_OF_GREATEST, what)
-        advice = "; raise points" if isinstance(explainer, IntegratedGradients) else ""
-        for metric, check, error, unit, told in (sums, single):
-            if bool(error.isnan().any()):
-                continue
-            worst = float(error.double().quantile(_NEARLY_ALL))
-            limit = f"limit {_LARGEST_ERROR:.0%}"
-            found.append(self._mean(metric, error, records, unit, about))
-            found.append(
-                Check(
-                    rule=check,
-                    concerns="insertion_gain",
-                    verdict="warn" if worst > _LARGEST_ERROR else "pass",
-                    figure=worst,
-                    message=f"{told} at most {worst:.1%} for 99 % of the records ({limit}){advice}",
-                    conditions={"method": explainer.name},
-                )
-            )
-        return found
+    def _values(self, explainer: Explainer, model: nn.Module, records: MeasuredRecords, x: Tensor) -> Attribution:
+        return explainer.explain(model, x, records.target, records.reference, seed=self._subject.seed)
 
-    def _agreement(self, explainer: Explainer, records: ExplainedRecords, values: Tensor, other: Tensor) -> Measurement:
-        about = {"method": explainer.name, "replacement": records.replaced_by, "against": "integrated_gradients"}
-        agreement = torch.from_numpy(rank_agreement(values, other, records.features))
-        return self._mean("explanation_agreement", agreement, records, "Spearman correlation", about)
+    def _again(self, explainer: Explainer, records: MeasuredRecords) -> ValuesOf:
+        return lambda model: records.reference.by_feature(self._values(explainer, model, records, records.x).values)
 
-    def _faithful(self, records: ExplainedRecords, values: Tensor, about: Mapping[str, object]) -> list[Finding]:
-        """Measures deletion and insertion in the order of a map and in a random one, and the gain of the map."""
-        subject, method = records.subject, str(about["method"])
-        # Features with equal scores are taken in the order of the random map: a constant map gains exactly nothing.
-        maps = {method: values, "random": records.ties}
-        without = log_odds(respond(subject.model, records.replacement), records.target)
-        change = (log_odds(respond(subject.model, records.x), records.target) - without).abs()
-        found: list[Finding] = []
-        for name, curve, sign in (("deletion", deletion, -1), ("insertion", insertion, 1)):
-            areas = {
-                key: curve(
-                    subject.model,
-                    records.x,
-                    records.target,
-                    scores,
-                    replacement=records.replacement,
-                    ties=records.ties,
-                    features=records.features,
-                )
-                - without
-                for key, scores in maps.items()
-            }
-            found += [
-                self._mean(name, area, records, SHARE, {**about, "map": key}, per=change) for key, area in areas.items()
-            ]
-            gain = sign * (areas[method] - areas["random"])
-            found.append(
-                self._mean(f"{name}_gain", gain, records, SHARE, {**about, "against": "random map"}, per=change)
-            )
-        return found
-
-    def _depends_on_weights(self, records: ExplainedRecords, values: Tensor, values_of: _Explain) -> Check:
-        """Checks that random weights change the map more than another seed does; else it explains the data."""
-        subject = records.subject
-        other = randomised(subject.model, seeds.torch_seed(subject.seed, "random weights"))
-        second = self._second_network(subject)
-        random = _agreement_with(values, values_of, other, records)
-        again = None if second is None else _agreement_with(values, values_of, second, records)
-        if random is None:
-            return _untested("whether the map depends on the weights is not tested: random weights give no numbers")
-        if again is None:
-            figure, limit = float(random.mean()), _MOST_SIMILAR
-            told = f"with random weights the ranking of inputs keeps a correlation of {figure:.2f} (limit {limit})"
-            verdict = "warn" if figure > limit else "pass"
-        else:
-            beyond = self._mean(
-                "beyond",
-                torch.from_numpy(again - random),
-                records,
-                "Spearman correlation",
-                {},
-            )
-            figure = beyond.value
-            verdict = "pass" if beyond.low > 0 else "warn"
-            told = (
-                f"the ranking of inputs is more like that of a network of another seed than that of random weights by "
-                f"{figure:.2f} of correlation (must be above 0, with its interval from {beyond.low:.2f})"
-            )
-        return Check(
-            rule="randomised_weights",
-            concerns="insertion_gain",
-            verdict=verdict,  # type: ignore[arg-type]
-            figure=figure,
-            message=told,
-            conditions={"method": "integrated_gradients"},
+    def _map(self, explainer: Explainer, entries: Tensor, values: Tensor) -> MeasuredMap:
+        records = self._some
+        single = explainer.adds_up and not explainer.from_background
+        return MeasuredMap(
+            values=values,
+            entries=entries,
+            kind="contributions" if explainer.multiplies_by_change else "slopes",
+            baseline=records.reference.baseline(records.x) if single else None,
+            again=lambda model, x: records.reference.by_feature(self._values(explainer, model, records, x).values),
         )
 
-    def _second_network(self, subject: Subject) -> nn.Module | None:
-        """Trains the recipe with another seed; None where that cannot be done, or would tell more than ε allows."""
-        private = subject.recipe is not None and subject.recipe.privacy is not None
-        if subject.train is None or private or not self.retrained or not len(subject.split.train):
-            return None
-        if subject.dataset.modality == "text":  # each network has word vectors of its own, and the records are vectors
-            return None
-        return subject.train(subject.split.train, "second network").eval()
 
-    def _mean(
-        self,
-        name: str,
-        values: Tensor,
-        records: ExplainedRecords,
-        unit: str,
-        conditions: Mapping[str, object],
-        *,
-        per: Tensor | None = None,
-    ) -> Measurement:
-        """Returns the mean of a figure of each record, or its ratio to the mean of another."""
-        known = values.double().cpu().numpy()
-        scale = np.ones_like(known) if per is None else per.double().cpu().numpy()
-        interval = intervals.bootstrap(
-            lambda i: float(known[i].mean() / max(scale[i].mean(), _SMALLEST)),
-            len(known),
-            generator=seeds.stream(records.subject.seed, "bootstrap", name),
-            draws=self.draws,
-            groups=records.subject.clusters(records.rows),
-        )
-        return estimated(name, interval, unit=unit, n=len(known), conditions=conditions)
-
-
-def _agreement_with(
-    values: Tensor, values_of: _Explain, network: nn.Module, records: ExplainedRecords
-) -> np.ndarray | None:
-    """Returns how alike the maps of another network are, (n,); None where it gives no numbers."""
-    try:
-        return rank_agreement(values, values_of(network), records.features)
-    except ExplanationError:
-        return None
-
-
-def _untested(why: str) -> Check:
-    return Check(
-        rule="randomised_weights",
-        concerns="insertion_gain",
-        verdict="warn",
-        figure=0.0,
-        message=why,
-        conditions={"method": "integrated_gradients"},
-    )
-
-
-def _sum_of(explainer: Explainer) -> tuple[str, str]:
-    """Returns the metric and the rule about the sum of a method's values."""
-    return ("additivity_error", "additivity") if explainer.from_background else ("completeness_error", "completeness")
-
-
-def _unanswered(explainer: Explainer, why: str, reason: Any, about: Mapping[str, Any]) -> list[Finding]:
-    """Returns the questions about a method that has no answer."""
-    names = [_sum_of(explainer)[0]] if explainer.adds_up else []
-    names += ["deletion_gain", "insertion_gain", "explanation_seconds"]
-    if not isinstance(explainer, IntegratedGradients | Attention):
-        names.append("explanation_agreement")
-    return [not_applicable(name, why, reason=reason, **about) for name in names]
-
-
-def _seconds(seconds: float, records: ExplainedRecords, about: Mapping[str, object]) -> Measurement:
-    n = len(records.x)
+def _seconds(seconds: float, n: int, about: Mapping[str, object]) -> Measurement:
     return Measurement(name="explanation_seconds", value=seconds / n, unit="seconds", n=n, conditions=about)

@@ -77,6 +77,8 @@ class Explainer(Method):
     """Whether the values of a record add up to the change of the scalar."""
     needs_gradient: ClassVar[bool] = True
     """Whether the model must have a gradient; other methods only ask it for answers."""
+    multiplies_by_change: ClassVar[bool] = True
+    """Whether a value is what an entry adds to the answer; else it is the change of the answer by a unit of the entry."""
     scalar: ClassVar[Scalar] = staticmethod(log_odds)
     """What is explained."""
     from_background: ClassVar[bool] = False

@@ -25,11 +25,13 @@ class Reference:
     """(m, ...) records that stand for the population; a single neutral record where none may be used."""
     source: str
     """Where the background comes from, for readers."""
+    middle: Tensor | None = None
+    """(1, ...) baseline; the mean of the background by default."""
     spread: Tensor | None = None
     """(1, ...) range of each entry over the population; that of the background by default."""
 
     def baseline(self, x: Tensor) -> Tensor:
-        """Returns the neutral input of each record: the mean of the background; in text, words without a meaning.
+        """Returns the neutral input of each record: the mean of the population; in text, words without a meaning.
 
         In text it is nearly 0 for words and exactly 0 for padding: at 0 a network would skip the word, and the path
         from the baseline to the record would begin with a jump.
@@ -42,7 +44,8 @@ class Reference:
         """
         if self.modality == "text":
             return _BLANK * x
-        return self.background.to(x).mean(0, keepdim=True).expand_as(x)
+        middle = self.background.mean(0, keepdim=True) if self.middle is None else self.middle
+        return middle.to(x).expand_as(x)
 
     def range_of(self, x: Tensor) -> Tensor:
         """Returns the range of each entry, or of all entries of the record where nothing else is known.
@@ -59,19 +62,6 @@ class Reference:
             return (self.background.amax(0, keepdim=True) - self.background.amin(0, keepdim=True)).to(x)
         flat = x.flatten(1)
         return (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.dim() - 1))
-
-    def replacement(self, x: Tensor) -> tuple[Tensor, str]:
-        """Returns the records with every feature taken away, and how: what curves of faithfulness replace with.
-
-        Args:
-            x: (n, ...) records.
-
-        Returns:
-            (n, ...) replacements, and their description.
-        """
-        if self.modality == "text":
-            return torch.zeros_like(x), "padding, as if no word stood there"
-        return self.baseline(x), f"mean of the {self.source}"
 
     def present(self, x: Tensor) -> Tensor | None:
         """Returns which features are there, in the shape of ``by_feature``: in text, words and no padding.

@@ -1,76 +1,78 @@
-"""Faithfulness of a map: deletion and insertion of features (Petsiuk et al. 2018, arXiv:1806.07421).
+"""Curves of the answer while features are removed or restored in the order of a map (Petsiuk et al. 2018).
 
-The curves are those of the scalar that explanations explain, the log-odds of the target. Features that share a score
-are taken in a random order: a constant map is worth exactly what a random one is.
+The curves (arXiv:1806.07421) are those of the scalar that explanations explain, the log-odds of the target. A feature is
+a pixel with all its channels, or a word. Curves begin with the whole record or with nothing, end with the other, and
+are integrated over the shares that were really removed. Features that share a score are taken in a random order: a
+constant map is worth exactly what a random one is.
 """
 
-import torch
-from torch import Tensor, nn
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
+from assay.explain.measures.replacements.base import Fill, panel
 from assay.explain.scalars import log_odds
 from assay.models.batches import respond
+from assay.registry import register
 
-_STEPS = 50
-"""Greatest number of steps of a curve."""
+STEPS = 50
+"""Usual greatest number of steps of a curve."""
+_ENTRIES = 2**21
+"""Entries of the records that are changed at once."""
 
 
-@torch.no_grad()
-def deletion(
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
-    scores: Tensor,
-    *,
-    replacement: Tensor,
-    ties: Tensor,
-    features: Tensor | None = None,
-) -> Tensor:
-    """Returns the mean log-odds of the target while features are replaced, highest score first. Low is faithful.
+@dataclass(frozen=True, kw_only=True)
+class Areas:
+    """Areas under both curves of a map, in log-odds, and their common ends."""
 
-    Args:
-        model: from records to logits, in evaluation mode.
-        x: (n, ...) records.
-        target: (n,) class whose log-odds are measured.
-        scores: broadcasts to ``x``; entries that share a score, such as those of one word's vector, are replaced
-            together.
-        replacement: of features, broadcasts to ``x``.
-        ties: random numbers in the shape of ``scores``, by which features with equal scores are ordered.
-        features: in the shape of ``scores``, which of them are real; padding is not. All by default.
+    deletion: Tensor
+    """(n,) mean log-odds while features are removed, highest score first. Low is faithful."""
+    insertion: Tensor
+    """(n,) mean log-odds while features are restored, highest score first. High is faithful."""
+    whole: Tensor
+    """(n,) log-odds of the whole records."""
+    without: Tensor
+    """(n,) log-odds with all features removed."""
 
-    Returns:
-        (n,) means of the curves, in log-odds.
-    """
-    rank = ranks(scores, ties, features)
-    return _curve(model, target, rank, features, begin=x, end=replacement.to(x).expand_as(x))
+    @property
+    def between(self) -> Tensor:
+        """(n,) insertion minus deletion: 0 on average for a map that knows nothing."""
+        return self.insertion - self.deletion
+
+    @property
+    def change(self) -> Tensor:
+        """(n,) greatest change that the curves can show: that of the answer by all features."""
+        return (self.whole - self.without).abs()
 
 
 @torch.no_grad()
-def insertion(
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
-    scores: Tensor,
-    *,
-    replacement: Tensor,
-    ties: Tensor,
-    features: Tensor | None = None,
-) -> Tensor:
-    """Returns the mean log-odds of the target while features are restored, highest score first. High is faithful.
+def areas(records: MeasuredRecords, scores: Tensor, fill: Fill, *, steps: int = STEPS) -> Areas:
+    """Returns the areas under the curves of deletion and insertion.
 
     Args:
-        model: from records to logits, in evaluation mode.
-        x: (n, ...) records.
-        target: (n,) class whose log-odds are measured.
-        scores: see ``deletion``.
-        replacement: of features, broadcasts to ``x``; each curve starts with all features replaced.
-        ties: see ``deletion``.
-        features: see ``deletion``.
+        records: with the model.
+        scores: (n, ...) by feature.
+        fill: how features are removed.
+        steps: greatest number of steps of a curve; a record with fewer features has one for each.
 
     Returns:
-        (n,) means of the curves, in log-odds.
+        The areas, by record.
     """
-    rank = ranks(scores, ties, features)
-    return _curve(model, target, rank, features, begin=replacement.to(x).expand_as(x), end=x)
+    rank = ranks(scores, records.ties, records.features)
+    count = records.count.view(-1, *[1] * (rank.dim() - 1))
+    removed = _curve(records, rank, fill, steps, removes_first=True)
+    restored = _curve(records, rank, fill, steps, removes_first=False)
+    shares = _removed(count, steps).flatten(1).to(removed) / records.count.clamp_min(1)
+    return Areas(
+        deletion=torch.trapezoid(removed, shares, dim=0),
+        insertion=torch.trapezoid(restored, shares, dim=0),
+        whole=removed[0],
+        without=removed[-1],
+    )
 
 
 def ranks(scores: Tensor, ties: Tensor, features: Tensor | None = None) -> Tensor:
@@ -90,26 +92,101 @@ def ranks(scores: Tensor, ties: Tensor, features: Tensor | None = None) -> Tenso
     return shuffled.gather(1, order).argsort(dim=1).view_as(known)
 
 
-def _curve(
-    model: nn.Module, target: Tensor, rank: Tensor, features: Tensor | None, *, begin: Tensor, end: Tensor
-) -> Tensor:
-    real = torch.ones_like(rank, dtype=torch.bool) if features is None else features
-    # The curve of a record ends at its own last feature: the padding of a short text does not count.
-    count = real.flatten(1).sum(1).view(-1, *[1] * (rank.dim() - 1))
-    steps = min(rank.flatten(1).shape[1], _STEPS)
-    shares = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=rank.device)
-    seen: list[Tensor] = []
-    taken: list[Tensor] = []
-    before = torch.full_like(count, -1, dtype=torch.float64)
-    for share in shares:
-        replaced = (share * count).round()
-        # Records with few features repeat some states: a text of 19 words has 20 states, not 51.
-        new = (replaced != before).flatten(1).any(1)
-        current = seen[-1].clone() if seen else torch.zeros(len(begin), dtype=begin.dtype, device=begin.device)
-        if bool(new.any()):
-            mixed = torch.where(rank[new] < replaced[new], end[new], begin[new])
-            current[new] = log_odds(respond(model, mixed), target[new]).to(current)
-        seen.append(current)
-        taken.append((replaced / count.clamp_min(1)).flatten())
-        before = replaced
-    return torch.trapezoid(torch.stack(seen), torch.stack(taken).to(begin), dim=0)
+def _removed(count: Tensor, steps: int) -> Tensor:
+    """Returns the number of features that are removed after each step, (steps + 1, n, ...), rising to all."""
+    most = max(1, min(int(count.max()), steps))
+    shares = torch.linspace(0, 1, most + 1, dtype=torch.float64, device=count.device)
+    return (shares.view(-1, *[1] * count.dim()) * count).round()
+
+
+def _curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, removes_first: bool) -> Tensor:
+    """Returns the log-odds after each step, (steps + 1, n): features are removed by rank, or restored by it."""
+    count = records.count.view(-1, *[1] * (rank.dim() - 1))
+    removed = _removed(count, steps)
+    flat = removed.flatten(1)
+    # Records with few features repeat some states: a text of 19 words has 20 states, not 51.
+    new = torch.cat([torch.ones_like(flat[:1], dtype=torch.bool), flat[1:] != flat[:-1]])
+    state, row = new.nonzero(as_tuple=True)
+    values = torch.empty(len(row), dtype=records.x.dtype, device=records.x.device)
+    together = max(1, _ENTRIES // max(1, records.x[0].numel()))
+    for first in range(0, len(row), together):
+        here = slice(first, first + together)
+        own = rank[row[here]]
+        border = removed[state[here], row[here]]
+        gone = (own < border) if removes_first else (own >= border)
+        mixed = fill(row[here], gone & records.features[row[here]])
+        values[here] = log_odds(respond(records.model, mixed), records.target[row[here]]).to(values)
+    # A state that is not new has the value of the last new one of its record.
+    place = torch.zeros(new.shape, dtype=torch.long, device=new.device)
+    place[state, row] = torch.arange(len(row), device=new.device)
+    found: Tensor = values[place.cummax(0).values]
+    return found
+
+
+class _Curves(ExplanationMeasure):
+    """Mean of a curve over the panel of replacements.
+
+    Args:
+        steps: of a curve.
+    """
+
+    steps: int = Field(default=STEPS, ge=1)
+    """Greatest number of steps of a curve."""
+
+    def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
+        found = [
+            self._of(areas(records, explained.values, replacement.prepare(records), steps=self.steps))
+            for replacement in panel(records.reference.modality)
+        ]
+        return torch.stack(found).mean(0)
+
+    def _of(self, found: Areas) -> Tensor:
+        raise NotImplementedError
+
+
+@register("explanation_measure")
+class Deletion(_Curves):
+    """Mean log-odds of the class while features are removed, highest value first, over the panel of replacements."""
+
+    name: Literal["deletion"] = "deletion"
+    title: ClassVar[str] = "Deletion"
+    meaning: ClassVar[str] = "Mean log-odds of the class while features are removed, highest value first."
+    catches: ClassVar[str] = "Features that matter and are ranked low; high values where nothing depends on them."
+    misses: ClassVar[str] = "The size of the values; how features that are ranked low are ordered."
+    better: ClassVar[Literal["lower"]] = "lower"
+    decides: ClassVar[bool] = True
+
+    def _of(self, found: Areas) -> Tensor:
+        return found.deletion
+
+
+@register("explanation_measure")
+class Insertion(_Curves):
+    """Mean log-odds of the class while features are restored, highest value first, over the panel of replacements."""
+
+    name: Literal["insertion"] = "insertion"
+    title: ClassVar[str] = "Insertion"
+    meaning: ClassVar[str] = "Mean log-odds of the class while features are restored, highest value first."
+    catches: ClassVar[str] = "Features that suffice for the answer and are ranked low; wrong signs."
+    misses: ClassVar[str] = "The size of the values; a record with few features left is far from all data."
+    better: ClassVar[Literal["higher"]] = "higher"
+    decides: ClassVar[bool] = True
+
+    def _of(self, found: Areas) -> Tensor:
+        return found.insertion
+
+
+@register("explanation_measure")
+class AreaBetween(_Curves):
+    """Insertion minus deletion, over the panel of replacements: both ends of the ranking count."""
+
+    name: Literal["area_between"] = "area_between"
+    title: ClassVar[str] = "Area between the curves"
+    meaning: ClassVar[str] = "Insertion minus deletion, in log-odds; 0 on average for a map that knows nothing."
+    catches: ClassVar[str] = "Wrong ranks at either end, and wrong signs."
+    misses: ClassVar[str] = "The size of the values."
+    better: ClassVar[Literal["higher"]] = "higher"
+    decides: ClassVar[bool] = True
+
+    def _of(self, found: Areas) -> Tensor:
+        return found.between

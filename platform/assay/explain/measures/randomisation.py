@@ -6,11 +6,18 @@ gradients that are multiplied by the same input agree by one half with no relati
 """
 
 import copy
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from scipy.stats import rankdata
 from torch import Tensor, nn
+
+from assay import seeds
+from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
+from assay.registry import register
 
 
 def randomised(model: nn.Module, seed: int) -> nn.Module:
@@ -26,9 +33,13 @@ def randomised(model: nn.Module, seed: int) -> nn.Module:
     other = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in other.parameters():
+        for name, parameter in other.named_parameters():
+            # A gain of a normalisation layer keeps its mean: around 0 it would turn channels off.
+            gain = parameter.dim() == 1 and name.rpartition(".")[2] == "weight"
+            middle = float(parameter.mean()) if gain else 0.0
             scale = float(parameter.std()) if parameter.numel() > 1 else 1.0
-            parameter.copy_(torch.randn(parameter.shape, generator=generator).to(parameter) * (scale or 1.0))
+            drawn = torch.randn(parameter.shape, generator=generator).to(parameter)
+            parameter.copy_(middle + drawn * (scale or 1.0))
     return other
 
 
@@ -45,14 +56,73 @@ def rank_agreement(one: Tensor, other: Tensor, features: Tensor | None) -> np.nd
     """
     sizes = [values.detach().flatten(1).abs().cpu().numpy() for values in (one, other)]
     if features is None:
-        return _spearman(*sizes)
+        return spearman(*sizes)
     real = features.flatten(1).cpu().numpy()
-    return np.array([_spearman(*(values[i][None, real[i]] for values in sizes))[0] for i in range(len(real))])
+    return np.array([spearman(*(values[i][None, real[i]] for values in sizes))[0] for i in range(len(real))])
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Returns the rank correlation of each row, (n,); 0 where a row is constant."""
+def spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Returns Spearman's correlation of each row.
+
+    Args:
+        one: (n, k) numbers.
+        other: (n, k) numbers.
+
+    Returns:
+        (n,) correlations; 0 where a row is constant.
+    """
     ranks = [rankdata(values, axis=1) for values in (one, other)]
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
     return (centred[0] * centred[1]).sum(1) / np.maximum(scale, 1e-12)
+
+
+@register("explanation_measure")
+class Cascade(ExplanationMeasure):
+    """Likeness of the map to those of the network with more and more layers drawn again, from the last one down."""
+
+    name: Literal["cascade"] = "cascade"
+    title: ClassVar[str] = "Likeness under random layers"
+    meaning: ClassVar[str] = (
+        "Mean rank correlation of a map with those of the network whose last layers, one more each time, have random "
+        "weights. The network as it was trained is not among them."
+    )
+    catches: ClassVar[str] = "Maps that show the record and not what was learnt, as edge detectors do."
+    misses: ClassVar[str] = "Whether a map that depends on the weights is right."
+    better: ClassVar[Literal["lower"]] = "lower"
+    needs_method: ClassVar[bool] = True
+    most: int = Field(default=6, ge=1)
+    """Greatest number of stages; of deeper networks, several layers are drawn again in one."""
+
+    def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
+        assert explained.again is not None
+        found = []
+        for network in cascade(records.model, seeds.torch_seed(records.seed, "cascade"), most=self.most):
+            values = explained.again(network, records.x)
+            found.append(rank_agreement(explained.values, values, records.features))
+        return torch.from_numpy(np.mean(found, axis=0)).to(records.x)
+
+
+def cascade(model: nn.Module, seed: int, *, most: int) -> Iterator[nn.Module]:
+    """Yields the network with its last layers drawn again, a stage more each time.
+
+    Args:
+        model: trained; not changed.
+        seed: of the drawing.
+        most: greatest number of stages.
+
+    Yields:
+        Networks; the last has no trained layer left. The trained network itself is not among them.
+    """
+    layers = [name for name, layer in model.named_modules() if list(layer.parameters(recurse=False))]
+    layers.reverse()
+    whole = dict(randomised(model, seed).named_parameters())
+    stages = min(most, len(layers))
+    for stage in range(1, stages + 1):
+        chosen = layers[: len(layers) * stage // stages]
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            for name, parameter in other.named_parameters():
+                if name.rpartition(".")[0] in chosen:
+                    parameter.copy_(whole[name])
+        yield other

@@ -19,6 +19,7 @@ class Saliency(Explainer):
     name: Literal["saliency"] = "saliency"
     title: ClassVar[str] = "Gradient"
     adds_up: ClassVar[bool] = False
+    multiplies_by_change: ClassVar[bool] = False
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
@@ -48,6 +49,7 @@ class SmoothGradient(Explainer):
     name: Literal["smooth_gradient"] = "smooth_gradient"
     title: ClassVar[str] = "SmoothGrad"
     adds_up: ClassVar[bool] = False
+    multiplies_by_change: ClassVar[bool] = False
     copies: int = Field(default=50, ge=2)
     """Noisy copies of a record."""
     noise: float = Field(default=0.15, gt=0)

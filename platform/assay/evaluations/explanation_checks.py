@@ -1,0 +1,158 @@
+"""Checks of maps: their sums and single values, and whether they depend on what was learnt."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from assay import intervals, seeds
+from assay.evaluations.base import Subject, estimated
+from assay.evaluations.explanation_metrics import SHARE, SHARE_OF_GREATEST
+from assay.explain.base import Attribution, Explainer, ExplanationError
+from assay.explain.measures.base import MeasuredRecords
+from assay.explain.measures.randomisation import randomised, rank_agreement
+from assay.explain.methods.integrated_gradients import IntegratedGradients
+from assay.results import Check, Finding
+
+_LARGEST_ERROR = 0.1
+"""Greatest error of a sum, as a share of the change, and of a value, as a share of the greatest, without a warning."""
+_NEARLY_ALL = 0.99
+"""Share of the records whose errors must be below."""
+_MOST_SIMILAR = 0.7
+"""Greatest likeness to a map of random weights where no second network can be trained: a convention."""
+CONCERNED = ("faithfulness", "insertion_gain")
+"""Measurements that the checks judge."""
+
+ValuesOf = Callable[[nn.Module], Tensor]
+"""From a network to the maps of the same records, by feature."""
+
+
+def errors(
+    explainer: Explainer, attribution: Attribution, clusters: np.ndarray | None, about: Mapping[str, object]
+) -> list[Finding]:
+    """Returns the errors of sums and of values, where the method has them, with a check of each.
+
+    Args:
+        explainer: the method.
+        attribution: of n records.
+        clusters: (n,) records that count as one; None where each counts by itself.
+        about: conditions of the rows.
+
+    Returns:
+        Measurements and checks.
+    """
+    found: list[Finding] = []
+    name, rule = sum_of(explainer)
+    sums = (name, rule, attribution.error, SHARE, "the values miss the change that they explain by")
+    what = "two rules of a value differ by"
+    single = ("value_error", "values_agree", attribution.value_error, SHARE_OF_GREATEST, what)
+    advice = "; raise points" if isinstance(explainer, IntegratedGradients) else ""
+    for metric, check, error, unit, told in (sums, single):
+        if bool(error.isnan().any()):
+            continue
+        worst = float(error.double().quantile(_NEARLY_ALL))
+        limit = f"limit {_LARGEST_ERROR:.0%}"
+        values = error.double().cpu().numpy()
+        interval = intervals.mean(values, clusters).interval
+        found.append(estimated(metric, interval, n=len(values), unit=unit, conditions=about))
+        found.append(
+            Check(
+                rule=check,
+                concerns=CONCERNED,
+                verdict="warn" if worst > _LARGEST_ERROR else "pass",
+                figure=worst,
+                message=f"{told} at most {worst:.1%} for 99 % of the records ({limit}){advice}",
+                conditions={"method": explainer.name},
+            )
+        )
+    return found
+
+
+def sum_of(explainer: Explainer) -> tuple[str, str]:
+    """Returns the metric and the rule about the sum of a method's values.
+
+    Args:
+        explainer: the method.
+
+    Returns:
+        Both names.
+    """
+    return ("additivity_error", "additivity") if explainer.from_background else ("completeness_error", "completeness")
+
+
+def depends_on_weights(  # noqa: PLR0917
+    explainer: Explainer,
+    subject: Subject,
+    records: MeasuredRecords,
+    values: Tensor,
+    values_of: ValuesOf,
+    second: nn.Module | None,
+    clusters: np.ndarray | None,
+) -> Check:
+    """Checks that random weights change the map more than another seed does; else it explains the data.
+
+    Args:
+        explainer: the method.
+        subject: whose network is drawn again.
+        records: that are explained.
+        values: (n, ...) by feature.
+        values_of: explains the records by another network.
+        second: network that the recipe trained from another seed; None where it may not be trained.
+        clusters: (n,) records that count as one.
+
+    Returns:
+        The check.
+    """
+    other = randomised(subject.model, seeds.torch_seed(subject.seed, "random weights"))
+    random = _agreement(values, values_of, other, records)
+    again = None if second is None else _agreement(values, values_of, second, records)
+    if random is None:
+        told = "whether the map depends on the weights is not tested: random weights give no numbers"
+        return _weights(explainer, "warn", 0.0, told)
+    if again is None:
+        figure = float(random.mean())
+        told = f"with random weights the ranking of inputs keeps a correlation of {figure:.2f} (limit {_MOST_SIMILAR})"
+        return _weights(explainer, "warn" if figure > _MOST_SIMILAR else "pass", figure, told)
+    beyond = intervals.mean(again - random, clusters).interval
+    told = (
+        f"the ranking of inputs is more like that of a network of another seed than that of random weights by "
+        f"{beyond.value:.2f} of correlation (must be above 0, with its interval from {beyond.low:.2f})"
+    )
+    return _weights(explainer, "pass" if beyond.low > 0 else "warn", beyond.value, told)
+
+
+def _agreement(values: Tensor, values_of: ValuesOf, network: nn.Module, records: MeasuredRecords) -> np.ndarray | None:
+    """Returns how alike the maps of another network are, (n,); None where it gives no numbers."""
+    try:
+        return rank_agreement(values, values_of(network), records.features)
+    except ExplanationError:
+        return None
+
+
+def _weights(explainer: Explainer, verdict: Any, figure: float, told: str) -> Check:
+    return Check(
+        rule="randomised_weights",
+        concerns=CONCERNED,
+        verdict=verdict,
+        figure=figure,
+        message=told,
+        conditions={"method": explainer.name},
+    )
+
+
+def second_network(subject: Subject) -> nn.Module | None:
+    """Trains the recipe with another seed.
+
+    Args:
+        subject: the model with its data.
+
+    Returns:
+        The network; None where it cannot be trained, would tell more than ε allows, or reads vectors of other words.
+    """
+    private = subject.recipe is not None and subject.recipe.privacy is not None
+    if subject.train is None or private or not len(subject.split.train):
+        return None
+    if subject.dataset.modality == "text":  # each network has word vectors of its own, and the records are vectors
+        return None
+    return subject.train(subject.split.train, "second network").eval()

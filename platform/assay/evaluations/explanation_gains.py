@@ -1,0 +1,234 @@
+"""Is a map better than controls, and how near to the best order that is known? Findings of the primary endpoint."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay import intervals, seeds
+from assay.evaluations.base import estimated
+from assay.evaluations.explanation_metrics import P_VALUE, SCALED, SHARE
+from assay.explain.measures.base import MeasuredMap
+from assay.explain.measures.controls.base import Control
+from assay.explain.measures.panel import Panel, mean_between
+from assay.explain.measures.randomisation import spearman
+from assay.intervals import Interval
+from assay.results import Check, Finding, Measurement, not_applicable
+from assay.statistics import holm
+
+_AGREE = 0.7
+"""Least rank correlation between replacements over methods."""
+_FEWEST_METHODS = 3
+"""Methods that are needed before their order by two replacements can be compared."""
+_ALPHA = 0.05
+_NO_CHANGE = 64
+"""Units in the last place of the answers below which removing all features changes nothing."""
+PANEL = "panel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainedMap:
+    """The map of a method with what is said of it."""
+
+    about: Mapping[str, Any]
+    """Conditions: the method with its settings."""
+    map: MeasuredMap
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """Scores of a method and its controls by record, shares of the change over the panel."""
+
+    about: Mapping[str, Any]
+    own: np.ndarray
+    by_replacement: dict[str, float]
+    controls: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gains:
+    """Measures maps of the same records by the area between the curves, their primary endpoint."""
+
+    panel: Panel
+    clusters: np.ndarray | None
+    """(n,) records that count as one."""
+    seed: int
+    draws: int
+    """Bootstrap samples of an interval of a ratio."""
+
+    def findings(self, maps: Sequence[ExplainedMap]) -> list[Finding]:
+        """Measures the maps of all methods.
+
+        Args:
+            maps: of the same records.
+
+        Returns:
+            Areas, gains, controls, the oracle, and the checks.
+        """
+        if self._nothing_changes():
+            why = "removing all features changes no answer: there is nothing to explain"
+            names = ("faithfulness", "insertion_gain", "deletion_gain")
+            return [not_applicable(name, why, reason="inconclusive", **one.about) for one in maps for name in names]
+        found: list[Finding] = []
+        judged = []
+        for one in maps:
+            areas, rows = self._areas(one)
+            found += rows
+            judged.append(self._judged(one, areas))
+        best = self.panel.oracle([one.map.values for one in maps]).double().cpu().numpy()
+        found.append(self._share("oracle_area", best, {"replacement": PANEL}))
+        tests = [self._strongest(one) for one in judged]
+        adjusted = holm([p for _, p in tests])
+        for one, (control, _), p in zip(judged, tests, adjusted, strict=True):
+            found += self._compared(one, best, control, p)
+        return [*found, *self._panel_agrees(judged)]
+
+    def _nothing_changes(self) -> bool:
+        values = self.panel.records.whole.new_zeros(self.panel.records.features.shape)
+        eps = _NO_CHANGE * torch.finfo(values.dtype).eps
+        found = self.panel.raw(values)
+        return any(float(area.change.max()) <= eps * float(area.whole.abs().max() + 1) for area in found.values())
+
+    def _areas(self, one: ExplainedMap) -> tuple[dict[str, Any], list[Finding]]:
+        """Returns the areas of a map by replacement, and the rows about deletion, insertion and their gains."""
+        areas = self.panel.measured(one.map.values)
+        random = self.panel.measured(self.panel.records.ties)
+        rows: list[Finding] = []
+        for name, sign in (("deletion", -1), ("insertion", 1)):
+            by_name = {key: _numbers(getattr(area, name)) for key, area in areas.items()}
+            other = {key: _numbers(getattr(area, name)) for key, area in random.items()}
+            for key, values in (*by_name.items(), (PANEL, _mean(by_name))):
+                rows.append(self._share(name, values, {**one.about, "replacement": key}))
+            gain = sign * (_mean(by_name) - _mean(other))
+            about = {**one.about, "replacement": PANEL, "against": "random order"}
+            rows.append(self._share(f"{name}_gain", gain, about))
+        for key, area in areas.items():
+            rows.append(self._share("area_between", _numbers(area.between), {**one.about, "replacement": key}))
+        return areas, rows
+
+    def _judged(self, one: ExplainedMap, areas: dict[str, Any]) -> _Judged:
+        controls = {
+            control.name: _numbers(self.panel.of_control(control, one.map.values)) for control in self.panel.controls
+        }
+        return _Judged(
+            about=one.about,
+            own=_numbers(mean_between(areas)),
+            by_replacement={key: float(area.between.double().mean()) for key, area in areas.items()},
+            controls=controls,
+        )
+
+    def _strongest(self, one: _Judged) -> tuple[str, float]:
+        """Returns the control that a map beats with the least certainty, and the one-sided p of the map above it.
+
+        A map is better only if it beats every control, so the greatest p needs no correction for their number.
+        """
+        ps = {name: intervals.mean(one.own - one.controls[name], self.clusters).p_above for name in self._deciding}
+        worst = max(ps, key=lambda name: 1.0 if np.isnan(ps[name]) else ps[name])
+        return worst, 1.0 if np.isnan(ps[worst]) else ps[worst]
+
+    @property
+    def _deciding(self) -> list[str]:
+        return [control.name for control in self.panel.controls if control.decides]
+
+    def _compared(self, one: _Judged, best: np.ndarray, control: str, p: float) -> list[Finding]:
+        """Returns the rows about a map, its controls and its place between the strongest control and the oracle."""
+        about = dict(one.about)
+        rows: list[Finding] = [self._share("area_between", one.own, {**about, "replacement": PANEL})]
+        for name, values in one.controls.items():
+            rows.append(self._share("control_area", values, {**about, "control": name}))
+        n = len(one.own)
+        scaled = self._scaled(one, best)
+        where = {**about, "endpoint": "area_between", "control": control}
+        rows.append(estimated("faithfulness", scaled, n=n, unit=SCALED, conditions=where))
+        rows.append(Measurement(name="faithfulness_p", value=p, n=n, unit=P_VALUE, conditions=where))
+        titles = {each.name: each.title for each in self.panel.controls}
+        beats = p < _ALPHA
+        told = "better than every control" if beats else f"no better than {titles[control]}"
+        rows.append(
+            Check(
+                rule="better_than_controls",
+                concerns=("faithfulness", "insertion_gain", "deletion_gain"),
+                verdict="pass" if beats else "warn",
+                figure=p,
+                message=f"the map is {told} (p = {p:.3g} after Holm's correction over methods, limit {_ALPHA})",
+                conditions={"method": about["method"]},
+            )
+        )
+        return [*rows, *self._blur(one)]
+
+    def _scaled(self, one: _Judged, best: np.ndarray) -> Interval:
+        """Returns (map − strongest control) ÷ (oracle − strongest control), with its bootstrap interval."""
+        controls = np.stack([one.controls[name] for name in self._deciding])
+
+        def ratio(rows: np.ndarray) -> float:
+            control = controls[:, rows].mean(1).max()
+            room = best[rows].mean() - control
+            return float((one.own[rows].mean() - control) / room) if room > 0 else np.nan
+
+        generator = seeds.stream(self.seed, "bootstrap", "faithfulness")
+        return intervals.bootstrap(ratio, len(best), generator=generator, draws=self.draws, groups=self.clusters)
+
+    def _blur(self, one: _Judged) -> list[Finding]:
+        """Marks the measure where the blurred map, which knows no more of the model, is better."""
+        blurred: list[Control] = [control for control in self.panel.controls if not control.decides]
+        rows: list[Finding] = []
+        for control in blurred:
+            beyond = intervals.mean(one.controls[control.name] - one.own, self.clusters)
+            wins = beyond.interval.low > 0
+            told = "scores higher than" if wins else "scores no higher than"
+            rows.append(
+                Check(
+                    rule="blur_does_not_win",
+                    concerns="faithfulness",
+                    verdict="warn" if wins else "pass",
+                    figure=beyond.interval.value,
+                    message=f"{control.title} {told} the map, by {beyond.interval.value:+.2f} of the change"
+                    + (": the measure rewards smoothness here" if wins else ""),
+                    conditions={"method": one.about["method"]},
+                )
+            )
+        return rows
+
+    def _panel_agrees(self, judged: Sequence[_Judged]) -> list[Finding]:
+        """Checks that the replacements rank the methods alike; else no method is better than another."""
+        orders = [np.array([[one.by_replacement[name] for one in judged]]) for name in self.panel.fills]
+        if len(judged) < _FEWEST_METHODS:
+            why = f"{len(judged)} methods have maps, and {_FEWEST_METHODS} are needed to compare their order"
+            return [not_applicable("panel_agreement", why, reason="too_few_records")]
+        least = min(_alike(a, b) for place, a in enumerate(orders) for b in orders[:place])
+        agrees = least >= _AGREE
+        told = "rank the methods alike" if agrees else "rank the methods differently: their order is inconclusive"
+        return [
+            Measurement(name="panel_agreement", value=least, n=len(judged), unit="Spearman correlation"),
+            Check(
+                rule="panel_agrees",
+                concerns="panel_agreement",
+                verdict="pass" if agrees else "warn",
+                figure=least,
+                message=f"the replacements {told} (least correlation {least:.2f}, limit {_AGREE})",
+            ),
+        ]
+
+    def _share(self, name: str, values: np.ndarray, conditions: Mapping[str, Any]) -> Measurement:
+        interval = intervals.mean(values, self.clusters).interval
+        return estimated(name, interval, n=len(values), unit=SHARE, conditions=conditions)
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> float:
+    """Returns the rank correlation of two orders of the methods; 1 where all methods are equal in both."""
+    if np.ptp(one) == 0 and np.ptp(other) == 0:
+        return 1.0
+    return float(spearman(one, other)[0])
+
+
+def _numbers(values: Tensor) -> np.ndarray:
+    found: np.ndarray = values.double().cpu().numpy()
+    return found
+
+
+def _mean(by_name: Mapping[str, np.ndarray]) -> np.ndarray:
+    found: np.ndarray = np.mean(list(by_name.values()), axis=0)
+    return found

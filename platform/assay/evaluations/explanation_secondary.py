@@ -1,0 +1,108 @@
+"""Further measures of maps, each beside the map of another record where a control has a score."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from assay import intervals
+from assay.evaluations.base import estimated
+from assay.evaluations.explanation_gains import ExplainedMap
+from assay.evaluations.explanation_metrics import P_VALUE
+from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
+from assay.explain.measures.controls.base import Control, controls_of
+from assay.metrics import Metric
+from assay.results import Finding, Measurement, not_applicable
+from assay.statistics import holm
+
+OF_CONTROL = "other_record"
+"""The control that has a score by every measure."""
+
+
+def secondary(
+    measures: Sequence[ExplanationMeasure],
+    maps: Sequence[ExplainedMap],
+    records: MeasuredRecords,
+    clusters: np.ndarray | None,
+) -> list[Finding]:
+    """Scores maps by several measures.
+
+    The one-sided p of a map against another record's map is corrected by Holm over all methods and measures together.
+
+    Args:
+        measures: that are asked.
+        maps: of the same records.
+        records: with the model.
+        clusters: (n,) records that count as one.
+
+    Returns:
+        A row for each measure and map, one for its control, and p where the measure decides.
+    """
+    control = next((one for one in controls_of(records.reference.modality) if one.name == OF_CONTROL), None)
+    rows: list[Finding] = []
+    tests: list[tuple[Measurement, float]] = []
+    for measure in measures:
+        if records.reference.modality not in measure.modalities:
+            why = f"{measure.title} measures no maps of records of this kind"
+            reason = "other_kind_of_records"
+            rows += [not_applicable(measure.name, why, reason=reason, **one.about) for one in maps]  # type: ignore[arg-type]
+            continue
+        for one in maps:
+            own = measure.score(records, one.map).double().cpu().numpy()
+            rows.append(_row(measure, own, clusters, {**one.about}))
+            if measure.needs_method or control is None or len(records.x) < 2:
+                continue
+            other = _of_control(measure, records, one, control)
+            rows.append(_row(measure, other, clusters, {**one.about, "control": OF_CONTROL}))
+            if measure.decides and rows[-2].status == "measured":  # type: ignore[union-attr]
+                sign = 1 if measure.better == "higher" else -1
+                p = intervals.mean(sign * (own - other), clusters).p_above
+                where = {**one.about, "endpoint": measure.name, "control": OF_CONTROL}
+                tests.append(
+                    (Measurement(name="faithfulness_p", value=0.0, n=len(own), unit=P_VALUE, conditions=where), p)
+                )
+    adjusted = holm([1.0 if np.isnan(p) else p for _, p in tests])
+    rows += [
+        Measurement(name=row.name, value=p, n=row.n, unit=row.unit, conditions=row.conditions)
+        for (row, _), p in zip(tests, adjusted, strict=True)
+    ]
+    return rows
+
+
+def metrics_of(measures: Sequence[type[ExplanationMeasure]]) -> tuple[Metric, ...]:
+    """Returns the metrics that the cards of measures declare.
+
+    Args:
+        measures: classes of measures.
+
+    Returns:
+        A metric for each, with what it catches and misses.
+    """
+    return tuple(
+        Metric(
+            name=str(measure.model_fields["name"].default),
+            title=measure.title,
+            meaning=f"{measure.meaning} Catches: {measure.catches} Misses: {measure.misses}",
+            unit="",
+            better=measure.better,
+        )
+        for measure in measures
+    )
+
+
+def _of_control(
+    measure: ExplanationMeasure, records: MeasuredRecords, one: ExplainedMap, control: Control
+) -> np.ndarray:
+    drawn = MeasuredMap(values=control.draw(records, one.map.values, 0))
+    found: np.ndarray = measure.score(records, drawn).double().cpu().numpy()
+    return found
+
+
+def _row(
+    measure: ExplanationMeasure, values: np.ndarray, clusters: np.ndarray | None, conditions: dict[str, object]
+) -> Measurement:
+    known = int(np.isfinite(values).sum())
+    if not known:
+        why = f"{measure.title} has no value for any record"
+        return not_applicable(measure.name, why, reason="no_records", **conditions)
+    interval = intervals.mean(values, clusters).interval
+    return estimated(measure.name, interval, n=known, unit="", conditions=conditions)

@@ -1,0 +1,152 @@
+"""Base class of measures of explanations, and the records on which they measure."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay import seeds
+from assay.explain.references import Reference
+from assay.explain.scalars import log_odds
+from assay.models.batches import respond
+from assay.registry import Method
+
+Modalities = frozenset[str]
+EVERYWHERE: Modalities = frozenset({"tabular", "image", "signal", "text"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredRecords:
+    """Records whose explanations are measured, with the model.
+
+    What is drawn at random for a record depends on the seed and on the record itself, so that its score is the same
+    alone, in any batch, and beside a longer text.
+    """
+
+    model: nn.Module
+    """From records to logits, in evaluation mode."""
+    x: Tensor
+    """(n, ...) records."""
+    target: Tensor
+    """(n,) class that is explained."""
+    reference: Reference
+    """What explanations compare the records with; replacements of features come from ``pool`` instead."""
+    pool: Tensor
+    """(m, ...) other records, of which features are replaced; in text they may have another length."""
+    seed: int
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(n, ...) bool by feature: those that are there; padding of a text is not."""
+        present = self.reference.present(self.x)
+        if present is not None:
+            return present
+        return torch.ones_like(self.reference.by_feature(self.x), dtype=torch.bool)
+
+    @cached_property
+    def count(self) -> Tensor:
+        """(n,) number of features of each record."""
+        return self.features.flatten(1).sum(1)
+
+    @cached_property
+    def ties(self) -> Tensor:
+        """(n, ...) random numbers by feature: a random map, and the order of features with equal scores."""
+        return self.drawn("ties", lambda generator, shape: generator.random(shape, np.float32))
+
+    @cached_property
+    def whole(self) -> Tensor:
+        """(n,) log-odds of the whole records."""
+        return log_odds(respond(self.model, self.x), self.target)
+
+    def drawn(self, purpose: str, draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]) -> Tensor:
+        """Draws numbers for each feature of each record.
+
+        Args:
+            purpose: names the draw.
+            draw: from a generator and a shape to numbers of that shape.
+
+        Returns:
+            (n, ...) numbers by feature, of the records' type; 0 for padding.
+        """
+        found = torch.zeros(self.features.shape, dtype=self.x.dtype)
+        features = self.features.cpu()
+        for row, generator in enumerate(self.generators(purpose)):
+            shape = (int(self.count[row]),)
+            found[row][features[row]] = torch.from_numpy(np.asarray(draw(generator, shape))).to(found.dtype)
+        return found.to(self.x.device)
+
+    def generators(self, purpose: str) -> list[np.random.Generator]:
+        """Returns a generator for each record.
+
+        Args:
+            purpose: of what will be drawn.
+
+        Returns:
+            n generators, each determined by the seed, the purpose and the record.
+        """
+        return [seeds.stream(self.seed, "explanation measure", purpose, key) for key in self._keys]
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        present = self.reference.present(self.x)
+        keys = []
+        for row in range(len(self.x)):
+            record = self.x[row] if present is None else self.x[row][present[row].squeeze(-1)]
+            keys.append(hashlib.sha256(record.detach().cpu().numpy().tobytes()).hexdigest())
+        return keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredMap:
+    """A map that is measured: of a method, or of a control."""
+
+    values: Tensor
+    """(n, ...) by feature, signed: a greater value speaks more for the class."""
+    entries: Tensor | None = None
+    """(n, ...) values of the method by entry; None for controls."""
+    kind: Literal["contributions", "slopes"] = "contributions"
+    """Whether a value is what a feature adds to the answer, or the answer's change by a unit of it."""
+    baseline: Tensor | None = None
+    """(n, ...) single records from which contributions are counted; None where there are many, or none."""
+    again: Callable[[nn.Module, Tensor], Tensor] | None = field(default=None, compare=False)
+    """Explains other records of the same targets, perhaps by another network; values by feature. None for controls."""
+
+
+class ExplanationMeasure(Method):
+    """Base class. Register with ``@register("explanation_measure")``; write ``score``. The class variables are its card.
+
+    Whether ``decides`` is right is what ``python -m jobs.benchmark explain-rulers`` tests.
+    """
+
+    title: ClassVar[str]
+    """Name for readers."""
+    meaning: ClassVar[str]
+    """What a value says, with its unit."""
+    catches: ClassVar[str]
+    """Faults of a map that change the measure."""
+    misses: ClassVar[str]
+    """What the measure does not see, or takes for a fault by mistake."""
+    better: ClassVar[Literal["higher", "lower", "neither"]]
+    decides: ClassVar[bool] = False
+    """Whether it passed the checks of measures, so that it may decide between maps; else it is shown only."""
+    needs_method: ClassVar[bool] = False
+    """Whether it explains other records or networks by the method, so that a control has no score."""
+    modalities: ClassVar[Modalities] = EVERYWHERE
+    """Kinds of records that it measures."""
+
+    def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
+        """Scores the map of each record.
+
+        Args:
+            records: with the model.
+            explained: the map of these records. It must not be changed.
+
+        Returns:
+            (n,) scores; NaN where a record has none.
+        """
+        raise NotImplementedError

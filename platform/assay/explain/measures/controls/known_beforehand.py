@@ -1,0 +1,90 @@
+"""Controls that need no model: where the middle is, where edges are, which features or words matter on the whole."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from assay.explain.measures.base import MeasuredRecords, Modalities
+from assay.explain.measures.controls.base import Control
+from assay.explain.measures.replacements.words import word_counts
+from assay.registry import register
+
+
+@register("explanation_control")
+class Centre(Control):
+    """Nearness to the middle of the image or the signal: photographers and segmenters put there what matters."""
+
+    name: Literal["centre"] = "centre"
+    title: ClassVar[str] = "nearness to the middle"
+    modalities: ClassVar[Modalities] = frozenset({"image", "signal"})
+    random: ClassVar[bool] = False
+    of_the_map: ClassVar[bool] = False
+
+    def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
+        distance = values.new_zeros(values.shape[2:])
+        for axis, size in enumerate(values.shape[2:]):
+            place = torch.linspace(-1, 1, size, dtype=values.dtype, device=values.device)
+            shape = [1] * (values.dim() - 2)
+            shape[axis] = size
+            distance = distance + place.view(shape).square()
+        return (-distance).expand_as(values)
+
+
+@register("explanation_control")
+class Edges(Control):
+    """Steepness of the record itself: an edge detector."""
+
+    name: Literal["edges"] = "edges"
+    title: ClassVar[str] = "edges of the record"
+    modalities: ClassVar[Modalities] = frozenset({"image", "signal"})
+    random: ClassVar[bool] = False
+    of_the_map: ClassVar[bool] = False
+
+    def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
+        slopes = torch.gradient(records.x, dim=list(range(2, records.x.dim())))
+        return records.reference.by_feature(sum((slope.square() for slope in slopes), torch.zeros_like(records.x)))
+
+
+@register("explanation_control")
+class Magnitude(Control):
+    """Distance of the record from its own mean: of an ECG, the height of its waves; of an X-ray, bright and dark."""
+
+    name: Literal["magnitude"] = "magnitude"
+    title: ClassVar[str] = "height of the signal"
+    modalities: ClassVar[Modalities] = frozenset({"image", "signal"})
+    random: ClassVar[bool] = False
+    of_the_map: ClassVar[bool] = False
+
+    def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
+        middle = records.x.mean(tuple(range(2, records.x.dim())), keepdim=True)
+        return records.reference.by_feature((records.x - middle).abs())
+
+
+@register("explanation_control")
+class GlobalRanking(Control):
+    """The mean map of the other records: which features matter on the whole, whatever the record is."""
+
+    name: Literal["global_ranking"] = "global_ranking"
+    title: ClassVar[str] = "the mean map of the other records"
+    modalities: ClassVar[Modalities] = frozenset({"tabular"})
+    random: ClassVar[bool] = False
+
+    def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
+        if len(values) < 2:
+            raise ValueError("the mean map of other records needs two records, and 1 was given")
+        return (values.sum(0, keepdim=True) - values) / (len(values) - 1)
+
+
+@register("explanation_control")
+class RareWords(Control):
+    """Rarity of a word: the fewer texts of the pool have it, the higher."""
+
+    name: Literal["rare_words"] = "rare_words"
+    title: ClassVar[str] = "rarity of a word"
+    modalities: ClassVar[Modalities] = frozenset({"text"})
+    random: ClassVar[bool] = False
+    of_the_map: ClassVar[bool] = False
+
+    def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
+        return -(1 + word_counts(records)).log() * records.features

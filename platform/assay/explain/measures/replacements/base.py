@@ -1,0 +1,74 @@
+"""Base class of replacements, and the panel of a kind of records."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay.explain.measures.base import MeasuredRecords, Modalities
+from assay.registry import Method, methods
+
+Fill = Callable[[Tensor, Tensor], Tensor]
+"""From rows (k,), positions of records, and (k, ...) bool by feature, which are removed, to (k, ...) records."""
+
+
+class Replacement(Method):
+    """Base class. Register with ``@register("replacement")``; write ``prepare``.
+
+    A removed feature gets a value that a record of this kind could have. None is the baseline or the background of an
+    explanation method, which would favour that method.
+    """
+
+    title: ClassVar[str]
+    """Name for readers."""
+    modalities: ClassVar[Modalities]
+    """Kinds of records whose features it replaces."""
+
+    def prepare(self, records: MeasuredRecords) -> Fill:
+        """Prepares the replacement of features of some records.
+
+        Args:
+            records: whose features are removed.
+
+        Returns:
+            The function that removes features. What it draws is the same at each call.
+        """
+        raise NotImplementedError
+
+
+def panel(modality: str) -> tuple[Replacement, ...]:
+    """Returns the replacements of a kind of records: three or more, in the order of their names.
+
+    Args:
+        modality: of the records.
+
+    Returns:
+        The replacements with their usual settings.
+    """
+    known = sorted(methods("replacement").items())
+    return tuple(kind() for _, kind in known if modality in kind.modalities and _is_of_assay(kind))
+
+
+def donors(records: MeasuredRecords, purpose: str) -> np.ndarray:
+    """Draws another record of the pool for each record.
+
+    Args:
+        records: with their pool; a pool of one record gives that one.
+        purpose: names the draw.
+
+    Returns:
+        (n,) positions in the pool; never that of an equal record where there is another.
+    """
+    pool, x = records.pool.to(records.x), records.x
+    found = []
+    for row, generator in enumerate(records.generators(purpose)):
+        order = generator.permutation(len(pool))
+        others = [one for one in order if pool.shape[1:] != x.shape[1:] or not torch.equal(pool[one], x[row])]
+        found.append(int(others[0] if others else order[0]))
+    return np.array(found)
+
+
+def _is_of_assay(kind: type) -> bool:
+    return kind.__module__.startswith("assay.")

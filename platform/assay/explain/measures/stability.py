@@ -1,0 +1,89 @@
+"""Measures that explain again: does a map change where the answer does not?"""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
+from assay.explain.measures.randomisation import rank_agreement
+from assay.models.batches import respond
+from assay.registry import register
+
+
+class _NearRecords(ExplanationMeasure):
+    needs_method: ClassVar[bool] = True
+    radius: float = Field(default=0.02, gt=0)
+    """Greatest change of an entry, as a share of its range over the population."""
+    copies: int = Field(default=8, ge=1)
+    """Changed copies of a record."""
+
+    def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
+        assert explained.again is not None
+        found = torch.full((len(records.x), self.copies), torch.nan, dtype=torch.float64, device=records.x.device)
+        for number, near in enumerate(self._near(records)):
+            # Where the decision changes, the map should change too.
+            same = respond(records.model, near).argmax(1) == respond(records.model, records.x).argmax(1)
+            values = explained.again(records.model, near)
+            found[same, number] = self._of(records, explained.values, values)[same]
+        return self._over(found)
+
+    def _near(self, records: MeasuredRecords) -> Iterator[Tensor]:
+        reach = self.radius * records.reference.range_of(records.x)
+        present = records.reference.present(records.x)
+        for number in range(self.copies):
+            noise = torch.zeros_like(records.x)
+            for row, generator in enumerate(records.generators(f"near {number}")):
+                drawn = generator.uniform(-1, 1, tuple(records.x.shape[1:])).astype(np.float32)
+                noise[row] = torch.from_numpy(drawn)
+            yield records.x + noise * reach * (1 if present is None else present)
+
+    def _of(self, records: MeasuredRecords, values: Tensor, others: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _over(self, found: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@register("explanation_measure")
+class MaxSensitivity(_NearRecords):
+    """Greatest relative change of a map over small random changes of the record (Yeh et al. 2019, arXiv:1901.09392)."""
+
+    name: Literal["max_sensitivity"] = "max_sensitivity"
+    title: ClassVar[str] = "Sensitivity"
+    meaning: ClassVar[str] = (
+        "Greatest change of a map, relative to its length, over random changes of the record that leave the decision."
+    )
+    catches: ClassVar[str] = "Maps that small changes of a record overturn."
+    misses: ClassVar[str] = "A constant map is not sensitive at all; worse changes exist than random ones."
+    better: ClassVar[Literal["lower"]] = "lower"
+
+    def _of(self, records: MeasuredRecords, values: Tensor, others: Tensor) -> Tensor:
+        length = values.flatten(1).double().norm(dim=1)
+        apart = (values - others).flatten(1).double().norm(dim=1)
+        return torch.where(apart > 0, apart / length.clamp_min(1e-300), 0.0)
+
+    def _over(self, found: Tensor) -> Tensor:
+        most = found.nan_to_num(nan=-torch.inf).amax(1)
+        return torch.where(most >= 0, most, torch.nan)
+
+
+@register("explanation_measure")
+class Stability(_NearRecords):
+    """Mean rank correlation of the map with the maps of nearby records."""
+
+    name: Literal["stability"] = "stability"
+    title: ClassVar[str] = "Stability under noise"
+    meaning: ClassVar[str] = "Rank correlation of a map with those of records that differ by a little noise."
+    catches: ClassVar[str] = "Rankings that are noise; a network that was tuned to have another map nearby."
+    misses: ClassVar[str] = "A ranking that is always the same and always wrong."
+    better: ClassVar[Literal["higher"]] = "higher"
+
+    def _of(self, records: MeasuredRecords, values: Tensor, others: Tensor) -> Tensor:
+        return torch.from_numpy(rank_agreement(values, others, records.features)).to(values.device)
+
+    def _over(self, found: Tensor) -> Tensor:
+        return found.nanmean(1)
