@@ -1,15 +1,18 @@
 """Measures of maps against closed forms: linear models, whose right values are known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.explain.measures.base import MeasuredMap, MeasuredRecords
+from assay.explain.measures.base import Learnt, MeasuredMap, MeasuredRecords
+from assay.explain.measures.f_fidelity import FFidelity, tuned_on_gaps
 from assay.explain.measures.randomisation import Cascade, cascade, randomised
 from assay.explain.measures.removal import Road
+from assay.explain.measures.roar import Roar
 from assay.explain.measures.sparseness import Sparseness
 from assay.explain.measures.stability import MaxSensitivity, Stability
 from assay.explain.measures.subsets import CorrelationOfSums, Infidelity
@@ -145,6 +148,18 @@ def test_random_gains_of_a_normalisation_do_not_turn_channels_off() -> None:
     assert float(gains.min()) > 0.4 and not torch.equal(gains, model[1].weight)
 
 
+class Scaled(nn.Module):
+    """A network whose inputs are shifted by a number."""
+
+    def __init__(self, network: nn.Module, by: Tensor) -> None:
+        super().__init__()
+        self.network, self.by = network, by
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.network(x + self.by)
+        return out
+
+
 NAMES = [name for name, kind in methods("explanation_measure").items() if kind.__module__.startswith("assay.")]
 
 
@@ -155,17 +170,28 @@ def test_scores_depend_on_the_record_alone_and_change_nothing(name: str) -> None
     x, target = numbers(9, 6, seed=4), torch.tensor([0, 1, 1, 0, 1, 0, 0, 1, 1])
     held = reference(numbers(20, 6, seed=5))
     measure = build("explanation_measure", name)
+    # A "trained" network that depends on its records, without the time of a training.
+    learnt = Learnt(x=held.background, y=torch.arange(20) % 2, train=lambda given, _: Scaled(model, given.mean()))
+
+    def of_others(other: Tensor, of_target: Tensor) -> Tensor:
+        return IntegratedGradients().explain(model, other, of_target, held).values
 
     def of(rows: Tensor) -> Tensor:
         about = MeasuredRecords(
-            model=model, x=x[rows], target=target[rows], reference=held, pool=held.background, seed=1
+            model=model, x=x[rows], target=target[rows], reference=held, pool=held.background, seed=1, learnt=learnt
         )
 
         def again(network: nn.Module, other: Tensor) -> Tensor:
             return IntegratedGradients().explain(network, other, target[rows], held).values
 
         values = again(model, x[rows])
-        explained = MeasuredMap(values=values, entries=values, baseline=held.baseline(about.x), again=again)
+        explained = MeasuredMap(
+            values=values,
+            entries=values,
+            baseline=held.baseline(about.x),
+            again=again,
+            of_others=of_others,
+        )
         before = values.clone()
         score: Tensor = measure.score(about, explained)  # type: ignore[attr-defined]
         assert torch.equal(values, before)
@@ -183,3 +209,47 @@ def test_every_measure_has_a_card() -> None:
         for text in (kind.title, kind.meaning, kind.catches, kind.misses):  # type: ignore[attr-defined]
             assert text and text[0].isupper()
         assert kind.better in {"higher", "lower", "neither"}  # type: ignore[attr-defined]
+
+
+def test_a_tuned_copy_reads_records_with_gaps_better() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
+    x = numbers(400, 6)
+    y = (x[:, 0] + x[:, 1] > 0).long()
+    about = measured(model, x, y)
+    held = replace(about, learnt=Learnt(x=x, y=y, train=lambda *_: model), cache={})
+    tuned = tuned_on_gaps(held, epochs=20, learning_rate=0.01, removed=0.3)
+    before, after = (float((network(x).argmax(1) == y).double().mean()) for network in (model, tuned))
+    assert after > max(before, 0.85)
+    right = MeasuredMap(values=torch.tensor([1.0, 1, 0, 0, 0, 0]) * x * (2 * y - 1)[:, None])
+    wrong = MeasuredMap(values=-right.values)
+    own, other = (float(FFidelity(epochs=20).score(held, one).mean()) for one in (right, wrong))
+    assert own > 0.05 > other
+
+
+def test_networks_that_learn_without_the_right_features_err_more() -> None:
+    torch.manual_seed(0)
+    x = numbers(300, 6)
+    y = (x[:, 0] > 0).long()
+
+    def train(given: Tensor, of: Tensor) -> nn.Module:
+        network = nn.Linear(6, 2)
+        optimiser = torch.optim.Adam(network.parameters(), lr=0.1)
+        for _ in range(60):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(network(given), of).backward()
+            optimiser.step()
+        return network.eval()
+
+    about = replace(measured(train(x, y), x[:100], y[:100]), pool=x, learnt=Learnt(x=x, y=y, train=train), cache={})
+
+    def first(other: Tensor, _: Tensor) -> Tensor:
+        return (torch.arange(6) == 0).to(other).expand_as(other)
+
+    def last(other: Tensor, _: Tensor) -> Tensor:
+        return (torch.arange(6) == 5).to(other).expand_as(other)
+
+    own, other = (
+        float(Roar().score(about, MeasuredMap(values=of(about.x, y), of_others=of)).mean()) for of in (first, last)
+    )
+    assert own > 0.1 > other

@@ -25,6 +25,7 @@ class Neighbours(Replacement):
     name: Literal["neighbours"] = "neighbours"
     title: ClassVar[str] = "interpolation with noise"
     modalities: ClassVar[Modalities] = frozenset({"image", "signal"})
+    imputes: ClassVar[bool] = True
     noise: float = Field(default=0.1, ge=0)
     """Standard deviation of the noise, as a share of that of all values of the pool."""
 

@@ -20,6 +20,7 @@ class OtherWords(Replacement):
     name: Literal["other_words"] = "other_words"
     title: ClassVar[str] = "words of other texts"
     modalities: ClassVar[Modalities] = _TEXT
+    imputes: ClassVar[bool] = True
 
     def prepare(self, records: MeasuredRecords) -> Fill:
         known = _words(records)
