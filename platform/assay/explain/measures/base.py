@@ -159,6 +159,8 @@ class ExplanationMeasure(Method):
     """Whether it trains a network on training records, which no ε pays for: see ``MeasuredRecords.learnt``."""
     modalities: ClassVar[Modalities] = EVERYWHERE
     """Kinds of records that it measures."""
+    most_entries: ClassVar[int | None] = None
+    """Greatest number of entries of a record that it measures; None for any."""
 
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         """Scores the map of each record.

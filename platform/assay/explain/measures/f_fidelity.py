@@ -18,6 +18,7 @@ from assay import seeds
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
 from assay.explain.measures.curves import ranks
 from assay.explain.measures.replacements.base import Fill, imputing, prepared
+from assay.explain.scalars import log_odds
 from assay.models.batches import respond
 from assay.registry import register
 
@@ -28,12 +29,15 @@ _BATCH = 64
 
 @register("explanation_measure")
 class FFidelity(ExplanationMeasure):
-    """Loss of probability without random important features, minus that without random unimportant ones."""
+    """Loss of log-odds without random important features, minus that without random unimportant ones.
+
+    The probability of the paper says nothing of a record whose answer is sure.
+    """
 
     name: Literal["f_fidelity"] = "f_fidelity"
     title: ClassVar[str] = "F-Fidelity"
     meaning: ClassVar[str] = (
-        "Probability that is lost without some of the most important features, minus that without as many of the least "
+        "Log-odds that are lost without some of the most important features, minus that without as many of the least "
         "important ones, by a copy of the network that was tuned on records with gaps. 0 for a map that knows nothing."
     )
     catches: ClassVar[str] = "Features that matter and are ranked low, without mistaking gaps for evidence."
@@ -73,13 +77,12 @@ class FFidelity(ExplanationMeasure):
 
     @torch.no_grad()
     def _left(self, records: MeasuredRecords, network: nn.Module, fill: Fill, group: Tensor, order: Tensor) -> Tensor:
-        """Returns the probability of the target without a random half of a group, or what may be removed, (n,)."""
+        """Returns the log-odds of the target without a random half of a group, or what may be removed, (n,)."""
         most = torch.minimum((group.flatten(1).sum(1) + 1) // 2, (self.removed * records.count).clamp_min(1).floor())
         place = ranks(order, order, group)
         gone = (place < most.view(-1, *[1] * (place.dim() - 1))) & group
         rows = torch.arange(len(records.x), device=records.x.device)
-        answers = respond(network, fill(rows, gone)).softmax(1)
-        return answers.gather(1, records.target[:, None]).squeeze(1)
+        return log_odds(respond(network, fill(rows, gone)), records.target)
 
     def _tuned(self, records: MeasuredRecords) -> nn.Module:
         key = ("tuned on gaps", self)

@@ -11,7 +11,7 @@ from assay.explain.measures.replacements.base import Fill, imputing, prepared
 from assay.models.batches import respond
 from assay.registry import register
 
-_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+_SHARES = tuple(number / 20 for number in range(1, 20))
 
 
 @register("explanation_measure")
@@ -27,7 +27,6 @@ class Road(ExplanationMeasure):
     catches: ClassVar[str] = "Features that matter to the decision and are ranked low."
     misses: ClassVar[str] = "All that does not overturn a decision: of a sure one, most of the map."
     better: ClassVar[Literal["higher"]] = "higher"
-    decides: ClassVar[bool] = True
 
     @torch.no_grad()
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:

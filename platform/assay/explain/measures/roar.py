@@ -37,6 +37,7 @@ class Roar(ExplanationMeasure):
     needs_method: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     modalities: ClassVar[Modalities] = frozenset({"tabular", "image"})
+    most_entries: ClassVar[int | None] = 1024
 
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         if records.learnt is None or explained.of_others is None:
