@@ -79,8 +79,11 @@ class Explainer(Method):
     """Whether the model must have a gradient; other methods only ask it for answers."""
     scalar: ClassVar[Scalar] = staticmethod(log_odds)
     """What is explained."""
-    from_background: ClassVar[bool] = False
-    """Whether the change is that from the mean over the background, not that from the baseline."""
+
+    @property
+    def from_background(self) -> bool:
+        """Whether the change is that from the mean over the background, not that from the baseline."""
+        return False
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
