@@ -136,14 +136,16 @@ def fit(shown: Tensor, weights: Tensor, answers: Tensor, ridge: float) -> Surrog
     """
     presence, weights = shown.to(answers), weights.to(answers)
     share = weights / weights.sum()
-    centre, level = share @ presence, answers @ share
+    # Differences from one answer: what all answers share then rounds to nothing.
+    centre, beyond = share @ presence, answers - answers[:, :1]
+    level = beyond @ share
     centred = presence - centre
     normal = centred.T @ (centred * weights[:, None]) + ridge * torch.eye(presence.shape[1]).to(answers)
     # Without a penalty, groups that are always present together have no solution but this smallest one.
     inverse = torch.linalg.pinv(normal, hermitian=True)
     solve = inverse @ (centred * weights[:, None]).T
-    coefficients = (answers - level[:, None]) @ solve.T
-    residual = answers - level[:, None] - coefficients @ centred.T
+    coefficients = (beyond - level[:, None]) @ solve.T
+    residual = beyond - level[:, None] - coefficients @ centred.T
     free = len(shown) / max(len(shown) - presence.shape[1] - 1, 1)
     error = ((residual**2) @ (solve.T**2) * free).sqrt()
-    return Surrogate(coefficients=coefficients, standard_error=error, intercept=level - coefficients @ centre)
+    return Surrogate(coefficients=coefficients, standard_error=error, intercept=answers[:, 0] + level - coefficients @ centre)

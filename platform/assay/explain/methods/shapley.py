@@ -86,7 +86,8 @@ def shapley_values(answers: Tensor) -> Tensor:
     Returns:
         (n, G) values; they add up to the answer with all groups minus that with none.
     """
-    return answers @ _shares(answers.shape[1].bit_length() - 1).to(answers)
+    # Differences from one answer: what all answers share then rounds to nothing.
+    return (answers - answers[:, :1]) @ _shares(answers.shape[1].bit_length() - 1).to(answers)
 
 
 def interactions(answers: Tensor) -> Tensor:
