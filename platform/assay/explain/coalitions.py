@@ -27,7 +27,7 @@ from assay.explain.scalars import Scalar
 Absent = Literal["baseline", "background"]
 
 _ENTRIES = 2**17
-"""Greatest number of entries of a batch, which has no gradient: more is slower on a processor, whose caches are small."""
+"""Greatest number of entries of a batch, which has no gradient: more is slower on a processor with small caches."""
 _FEWEST, _MOST = 32, 4096
 """Least and greatest number of records of a batch."""
 
@@ -127,7 +127,7 @@ class GroupExplainer(Explainer):
         if self.from_background:
             if reference.modality == "text":
                 raise ExplanationError(
-                    f"{self.name}: a background record has no word for the place of another text's; use absent: baseline"
+                    f"{self.name}: a background record has no words in the places of another text: use absent: baseline"
                 )
             absent = reference.background.to(x).unsqueeze(0).expand(len(x), *reference.background.shape)
         else:

@@ -41,7 +41,9 @@ class _Ran:
 
 
 @torch.no_grad()
-def layer_chain(model: nn.Module, x: Tensor, *, known: Collection[type[nn.Module]], method: str) -> tuple[list[Step], Tensor]:
+def layer_chain(
+    model: nn.Module, x: Tensor, *, known: Collection[type[nn.Module]], method: str
+) -> tuple[list[Step], Tensor]:
     """Runs a network and returns its layers and its logits.
 
     Args:

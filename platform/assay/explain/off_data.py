@@ -84,8 +84,7 @@ def share_off_data(  # noqa: PLR0917
         (n,) shares, float64; 0 where the method makes up no record.
 
     Raises:
-        ExplanationError: the method does not support the network, or the records are texts, whose made-up records differ
-            in length.
+        ExplanationError: the method does not support the network, or the records are texts.
     """
     if reference.modality == "text":
         raise ExplanationError("records of text have no distance from each other: give records of one length")

@@ -49,7 +49,9 @@ def sampled_pairs(count: int, pairs: int, sampling: Sampling, draw: np.random.Ge
     quotas = _quotas(available, shares if sampling == "leverage" else totals, pairs)
     drawn = np.diff(np.floor(np.concatenate([[0.0], np.cumsum(quotas)]) + draw.random() + 1e-9)).astype(int)
     drawn = np.minimum(drawn, available.astype(np.int64) if available.max() < 2**62 else drawn)
-    shown, weights, first, second = [], [], [], []
+    shown: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
+    halves: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for size, quota, number, total in zip(sizes.tolist(), quotas, drawn.tolist(), totals, strict=True):
         if not number:
             continue
@@ -58,12 +60,12 @@ def sampled_pairs(count: int, pairs: int, sampling: Sampling, draw: np.random.Ge
         half = draw.permutation(number) % 2
         whole = number >= math.comb(count, size) / (2 if 2 * size == count else 1)
         weights.append(weight)
-        for side, own in ((first, half == 0), (second, half == 1)):
+        for side, own in ((halves[0], half == 0), (halves[1], half == 1)):
             side.append(weight if whole else weight * own * (number / max(own.sum(), 1)))
     return Pairs(
         shown=np.concatenate(shown),
         weights=np.concatenate(weights),
-        halves=(np.concatenate(first), np.concatenate(second)),
+        halves=(np.concatenate(halves[0]), np.concatenate(halves[1])),
     )
 
 

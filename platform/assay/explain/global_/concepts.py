@@ -45,8 +45,6 @@ class ConceptScore:
     """Share of the records whose scalar rises in the direction of the concept; one that does not change counts half."""
     alignment: float
     """Mean cosine, over the records, between the gradient of the scalar and the vector of the concept."""
-    accuracy: float
-    """Share of the records of the concept and of the random ones, both weighted equally, that the vector tells apart."""
     p: float
     """Two-sided p-value: the share of random concepts, this one included, whose alignment is as far from 0."""
     p_holm: float
@@ -112,15 +110,15 @@ def concept_scores(  # noqa: PLR0917
     sets = [activations_at(model, layer, records) for records in random]
     of_random = [_measured(each, [*sets[:place], *sets[place + 1 :]], gradients) for place, each in enumerate(sets)]
     found = {name: _measured(activations_at(model, layer, concepts[name]), sets, gradients) for name in concepts}
-    chance = np.abs([alignment for _, alignment, _ in of_random])
+    chance = np.abs([alignment for _, alignment in of_random])
     p = {name: (1 + int((chance >= abs(each[1])).sum())) / (1 + len(chance)) for name, each in found.items()}
     corrected = dict(zip(p, holm(list(p.values())), strict=True))
     low, high = (float(end) / len(random) for end in stats.binom.interval(LEVEL, len(random), 0.5))
-    scores = tuple(score for score, _, _ in of_random)
+    scores = tuple(score for score, _ in of_random)
     return ConceptScores(
         concepts={
-            name: ConceptScore(score=score, alignment=alignment, accuracy=accuracy, p=p[name], p_holm=corrected[name])
-            for name, (score, alignment, accuracy) in found.items()
+            name: ConceptScore(score=score, alignment=alignment, p=p[name], p_holm=corrected[name])
+            for name, (score, alignment) in found.items()
         },
         random=scores,
         random_mean=float(np.mean(scores)),
@@ -150,28 +148,26 @@ def random_sets(pool: Tensor, *, size: int, count: int, seed: int) -> list[Tenso
     return [pool[torch.from_numpy(draw.permutation(len(pool))[:size]).to(pool.device)] for _ in range(count)]
 
 
-def concept_vector(concept: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the unit vector towards a concept, by logistic regression, and its accuracy.
+def concept_vector(concept: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns the unit vector towards a concept, by logistic regression.
 
     Args:
         concept: (m, d) activations of its records.
-        others: (k, d) those of random records.
+        others: (k, d) those of random records, which weigh as much together.
 
     Returns:
-        (d,) vector, and the share of both that it tells apart, each of them weighted equally.
+        (d,) vector.
     """
     from sklearn.linear_model import LogisticRegression
 
-    points = np.concatenate([concept, others])
     deviation = others.std(0)
     scale = np.where(deviation > 0, deviation, 1.0)
+    points = (np.concatenate([concept, others]) - others.mean(0)) / scale
     labels = np.repeat([1, 0], [len(concept), len(others)])
-    fitted = LogisticRegression(class_weight="balanced", max_iter=2000).fit((points - others.mean(0)) / scale, labels)
+    fitted = LogisticRegression(class_weight="balanced", max_iter=2000).fit(points, labels)
     # In the units of the activations: the gradient of the regression.
-    direction = fitted.coef_[0] / scale
-    right = fitted.predict((points - others.mean(0)) / scale) == labels
-    accuracy = float((right[: len(concept)].mean() + right[len(concept) :].mean()) / 2)
-    return direction / max(float(np.linalg.norm(direction)), np.finfo(float).tiny), accuracy
+    direction: np.ndarray = fitted.coef_[0] / scale
+    return direction / max(float(np.linalg.norm(direction)), np.finfo(float).tiny)
 
 
 def activations_at(model: nn.Module, layer: str, x: Tensor) -> np.ndarray:
@@ -217,12 +213,11 @@ def gradients_at(model: nn.Module, layer: str, x: Tensor, target: Tensor, scalar
     return torch.cat(found).numpy()
 
 
-def _measured(concept: np.ndarray, others: Sequence[np.ndarray], gradients: np.ndarray) -> tuple[float, float, float]:
-    """Returns score, alignment and accuracy of a concept."""
-    vector, accuracy = concept_vector(concept, np.concatenate(others))
-    along = gradients @ vector
+def _measured(concept: np.ndarray, others: Sequence[np.ndarray], gradients: np.ndarray) -> tuple[float, float]:
+    """Returns score and alignment of a concept."""
+    along = gradients @ concept_vector(concept, np.concatenate(others))
     length = np.maximum(np.linalg.norm(gradients, axis=1), np.finfo(float).tiny)
-    return float((np.sign(along).mean() + 1) / 2), float((along / length).mean()), accuracy
+    return float((np.sign(along).mean() + 1) / 2), float((along / length).mean())
 
 
 class _Output:
@@ -249,7 +244,9 @@ class _Output:
     def __exit__(self, kind: object, *_: object) -> None:
         self._hook.remove()
         if kind is None and self._runs != 1:
-            raise ExplanationError(f"the layer {self._name} runs {self._runs} times for a record: choose one that runs once")
+            raise ExplanationError(
+                f"the layer {self._name} runs {self._runs} times for a record: choose one that runs once"
+            )
 
     def _see(self, _: nn.Module, __: object, out: object) -> Tensor:
         if not isinstance(out, Tensor) or out.dim() < 2 or len(out) != self._rows:

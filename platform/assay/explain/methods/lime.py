@@ -148,4 +148,6 @@ def fit(shown: Tensor, weights: Tensor, answers: Tensor, ridge: float) -> Surrog
     residual = beyond - level[:, None] - coefficients @ centred.T
     free = len(shown) / max(len(shown) - presence.shape[1] - 1, 1)
     error = ((residual**2) @ (solve.T**2) * free).sqrt()
-    return Surrogate(coefficients=coefficients, standard_error=error, intercept=answers[:, 0] + level - coefficients @ centre)
+    return Surrogate(
+        coefficients=coefficients, standard_error=error, intercept=answers[:, 0] + level - coefficients @ centre
+    )

@@ -135,7 +135,9 @@ def _parts(steps: list[Step]) -> list[_Part]:
         if isinstance(layer, _NORMS):
             before = steps[place - 1].layer if place else None
             if not isinstance(before, _DENSE + _CONVOLUTIONS):
-                raise ExplanationError(f"LRP has no rule for {step.name} unless a convolution or linear layer is before it")
+                raise ExplanationError(
+                    f"LRP has no rule for {step.name} unless a convolution or linear layer is before it"
+                )
             merged = parts[-1].linear
             assert merged is not None
             parts[-1] = replace(parts[-1], linear=_normalised(merged, layer, step.name))
