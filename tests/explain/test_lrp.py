@@ -133,8 +133,9 @@ def test_the_epsilon_rule_is_input_times_gradient_for_relu() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def by_hand(weight: Tensor, bias: Tensor, given: Tensor, relevance: Tensor, rule: Rule, gamma: float) -> Tensor:
+def by_hand(layer: LinearLayer, given: Tensor, relevance: Tensor, rule: Rule, gamma: float) -> Tensor:
     """Every contribution by itself, with the bias as one more input."""
+    weight, bias = layer.weight, layer.bias
     contributions = torch.cat([given[:, None] * weight, bias.expand(len(given), -1)[..., None]], dim=2)
     outputs = contributions.sum(2, keepdim=True)
     if rule == "gamma":
@@ -151,7 +152,7 @@ def test_a_rule_divides_relevance_by_contributions_of_both_signs(rule: Rule) -> 
     given, relevance = (torch.randn(*shape, dtype=DOUBLE, generator=draw) for shape in ((5, 20), (5, 4)))
     layer = LinearLayer(apply=F.linear, weight=weight, bias=bias)
     values, kept = handed_down(layer, given, relevance, rule, 0.3, 1e-14)
-    expected = by_hand(weight, bias, given, relevance, rule, 0.3)
+    expected = by_hand(layer, given, relevance, rule, 0.3)
     torch.testing.assert_close(values, expected[:, :-1])
     torch.testing.assert_close(kept, expected[:, -1])
 

@@ -54,7 +54,27 @@ def _linear(shown: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _smooth(shown: np.ndarray) -> np.ndarray:
-    """Returns the weights of universal kriging, whose trend are the single groups."""
+    weights = _kriging(shown)[0]
+    centred: np.ndarray = weights - weights.mean(1, keepdims=True)
+    return centred
+
+
+def expected_error(pairs: Pairs) -> float:
+    """Returns the expected squared error of all values by ``smooth``, but for a constant: how good a sample is.
+
+    It knows no answer, so a sample that is chosen by it has no bias.
+
+    Args:
+        pairs: sampled coalitions.
+
+    Returns:
+        The error in units of the variance of the products, minus the same for all samples.
+    """
+    return _kriging(pairs.shown.astype(float))[1]
+
+
+def _kriging(shown: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the weights of universal kriging, whose trend are the single groups, and its expected squared error."""
     count = shown.shape[1]
     # The coalition of all groups is among those with an answer.
     signs = 2 * np.concatenate([shown, np.ones((1, count))]) - 1
@@ -68,12 +88,11 @@ def _smooth(shown: np.ndarray) -> np.ndarray:
     with_values = 2 * signs * integral
     solved = np.linalg.solve(covariance, np.concatenate([signs, with_values], axis=1))
     trend, smooth = solved[:, :count], solved[:, count:]
-    coefficients = np.linalg.pinv(signs.T @ trend, rcond=_RANK, hermitian=True) @ trend.T
-    weights = smooth + coefficients.T @ (2 * np.eye(count) - signs.T @ smooth)
+    inverse = np.linalg.pinv(signs.T @ trend, rcond=_RANK, hermitian=True)
+    left = 2 * np.eye(count) - signs.T @ smooth
+    error = float(np.sum(left * (inverse @ left)) - np.sum(with_values * smooth))
     # The last row belongs to the coalition of all groups, which has nothing beyond its share.
-    weights = weights[:-1]
-    centred: np.ndarray = weights - weights.mean(1, keepdims=True)
-    return centred
+    return (smooth + trend @ inverse @ left)[:-1], error
 
 
 def _product(rho: float, sums: np.ndarray, count: int) -> np.ndarray:

@@ -13,9 +13,15 @@ from assay.explain.coalitions import Game, GroupExplainer, by_count
 from assay.explain.groups import group_count, grouped, spread
 from assay.explain.methods.shapley import MOST_GROUPS, all_answers, shapley_values
 from assay.explain.references import Reference
-from assay.explain.sampling import Sampling, sampled_pairs
-from assay.explain.shapley_fits import Fit, value_weights
+from assay.explain.sampling import Pairs, Sampling, sampled_pairs
+from assay.explain.shapley_fits import Fit, expected_error, value_weights
 from assay.registry import register
+
+
+_SAMPLES = 16
+"""Samples of which the best is taken."""
+_FEW = 8
+"""Pairs a group below which samples differ much: with two answers a group, many hardly determine the values."""
 
 
 @register("explainer")
@@ -23,7 +29,8 @@ class KernelShap(GroupExplainer):
     """Shapley values by regression on coalitions that are drawn in pairs with their complements.
 
     By default they are drawn by leverage (Musco & Witter, ICLR 2025, arXiv:2410.01917), without replacement: each size
-    of coalition equally often, where Kernel SHAP prefers the smallest and the largest. Every group has a value: none is
+    of coalition equally often, where Kernel SHAP prefers the smallest and the largest. Of several samples the one with
+    the least expected error is taken where there are few answers. Every group has a value: none is
     set to 0 by a selection of features. The values add up to the change exactly, by constraint. With a budget of 2ᴳ or
     more, all coalitions are asked and the values are exact.
 
@@ -71,7 +78,7 @@ class KernelShap(GroupExplainer):
                 f"a budget of {self.budget} answers does not determine {count} groups: give {2 * count} or more, "
                 "or fewer groups"
             )
-        pairs = sampled_pairs(count, self.budget // 2 - 1, self.sampling, seeds.stream(seed, count))
+        pairs = self._pairs(count, seeds.stream(seed, count))
         k = len(pairs.shown)
         shown = torch.from_numpy(np.concatenate([pairs.shown, ~pairs.shown, [[True] * count, [False] * count]]))
         answers = game.answers(shown)
@@ -84,3 +91,11 @@ class KernelShap(GroupExplainer):
         )
         determined = min(np.count_nonzero(half) for half in pairs.halves) >= count
         return values, values + (one - other) / 2 if determined else one
+
+    def _pairs(self, count: int, draw: np.random.Generator) -> Pairs:
+        """Draws the sample: where there are few answers, the best of several, by what is known before any answer."""
+        wanted = self.budget // 2 - 1
+        if wanted >= _FEW * count:
+            return sampled_pairs(count, wanted, self.sampling, draw)
+        samples = [sampled_pairs(count, wanted, self.sampling, draw) for _ in range(_SAMPLES)]
+        return min(samples, key=expected_error)
