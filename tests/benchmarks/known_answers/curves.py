@@ -3,10 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from assay.explain.measures.curves import deletion, insertion
-from tests.benchmarks.known_answers.networks import linear
+from assay.data.base import Modality
+from assay.explain.measures.base import MeasuredRecords
+from assay.explain.measures.curves import Areas, areas
+from assay.explain.measures.replacements.donor import Donor
+from tests.benchmarks.known_answers.networks import Score, linear
 from tests.benchmarks.known_answers.row import Row, below, between, numbers_near, says
-from tests.benchmarks.known_answers.systems import CLASS_1, reference
+from tests.benchmarks.known_answers.systems import reference
 
 
 class Seen(nn.Module):
@@ -17,14 +20,29 @@ class Seen(nn.Module):
         self.asked: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        self.asked += [x.clone()]
+        self.asked += list(x.clone()[:, None])
         score = x.flatten(1).mean(1)
         return torch.stack([0 * score, score], 1)
 
 
-def _asked(x: Tensor, scores: Tensor, replacement: Tensor) -> list[Tensor]:
+def measured(model: nn.Module, x: Tensor, pool: Tensor, modality: Modality = "tabular") -> MeasuredRecords:
+    """Records of class 1 whose removed features have values of the pool."""
+    target = torch.ones(len(x), dtype=torch.long)
+    return MeasuredRecords(
+        model=model, x=x, target=target, reference=reference(0 * x[:1], modality), pool=pool, seed=0
+    )  # fmt: skip
+
+
+def areas_of(model: nn.Module, x: Tensor, scores: Tensor, pool: Tensor, modality: Modality = "tabular") -> Areas:
+    """Areas of maps where removed features have the values of a record of the pool."""
+    records = measured(model, x, pool, modality)
+    return areas(records, scores, Donor().prepare(records))
+
+
+def _asked(x: Tensor, scores: Tensor, pool: Tensor, modality: Modality = "tabular") -> list[Tensor]:
+    """What the model is asked about while features are removed, then while they are restored."""
     model = Seen()
-    deletion(model, x, torch.ones(len(x), dtype=torch.long), scores, replacement=replacement, ties=scores)
+    areas_of(model, x, scores, pool, modality)
     return [one[0] for one in model.asked]
 
 
@@ -33,45 +51,44 @@ ORDER = torch.tensor([[4.0, 3.0, 2.0, 1.0]])
 
 
 def _replaced() -> list[float]:
-    """What the model sees at the end of the curve, whose replacement is the mean of the record."""
-    return _asked(FOUR, ORDER, FOUR.mean(1, keepdim=True).expand_as(FOUR))[-1].tolist()
+    """What the model sees when all is removed, where the mean of the record is what replaces."""
+    return _asked(FOUR, ORDER, FOUR.mean(1, keepdim=True).expand_as(FOUR))[4].tolist()
 
 
 def _channels() -> float:
     """Channels of a pixel that are replaced in the first step, of three."""
     image = torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(0)) + 1
     scores = reference(image, "image").by_feature(torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(1)))
-    return float((_asked(image, scores, 0 * image)[1] == 0).sum())
+    return float((_asked(image, scores, 0 * image, "image")[1] == 0).sum())
 
 
 def _scale() -> float:
     """Area of a constant answer over 784 features, over that of 28."""
-    areas = []
+    found = []
     for features in (784, 28):
         model = nn.Linear(features, 2)
         with torch.no_grad():
             model.weight.zero_()
             model.bias.copy_(torch.tensor([0.0, 1.0]))
         scores = torch.arange(features).float()[None]
-        areas.append(float(deletion(model, scores, CLASS_1, scores, replacement=0 * scores, ties=scores)))
-    return areas[0] / areas[1]
+        found.append(float(areas_of(model, scores, scores, 0 * scores).deletion))
+    return found[0] / found[1]
 
 
 RECORDS, SURVIVORS = 200, 64
 
 
 def _survivors() -> float:
-    """Share of 200 records that keep their class to the end: the first 64."""
+    """Share of 200 records whose answer does not change when all but the last feature is removed: the first 64."""
     x = torch.ones(RECORDS, 4)
     x[:, 3] = (torch.arange(RECORDS) < SURVIVORS).float()
-    model = linear(1.0, 1.0, 1.0, 0.0).float()
+
+    def score(given: Tensor) -> Tensor:
+        return torch.where(given[:, 3] > 0, 1.0, given[:, :3].sum(1) - 1.5)
+
     scores = torch.tensor([[4.0, 3.0, 2.0, 1.0]]).expand(RECORDS, 4)
-    replacement = torch.zeros(RECORDS, 4)
-    replacement[:, 0] = 2 * x[:, 3] - 1
-    target = torch.ones(RECORDS, dtype=torch.long)
-    areas = deletion(model, x, target, scores, replacement=replacement, ties=scores)
-    # The area is 1.5 where the first feature stays positive, and lower where it turns: 4 states from 3 to ±1.
-    return float((areas > 1.0).float().mean())
+    found = areas_of(Score(score), x, scores, torch.tensor([[0.0, 0.0, 0.0, 2.0]])).deletion
+    return float((found >= 1.0).float().mean())
 
 
 def _loud_neighbour() -> float:
@@ -79,32 +96,28 @@ def _loud_neighbour() -> float:
     x = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
     scores = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4e6, 3e6, 2e6, 1e6]])
     model = linear(1.0, 2.0, 3.0, 4.0).float()
-    both = deletion(model, x, torch.tensor([1, 1]), scores, replacement=0 * x, ties=scores)
-    alone = deletion(model, x[:1], CLASS_1, scores[:1], replacement=0 * x[:1], ties=scores[:1])
+    both = areas_of(model, x, scores, 0 * x[:1]).deletion
+    alone = areas_of(model, x[:1], scores[:1], 0 * x[:1]).deletion
     return float((both[0] - alone[0]).abs() / alone[0].abs())
 
 
 def _constant_map() -> str:
-    """Gain of a constant map over a random one."""
-    x = torch.ones(50, 6)
-    model = linear(6.0, 0.0, 0.0, 0.0, 0.0, 0.0).float()
-    ties = torch.rand(50, 6, generator=torch.Generator().manual_seed(0))
-    target = torch.ones(50, dtype=torch.long)
-    for curve in (deletion, insertion):
-        areas = [curve(model, x, target, scores, replacement=0 * x, ties=ties) for scores in (torch.ones(50, 6), ties)]
-        if not torch.equal(*areas):
-            return "another area"
-    return "the area of a random order"
+    """Whether a constant map has the areas of a random one."""
+    x = 1 + torch.rand(50, 6, generator=torch.Generator().manual_seed(0))
+    records = measured(linear(6.0, 0.0, 0.0, 0.0, 0.0, 0.0).float(), x, 0 * x[:1])
+    fill = Donor().prepare(records)
+    found = [areas(records, scores, fill) for scores in (torch.ones(50, 6), records.ties)]
+    same = all(torch.equal(getattr(found[0], name), getattr(found[1], name)) for name in ("deletion", "insertion"))
+    return "the area of a random order" if same else "another area"
 
 
 def _raster() -> float:
     """Mean area of a constant map on a model of the first of four features, over that of a random order."""
-    x = torch.ones(4000, 4)
-    ties = torch.rand(4000, 4, generator=torch.Generator().manual_seed(0))
-    target = torch.ones(4000, dtype=torch.long)
-    model = linear(4.0, 0.0, 0.0, 0.0).float()
+    # Records differ a little, since equal records are in the same order.
+    x = torch.ones(2000, 4) + 1e-6 * torch.arange(2000)[:, None]
     # The value is there in 0, 1, 2, 3 of 4 steps, with equal chance; the trapezium adds half a step.
-    return float(deletion(model, x, target, 0 * x, replacement=0 * x, ties=ties).mean()) / (4 * 0.5)
+    found = areas_of(linear(4.0, 0.0, 0.0, 0.0).float(), x, 0 * x, 0 * x[:1]).deletion
+    return float(found.mean()) / (4 * 0.5)
 
 
 ROWS = (

@@ -5,8 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.explain.measures.curves import deletion
+from assay.explain.measures.base import MeasuredMap
+from assay.explain.measures.curves import AreaBetween
 from assay.explain.measures.randomisation import rank_agreement
+from assay.explain.measures.sparseness import Sparseness
+from assay.explain.measures.subsets import Infidelity
 from assay.explain.measures.truth import (
     average_precision,
     enrichment,
@@ -15,6 +18,7 @@ from assay.explain.measures.truth import (
     relevance_mass,
     relevance_rank,
 )
+from tests.benchmarks.known_answers.curves import measured
 from tests.benchmarks.known_answers.networks import linear
 from tests.benchmarks.known_answers.row import Row, below, between, numbers_near, says
 
@@ -58,7 +62,9 @@ def _arguments() -> str:
     before = [given.numpy().tobytes() for given in (x, scores, truth)]
     for measure in MEASURES:
         measure(scores, truth)
-    deletion(model, x, torch.tensor([1]), scores, replacement=0 * x, ties=scores)
+    records = measured(model, x, torch.zeros(1, 4))
+    for kind in (AreaBetween, Infidelity, Sparseness):
+        kind().score(records, MeasuredMap(values=scores))
     rank_agreement(scores, scores, truth)
     return "as before" if before == [given.numpy().tobytes() for given in (x, scores, truth)] else "changed"
 

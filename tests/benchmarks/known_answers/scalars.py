@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from assay.explain.measures.curves import deletion
+from tests.benchmarks.known_answers.curves import areas_of
 from tests.benchmarks.known_answers.networks import DOUBLE, linear, shifted_linear
 from tests.benchmarks.known_answers.row import Row, below, numbers_near
 from tests.benchmarks.known_answers.systems import (
-    CLASS_1,
     assay,
     captum,
     shap_deep,
@@ -59,10 +58,8 @@ def _cam_moves_in_captum() -> float:
 
 def _curve_moves() -> float:
     scores = torch.tensor([[3.0, 1.0, 2.0]])
-    areas = [
-        deletion(shifted_linear(c), ONES, CLASS_1, scores, replacement=ZEROS[:1], ties=scores) for c in (0.0, SHIFT)
-    ]
-    return float((areas[0] - areas[1]).abs())
+    found = [areas_of(shifted_linear(c), ONES, scores, ZEROS[:1]).deletion for c in (0.0, SHIFT)]
+    return float((found[0] - found[1]).abs())
 
 
 _ABOUT = {

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import assay.explain.methods  # noqa: F401
+import assay.explain.methods
 from assay.data.base import Modality
 from assay.errors import UserError
 from assay.explain.base import Attribution

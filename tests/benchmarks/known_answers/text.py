@@ -4,7 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.explain.measures.curves import insertion
+from assay.explain.measures.curves import areas
+from assay.explain.measures.replacements.base import panel
+from tests.benchmarks.known_answers.curves import measured
 from tests.benchmarks.known_answers.networks import DOUBLE, CountedWords, UnusedAttention, drawn
 from tests.benchmarks.known_answers.row import Row, below
 from tests.benchmarks.known_answers.systems import assay, captum
@@ -41,14 +43,14 @@ def _missed_in_captum() -> float:
 def _gain_of_attention() -> float:
     """How much better the map of an attention that is not used is than a random map, by insertion, over records."""
     x = drawn(200, 6, 3).abs()
-    target = torch.ones(len(x), dtype=torch.long)
-    ties = torch.rand(200, 6, 1, generator=torch.Generator().manual_seed(2), dtype=DOUBLE)
     weights = assay("attention", UnusedAttention(), x, torch.zeros_like(x[:1]), None, "text").values.sum(-1, True)
-    areas = [
-        insertion(UnusedAttention(), x, target, scores, replacement=torch.zeros_like(x), ties=ties)
-        for scores in (weights, ties)
-    ]
-    gain = (areas[0] - areas[1]).numpy()
+    records = measured(UnusedAttention(), x, drawn(50, 6, 3, seed=1).abs(), "text")
+    gains = []
+    for replacement in panel("text"):
+        fill = replacement.prepare(records)
+        own, other = (areas(records, scores, fill).between for scores in (weights, records.ties))
+        gains.append(own - other)
+    gain = torch.stack(gains).mean(0).numpy()
     return float(gain.mean() - 1.96 * gain.std() / np.sqrt(len(gain)))
 
 
