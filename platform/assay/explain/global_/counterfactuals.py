@@ -2,13 +2,13 @@
 
 Distances are Euclidean, in the inputs of the network. Where the model has a gradient, the boundary is taken as its
 tangent plane at the last point found, and the nearest point of that plane within the ranges becomes the next one, as in
-DeepFool (Moosavi-Dezfooli et al. 2016) with the record, not the last point, as origin; each point beyond the boundary is
-moved back to it by bisection. Without a gradient, or where that finds nothing, the search begins at other records, and
-goes back input by input. Values are then rounded as they are reported, inputs that need no change are put back, and
+DeepFool (Moosavi-Dezfooli et al. 2016) with the record, not the last point, as origin; each point beyond the boundary
+is moved back to it by bisection. Without a gradient, or where that finds nothing, the search begins at other records,
+and goes back input by input. Values are then rounded as they are reported, inputs that need no change are put back, and
 what is left is judged by the model and the rules alone.
 
-Libraries for counterfactuals let rounding undo the change of class and move immutable columns by a rounding error, which
-is why this is our own code.
+Libraries for counterfactuals let rounding undo the change of class, and move immutable columns by a rounding error,
+which is why this is our own code.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,8 @@ from assay.models.recurrent import differentiable
 Decide = Callable[[Tensor], Tensor]
 """From logits (n, classes) to decisions (n,)."""
 _HALVINGS = 40
+_MOST_CLASSES = 10
+"""Greatest number of other classes towards which the boundary is searched, the likeliest first."""
 _BEYOND = 1e-4
 """Share by which a step goes past the tangent plane, so that it lands beyond the boundary of a linear model."""
 _GROWTH = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
@@ -63,12 +65,22 @@ class _Search:
     rules: ChangeRules
     steps: int
     gradient: bool
+    only: Tensor | None
 
     def decision(self, x: Tensor) -> Tensor:
         return self.decide(respond(self.model, x))
 
+    def room(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns how far each input of all records may go down and up, (n, inputs) each; 0 for those that stay."""
+        given = (self.rules.low, self.rules.high, self.rules.continuous)
+        low, high, free = (torch.from_numpy(np.array(one)).to(x.device) for one in given)
+        movable = free & (x >= low) & (x <= high)
+        if self.only is not None:
+            movable = movable & self.only
+        return torch.where(movable, low - x, 0.0), torch.where(movable, high - x, 0.0)
 
-def nearest_counterfactuals(  # noqa: PLR0917
+
+def nearest_counterfactuals(
     model: nn.Module,
     x: Tensor,
     rules: ChangeRules,
@@ -77,6 +89,7 @@ def nearest_counterfactuals(  # noqa: PLR0917
     starts: Tensor | None = None,
     gradient: bool = True,
     steps: int = 30,
+    only: Tensor | None = None,
 ) -> Counterfactuals:
     """Searches the nearest counterfactual of each record, and judges it.
 
@@ -91,11 +104,12 @@ def nearest_counterfactuals(  # noqa: PLR0917
         starts: (m, inputs) valid records at which the search may begin; needed where there is no gradient.
         gradient: whether the model has one.
         steps: points of the search along the boundary.
+        only: (n, inputs) bool, the numbers of each record that may change; None for all that the rules allow.
 
     Returns:
         The counterfactuals; nothing is called found that is not confirmed.
     """
-    search = _Search(model=model, decide=decide, rules=rules, steps=steps, gradient=gradient)
+    search = _Search(model=model, decide=decide, rules=rules, steps=steps, gradient=gradient, only=only)
     with untouched(model), repeatable(), differentiable(model):
         own = search.decision(x)
         best, exact = x.clone(), torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
@@ -145,7 +159,7 @@ def _bases(x: Tensor, rules: ChangeRules) -> list[Tensor]:
 
 def _continuous(search: _Search, x: Tensor, own: Tensor, starts: Tensor | None) -> Tensor:
     """Returns the nearest point beyond the boundary that changes numbers alone; the record where none is found."""
-    low, high = _room(search.rules, x)
+    low, high = search.room(x)
     best = x.clone()
     reach = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     reach[search.decision(x) != own] = 0.0
@@ -157,19 +171,6 @@ def _continuous(search: _Search, x: Tensor, own: Tensor, starts: Tensor | None) 
     if bool(left.any()) and starts is not None and len(starts):
         best[left] = _from_starts(search, x[left], own[left], starts, low[left], high[left])
     return best
-
-
-_MOST_CLASSES = 10
-"""Greatest number of other classes towards which the boundary is searched, the likeliest first."""
-
-
-def _room(rules: ChangeRules, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns how far each input may go down and up, (n, inputs) each; 0 for those that stay as they are."""
-    low, high, free = (
-        torch.from_numpy(np.array(one)).to(x.device) for one in (rules.low, rules.high, rules.continuous)
-    )
-    movable = free & (x >= low) & (x <= high)
-    return torch.where(movable, low - x, 0.0), torch.where(movable, high - x, 0.0)
 
 
 def _along_boundary(  # noqa: PLR0917
@@ -263,15 +264,14 @@ def _rounded(search: _Search, x: Tensor, base: Tensor, point: Tensor, own: Tenso
     """
     best, reach = base.clone(), torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     own_values = search.rules.reported(base.cpu().numpy())
-    free = torch.from_numpy(search.rules.continuous).to(x.device)
-    low, high = _room(search.rules, base)
+    low, high = search.room(base)
     for further in _GROWTH:
         grown = base + torch.minimum(torch.maximum((1 + further) * (point - base), low), high)
         nearest = search.rules.reported(grown.cpu().numpy())
         away = np.where(grown.cpu().numpy() > base.cpu().numpy(), 1.0, -1.0) * np.sign(search.rules.scale)
         for values in (nearest, nearest + away * search.rules.step):
             inputs = torch.from_numpy(search.rules.inputs_of(values)).to(x)
-            moves = torch.from_numpy(values != own_values).to(x.device) & free & (grown != base)
+            moves = torch.from_numpy(values != own_values).to(x.device) & (grown != base)
             tried = torch.where(moves, inputs, base)
             far = _distance(x, tried)
             nearer = (search.decision(tried) != own) & (far < reach)
@@ -292,3 +292,22 @@ def _put_back(search: _Search, x: Tensor, base: Tensor, point: Tensor, own: Tens
 
 def _distance(x: Tensor, other: Tensor) -> Tensor:
     return (other.double() - x.double()).square().sum(-1).sqrt()
+
+
+def most_changed(x: Tensor, found: Counterfactuals, rules: ChangeRules, most: int) -> Tensor:
+    """Returns the numbers of each record that changed most, in which a search for fewer changes may look.
+
+    Args:
+        x: (n, inputs) records.
+        found: their nearest counterfactuals.
+        rules: which inputs are numbers that may change.
+        most: greatest number of inputs a record.
+
+    Returns:
+        (n, inputs) bool.
+    """
+    change = np.abs(found.values.astype(np.float64) - x.cpu().numpy()) * rules.continuous
+    order = np.argsort(-change, axis=1, kind="stable")[:, :most]
+    kept = np.zeros(change.shape, bool)
+    np.put_along_axis(kept, order, True, axis=1)
+    return torch.from_numpy(kept & (change > 0)).to(x.device)
