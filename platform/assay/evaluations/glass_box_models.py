@@ -16,6 +16,9 @@ from assay.models.outputs import LogProbabilities
 
 EXTRA = "interpret-core is not installed, which trains explainable boosting machines: pip install 'assay[glassbox]'"
 
+_FEWEST_GROUPS = 7
+"""Patients or hospitals below which 15 % of them are none: records are then left out one by one."""
+
 
 class GlassBox(nn.Module):
     """A trained machine as a module from records to logits: the logarithms of its probabilities.
@@ -158,10 +161,10 @@ def _refuse_without() -> None:
 
 def _bags(y: np.ndarray, groups: np.ndarray | None, bags: int, seed: int) -> np.ndarray | None:
     """Returns which records each bag learns from (1) and stops by (-1), whole patients; None for the library's own."""
-    if groups is None:
+    if groups is None or len(np.unique(groups)) < _FEWEST_GROUPS:
         return None
-    _, place = np.unique(groups, return_inverse=True)
-    count = int(place.max()) + 1 if len(place) else 0
+    known, place = np.unique(groups, return_inverse=True)
+    count = len(known)
     generator = np.random.default_rng(seed)
     found = np.ones((bags, len(y)), np.int8)
     for bag in found:

@@ -149,7 +149,7 @@ class GlobalExplanations(Evaluation):
             target=target,
             reference=reference,
             attribution=attribution,
-            about={"method": explainer.name, "baseline": reference.source},
+            about={"method": explainer.name, "baseline": _baseline(reference)},
         )
 
     def _explainer(self, subject: Subject, units: Units | None) -> Explainer:
@@ -246,7 +246,7 @@ class GlobalExplanations(Evaluation):
         features = sorted(strongest(units.summed(explained.attribution.values), self.pair_features))
         rows = subject.chosen(explained.rows, self.pair_records)
         same = torch.from_numpy(np.searchsorted(explained.rows, rows)).to(explained.x.device)
-        about = {"baseline": explained.reference.source, "features": len(features)}
+        about = {"baseline": _baseline(explained.reference), "features": len(features)}
         try:
             values = pair_values(
                 subject.model,
@@ -292,6 +292,11 @@ class _ExplainedAll:
     reference: Reference
     attribution: Attribution
     about: dict[str, Any]
+
+
+def _baseline(reference: Reference) -> str:
+    """Returns what records are compared with, in words."""
+    return f"mean of the {reference.source}" if reference.spread is not None else reference.source
 
 
 def _not_asked(names: Sequence[str], subject: Subject) -> list[Finding]:

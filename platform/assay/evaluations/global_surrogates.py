@@ -74,8 +74,8 @@ class Surrogate:
         if len(held) >= FEWEST:
             return held, rows, "validation and calibration records"
         clusters = self.subject.clusters(rows)
-        unit = np.arange(len(rows)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-        count = int(unit.max()) + 1 if len(rows) else 0
+        known, unit = np.unique(rows if clusters is None else clusters, return_inverse=True)
+        count = len(known)
         first = seeds.stream(self.subject.seed, "surrogate", "halves").permutation(count) < count / 2
         chosen = first[unit]
         return rows[chosen], rows[~chosen], "one half of the test records"

@@ -139,8 +139,8 @@ def _means(values: np.ndarray, clusters: np.ndarray | None) -> np.ndarray:
     """Returns the mean of each cluster, (clusters, features)."""
     if clusters is None:
         return values
-    _, place = np.unique(clusters, return_inverse=True)
-    sums = np.zeros((place.max() + 1, values.shape[1]))
+    known, place = np.unique(clusters, return_inverse=True)
+    sums = np.zeros((len(known), values.shape[1]))
     np.add.at(sums, place, values)
     return sums / np.bincount(place)[:, None]
 

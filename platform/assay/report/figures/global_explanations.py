@@ -89,6 +89,7 @@ def interactions(view: View) -> go.Figure | None:
         drawn.figure.add_trace(trace, **drawn.at(place))
     drawn.figure.update_xaxes(type="category", tickangle=-45)
     drawn.figure.update_yaxes(type="category", autorange="reversed", showticklabels=True)
+    drawn.figure.update_layout(margin={"t": 40}, height=drawn.figure.layout.height - 50)  # there is no legend
     return drawn.figure
 
 
@@ -135,7 +136,7 @@ def _heatmap(table: pd.DataFrame, unit: str, *, showscale: bool) -> go.Heatmap:
         y=[escaped(str(one)) for one in table.index],
         colorscale="Blues",
         zmin=0,
-        texttemplate="%{z:.2f}",
+        texttemplate="%{z:.2g}",
         showscale=showscale,
         colorbar={"title": unit},
         hoverongaps=False,
