@@ -114,7 +114,18 @@ def test_a_product_interacts_and_a_sum_does_not() -> None:
     assert first.direction.value == pytest.approx(float((2 * x[:, 0] * x[:, 1]).mean()), abs=1e-6)
 
 
-def test_inputs_of_one_column_act_together_and_others_keep_their_own_values() -> None:
+def test_features_that_are_not_asked_for_keep_the_records_own_values() -> None:
+    class Three(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            score = x[:, :3].prod(1) + x[:, 1] * x[:, 2]
+            return torch.stack([torch.zeros_like(score), score], dim=1)
+
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
+    values = pair_values(Three(), x, torch.ones(5, dtype=torch.int64), ZEROS, PLACE, [0, 2])
+    assert values[:, 0, 1] == pytest.approx(x[:, :3].prod(1).numpy(), abs=1e-6)
+
+
+def test_inputs_of_one_column_act_together() -> None:
     x = torch.tensor([[2.0, 3.0, 5.0, 1.0]])
     together = pair_values(
         Products(), x, torch.ones(1, dtype=torch.int64), ZEROS, torch.tensor([0, 0, 1, 2]), [0, 1, 2]
@@ -154,7 +165,7 @@ def test_a_tree_learns_a_model_that_is_a_tree() -> None:
 
 def test_the_tree_that_is_measured_is_the_one_that_is_printed() -> None:
     x = generator().normal(size=(300, 2)) * [1.0, 1000.0]
-    tree = surrogate_tree(x, (x.sum(1) > 0).astype(int), depth=3, digits=2)
+    tree = surrogate_tree(x, (x @ [1.0, 1e-3] > 0).astype(int), depth=3, digits=2)
     lines = rules(tree, ["a", "b"], ["no", "yes"])
 
     def read(record: np.ndarray, level: int = 0, start: int = 0) -> str:
@@ -167,6 +178,8 @@ def test_the_tree_that_is_measured_is_the_one_that_is_printed() -> None:
         goes_left = record["ab".index(name)] <= float(limit)
         return read(record, level + 1, start + 1 if goes_left else other + 1)
 
+    limits = [line.split(" ≤ ")[1].removesuffix(":") for line in lines if "≤" in line]
+    assert len(limits) > 1 and all(float(limit) == float(f"{float(limit):.2g}") for limit in limits)
     names = np.array(["no", "yes"])
     assert [read(record) for record in x[:60]] == names[tree.answers(x[:60])].tolist()
 
