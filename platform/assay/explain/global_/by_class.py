@@ -203,7 +203,7 @@ def by_word(
     for one in np.unique(target):
         held: dict[str, dict[int, list[float]]] = {}
         for row in np.flatnonzero(target == one):
-            for place, word in enumerate(words[row]):
+            for place, word in enumerate(words[int(row)]):
                 held.setdefault(word, {}).setdefault(int(row), []).append(float(values[row, place]))
         means = {
             word: (np.array(list(by_text)), np.array([np.mean(all_of_it) for all_of_it in by_text.values()]))

@@ -214,5 +214,5 @@ def _exists(values: np.ndarray, steps: int) -> np.ndarray:
     """Returns for which records the inputs of one column hold a value that exists, (n,) bool."""
     if steps:
         return np.isclose(values[:, 0] * steps, np.round(values[:, 0] * steps), rtol=0, atol=1e-5)
-    one_or_none = np.isin(values, (0, 1)).all(1)
+    one_or_none = np.asarray(np.isin(values, (0, 1)).all(1))
     return one_or_none if values.shape[1] == 1 else one_or_none & (values.sum(1) == 1)
