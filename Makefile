@@ -17,7 +17,7 @@ help:
 	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy, interaction and explanations, and the benchmarks (about four hours)"
-	@echo "make peers     environments of their own for peers whose pins clash with ours (8 GB); for python -m jobs.benchmark certified-claim and federated-round"
+	@echo "make peers     environments of their own for peers whose pins clash with ours (14 GB); for python -m jobs.benchmark certified-claim, federated-round and explain-truth"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
@@ -70,6 +70,8 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.study explanations --set preset=laptop
 	$(BIN)/python -m jobs.benchmark dp-step
 	$(BIN)/python -m jobs.benchmark lira
+	$(BIN)/python -m jobs.benchmark explain-truth
+	$(BIN)/python -m jobs.benchmark explain-honest
 
 # Reinstalls when pyproject.toml has changed, and only then.
 $(STAMP): pyproject.toml
@@ -81,10 +83,11 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 # Peers whose pins clash with ours, and with each other: the first environment is of the benchmark certified-claim, the
-# second of federated-round.
+# second of federated-round, the third of explain-truth.
 PEERS := .venv-peers
 FEDERATED_PEERS := .venv-peers-federated
-peers: $(PEERS)/.installed $(FEDERATED_PEERS)/.installed
+EXPLAIN_PEERS := .venv-peers-explain
+peers: $(PEERS)/.installed $(FEDERATED_PEERS)/.installed $(EXPLAIN_PEERS)/.installed
 $(PEERS)/.installed:
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install torch==1.13.1 numpy==1.26.4 packaging appdirs pyyaml tqdm
@@ -96,6 +99,11 @@ $(FEDERATED_PEERS)/.installed:
 	@# Flower as Assay has it, but with the Ray that its own engine pins. pfl imports dill and does not say so.
 	$(FEDERATED_PEERS)/bin/python -m pip install 'torch>=2.14.1' 'numpy>=2.3.0' 'pfl==0.6.0' dill 'flwr[simulation]>=1.41.0,<1.42'
 	touch $@
+$(EXPLAIN_PEERS)/.installed:
+	test -x $(EXPLAIN_PEERS)/bin/python || $(PYTHON) -m venv $(EXPLAIN_PEERS)
+	@# Quantus calls numpy.trapz, which NumPy 2.4 no longer has.
+	$(EXPLAIN_PEERS)/bin/python -m pip install 'torch>=2.14.1' 'numpy>=2.3,<2.4' 'quantus==0.6.0' 'lime==0.2.0.1'
+	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(FEDERATED_PEERS) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(FEDERATED_PEERS) $(EXPLAIN_PEERS) .mypy_cache .pytest_cache .ruff_cache

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from assay import seeds
 from assay.data.base import Dataset
-from assay.data.licences import lets_everybody_publish
 from assay.data.text.embeddings import sentences_at
 from assay.evaluations.base import Subject
 from assay.evaluations.inversion_pictures import LARGEST, encoded, may_be_shown
+from assay.evaluations.licences import is_public
 from assay.explain.base import Explainer
 from assay.explain.measures.base import MeasuredRecords
 from assay.results import Measurement
@@ -35,7 +35,7 @@ def may_stand_in_a_report(dataset: Dataset) -> bool:
     Returns:
         True where everybody may publish records; of images, those of one or three channels.
     """
-    return may_be_shown(dataset) if dataset.modality == "image" else lets_everybody_publish(dataset.licence)
+    return may_be_shown(dataset) if dataset.modality == "image" else is_public(dataset)
 
 
 @dataclass(frozen=True, kw_only=True)

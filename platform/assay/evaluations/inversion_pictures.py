@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from assay.data.base import Dataset
-from assay.data.licences import lets_everybody_publish
+from assay.evaluations.licences import is_public
 
 LARGEST = 64
 """Pixels of a side; larger pictures are thinned."""
@@ -25,7 +25,7 @@ def may_be_shown(dataset: Dataset) -> bool:
         True for published images of one or three channels.
     """
     drawable = dataset.modality == "image" and len(dataset.shape) == 3 and dataset.shape[0] in (1, 3)
-    return drawable and lets_everybody_publish(dataset.licence)
+    return drawable and is_public(dataset)
 
 
 def encoded(dataset: Dataset, pictures: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -81,8 +81,11 @@ class Explainer(Method):
     """Whether a value is what an entry adds to the answer; else it is the answer's change by a unit of the entry."""
     scalar: ClassVar[Scalar] = staticmethod(log_odds)
     """What is explained."""
-    from_background: ClassVar[bool] = False
-    """Whether the change is that from the mean over the background, not that from the baseline."""
+
+    @property
+    def from_background(self) -> bool:
+        """Whether the change is that from the mean over the background, not that from the baseline."""
+        return False
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
-from assay.explain.measures.replacements.base import Fill, panel
+from assay.explain.measures.replacements.base import Fill, panel, prepared
 from assay.explain.scalars import log_odds
 from assay.models.batches import respond
 from assay.registry import register
@@ -135,7 +135,7 @@ class _Curves(ExplanationMeasure):
 
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         found = [
-            self._of(areas(records, explained.values, replacement.prepare(records), steps=self.steps))
+            self._of(areas(records, explained.values, prepared(records, replacement), steps=self.steps))
             for replacement in panel(records.reference.modality)
         ]
         return torch.stack(found).mean(0)

@@ -1,0 +1,65 @@
+"""300 honest models, of whose explanations nothing bad may be said, and models made to deceive, each of which is caught.
+
+The honest models (``known_answers/honest.py``) are small networks on planted sets, ``wdbc`` and ``digits``, whose seeds no
+check was tuned on. An accusation is a check of the evaluation ``explanations`` that does not pass. The deceivers are the
+rows of section C of ``explain-truth``. Below the bar if more than 1 % of the honest models are accused by a rule, or if a
+deceiver is not caught. ``--quick`` takes 18 models, one of each kind and more of the usual ones.
+"""
+
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import torch
+
+from assay.evaluations.explanations import Explanations
+from assay.results import Check
+from tests.benchmarks.known_answers import deceivers
+from tests.benchmarks.known_answers.honest import Honest, honest_models
+
+MODELS, FEW = 300, 18
+MOST_ACCUSED = 0.01
+SETTINGS = {"records": 60, "measured": 30, "control_draws": 3, "steps": 6, "draws": 50}
+"""Of the evaluation, smaller than usual: of 300 models, each is asked in a few seconds."""
+
+
+def measure(quick: bool = False) -> dict[str, Any]:
+    """Accusations of honest models by rule, and deceivers that are caught."""
+    torch.set_num_threads(1)
+    count = FEW if quick else MODELS
+    by_rule: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    accused = []
+    started = time.perf_counter()
+    for one in honest_models(count):
+        checks = checks_of(one)
+        for rule in {check.rule for check in checks}:
+            asked[rule] += 1
+        wrong = [check for check in checks if check.verdict != "pass"]
+        by_rule.update({check.rule for check in wrong})
+        if wrong:
+            said = [f"{check.rule} ({check.conditions.get('method', 'all')}): {check.message}" for check in wrong]
+            accused.append({"model": one.name, "said": said})
+            print(one.name, *said, sep="\n    ", file=sys.stderr, flush=True)
+    seconds = time.perf_counter() - started
+    caught = {row.name: row.answered({})["assay"]["right"] for row in deceivers.ROWS}
+    shares = {rule: by_rule[rule] / asked[rule] for rule in sorted(asked)}
+    return {
+        "models": count,
+        "seconds": round(seconds, 1),
+        "accused_by_rule": {rule: f"{by_rule[rule]} of {asked[rule]}" for rule in sorted(asked)},
+        "accused": accused,
+        "deceivers": caught,
+        "ratio": {
+            **{rule: round(1 - share, 4) for rule, share in shares.items()},
+            "deceivers_caught": sum(caught.values()) / len(caught),
+        },
+        "bar": {**dict.fromkeys(shares, 1 - MOST_ACCUSED), "deceivers_caught": 1.0},
+    }
+
+
+def checks_of(one: Honest) -> list[Check]:
+    """The checks of the evaluation on one model."""
+    found = Explanations(**SETTINGS).measure(one.subject)
+    return [row for row in found if isinstance(row, Check)]
