@@ -21,7 +21,7 @@ from assay.results import Measurement
 
 _GREAT = 0.99
 """Share of the values of a method that are smaller in size than its great value, where that is not 0."""
-_OTHERS_IN_LOG_ODDS = frozenset({"occlusion", "input_times_gradient"})
+_OTHERS_IN_LOG_ODDS = frozenset({"occlusion", "input_times_gradient", "lime", "lrp"})
 """Methods whose values need not add up, yet are parts of the log-odds."""
 LOG_ODDS, OWN_UNIT = "log-odds", "unit of the method"
 

@@ -36,6 +36,8 @@ from assay.results import Finding, Measurement, ReasonCode, not_applicable
 
 _TRIED = 4
 """Records that are asked twice, to find models that answer at random."""
+_MOST_SEARCHED = 2000
+"""Test records among which examples are chosen; few are answered wrong."""
 _MEASURES: list[Any] = [one for one in methods("explanation_measure").values() if one.__module__.startswith("assay.")]
 
 
@@ -199,7 +201,8 @@ class _Asked:
         Returns:
             A row for each method.
         """
-        shown = examples_of(self._subject, self._rows, self._some, count)
+        rows = self._subject.chosen(self._subject.split.test, _MOST_SEARCHED)
+        shown = examples_of(self._subject, rows, self._some, count)
         found: list[Measurement] = []
         for explainer, one in () if shown is None else by_method:
             try:
