@@ -121,13 +121,14 @@ def _explained(measured: Callable[..., Measurement]) -> Iterator[Measurement]:
         yield measured("insertion_gain", area / 4, "share", **about, replacement="panel", against="random order")
         for control, value in (("shuffled", 0.05), ("other_record", 0.2)):
             yield measured("control_area", value, "share", **about, control=control)
-        about |= {"endpoint": "area_between", "control": "other_record"}
-        yield measured("faithfulness", faithful, "place", **about)
-        yield Measurement(name="faithfulness_p", value=0.001 if place < 2 else 0.6, unit="p-value", conditions=about)
+        judged = {**about, "endpoint": "area_between", "control": "other_record"}
+        yield measured("faithfulness", faithful, "place", **judged)
+        yield Measurement(name="faithfulness_p", value=0.001 if place < 2 else 0.6, unit="p-value", conditions=judged)
     yield measured("oracle_area", 1.0, "share", replacement="panel")
     yield measured("panel_agreement", 1.0, "Spearman correlation")
-    for value, control in ((0.9, {}), (0.1, {"control": "other_record"})):
-        yield measured("road", value, "", method="deep_shap", reference="the mean record", **control)
+    of_map = {"method": "deep_shap", "reference": "the mean record"}
+    yield measured("infidelity", 0.9, "", **of_map)
+    yield measured("infidelity", 0.1, "", **of_map, control="other_record")
     yield measured("sparseness", 0.6, "", method="deep_shap", reference="the mean record")
 
 

@@ -205,9 +205,9 @@ def test_claims_about_explanations_name_methods_that_exist() -> None:
 def checked(verdicts: list[str]) -> pd.DataFrame:
     """Accuracies of two recipes, and a check of one of them in each fold."""
     values = frame(standard=STANDARD, pgd=TEN_LOWER)
-    checks = values[(values["recipe"] == "pgd").to_numpy()].assign(
-        name="check.values_agree", verdict=verdicts, conditions=[{"method": "x"} for _ in verdicts]
-    )
+    own = values[(values["recipe"] == "pgd").to_numpy()]
+    about = pd.Series([{"method": "x"} for _ in verdicts], index=own.index)
+    checks = own.assign(name="check.values_agree", verdict=verdicts, conditions=about)
     return pd.concat([values.assign(verdict=None), checks], ignore_index=True)
 
 

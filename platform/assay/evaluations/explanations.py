@@ -203,8 +203,10 @@ class _Asked:
         """
         rows = self._subject.chosen(self._subject.split.test, _MOST_SEARCHED)
         shown = examples_of(self._subject, rows, self._some, count)
+        if shown is None:
+            return []
         found: list[Measurement] = []
-        for explainer, one in () if shown is None else by_method:
+        for explainer, one in by_method:
             try:
                 values = self._values(explainer, self._subject.model, shown.records, shown.records.x).values
             except ExplanationError as error:

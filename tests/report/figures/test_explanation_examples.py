@@ -113,7 +113,9 @@ def test_the_scale_diverges_evenly_from_nothing() -> None:
 
 
 def test_a_signal_is_drawn_before_its_shading(view: Callable[..., Any], digits: Dataset) -> None:
-    signal = replace(digits, x=digits.x.reshape(-1, 1, 64), modality="signal", low=np.zeros(1), high=np.ones(1))
+    signal = replace(
+        digits, x=np.asarray(digits.x).reshape(-1, 1, 64), modality="signal", low=np.zeros(1), high=np.ones(1)
+    )
     figure = in_log_odds(view(signal, kept(signal.x[:2].astype(np.float64)), (1, 64)))
     assert figure is not None
     lines = [trace for trace in figure.data if trace.type == "scatter"]

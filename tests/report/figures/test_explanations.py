@@ -57,8 +57,8 @@ def test_further_measures_stand_beside_their_control_and_say_whether_they_decide
 ) -> None:
     table = measure_table(view_of(card, rows))
     assert table is not None and table.recipe == "standard"
-    assert [(one.name, one.decides) for one in table.columns] == [("road", True), ("sparseness", False)]
-    cell = table.cells["Deep SHAP", "road"]
+    assert [(one.name, one.decides) for one in table.columns] == [("infidelity", True), ("sparseness", False)]
+    cell = table.cells["Deep SHAP", "infidelity"]
     assert cell.own.mean == pytest.approx(0.9)
     assert cell.control is not None and cell.control.mean == pytest.approx(0.1)
     assert table.cells["Deep SHAP", "sparseness"].control is None
@@ -67,9 +67,8 @@ def test_further_measures_stand_beside_their_control_and_say_whether_they_decide
 
 def test_one_method_with_two_settings_is_two_lines(card: Scorecard, rows: pd.DataFrame) -> None:
     twice = select(rows, "faithfulness", method="deep_shap")
-    other = twice.assign(
-        value=twice["value"] / 2, conditions=[{**conditions, "groups": 8} for conditions in twice["conditions"]]
-    )
+    with_groups = pd.Series([{**conditions, "groups": 8} for conditions in twice["conditions"]], index=twice.index)
+    other = twice.assign(value=twice["value"] / 2, conditions=with_groups)
     figure = faithfulness(view_of(card, pd.concat([rows, other], ignore_index=True)))
     assert figure is not None
     at = dict(zip(figure.data[0].y, figure.data[0].x, strict=True))
