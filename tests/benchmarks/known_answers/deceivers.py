@@ -93,7 +93,9 @@ def _given(x: Tensor, reference: Reference) -> Any:
 
 def verdict(found: list[Finding], rule: str, method: str) -> str:
     """The verdict of a rule on a method; what else is said where there is none."""
-    said = [one for one in found if isinstance(one, Check) and one.rule == rule and one.conditions.get("method") == method]
+    said = [
+        one for one in found if isinstance(one, Check) and one.rule == rule and one.conditions.get("method") == method
+    ]
     if said:
         return said[0].verdict
     absent = [one for one in found if isinstance(one, Measurement) and one.conditions.get("method") == method]
@@ -116,9 +118,7 @@ def registered(*kinds: type[Explainer]) -> Iterator[None]:
 def _of_images() -> list[Finding]:
     """What the evaluation says of maps that need no model, and of integrated gradients, on planted images."""
     with registered(EdgeDetector, CentrePrior, OtherPatient):
-        return list(
-            Explanations(methods=("edge_detector", "centre_prior", "other_patient"), **QUICK).measure(images())
-        )
+        return list(Explanations(methods=("edge_detector", "centre_prior", "other_patient"), **QUICK).measure(images()))
 
 
 def _better(method: str) -> str:
