@@ -127,7 +127,7 @@ def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, rem
         border = removed[state[here], row[here]]
         gone = (own < border) if removes_first else (own >= border)
         mixed = fill(row[here], gone & records.features[row[here]])
-        values[here] = log_odds(respond(records.model, mixed), records.target[row[here]]).to(values)
+        values[here] = log_odds(respond(records.reader, mixed), records.target[row[here]]).to(values)
     # A state that is not new has the value of the last new one of its record.
     place = torch.zeros(new.shape, dtype=torch.long, device=new.device)
     place[state, row] = torch.arange(len(row), device=new.device)
