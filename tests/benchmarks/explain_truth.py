@@ -24,6 +24,7 @@ from tests.benchmarks.known_answers import (
     deceivers,
     deep,
     draws,
+    fooling,
     grad_cam,
     maps,
     measures,
@@ -48,6 +49,7 @@ ROWS: tuple[Row, ...] = (
     *curves.ROWS,
     *measures.ROWS,
     *deceivers.ROWS,
+    *fooling.ROWS,
 )
 CHECKS = 60
 """Checks that there must be."""

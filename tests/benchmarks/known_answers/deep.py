@@ -143,8 +143,10 @@ ROWS = (
         _row("A3", f"functional_relu_{scale:g}", FunctionalReLU(scale), f"a ReLU function, logits × {scale:g}")
         for scale in (1e-3, 1.0, 1e3)
     ),
-    *(_row("A3", f"relu_layer_{scale:g}", perceptron(scale=scale), f"a ReLU layer, logits × {scale:g}")
-      for scale in (1e-3, 1e3)),  # fmt: skip
+    *(
+        _row("A3", f"relu_layer_{scale:g}", perceptron(scale=scale), f"a ReLU layer, logits × {scale:g}")
+        for scale in (1e-3, 1e3)
+    ),  # fmt: skip
     _row("A9", "reused_relu", ReusedReLU(), "one ReLU layer that is used twice"),
     _row("A9", "layer_norm", layered(nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 2)), "a LayerNorm"),
     _row(

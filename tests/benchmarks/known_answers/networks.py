@@ -81,7 +81,9 @@ def layered(*layers: nn.Module) -> nn.Sequential:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=DOUBLE) / parameter.shape[-1] ** 0.5)
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=generator, dtype=DOUBLE) / parameter.shape[-1] ** 0.5
+            )
     return network
 
 

@@ -158,8 +158,8 @@ ROWS = (
         input="integrated gradients of a linear model: is the sum accepted?",
         right="accepted",
         accepts=lambda given: given == "accepted",
-        assay=lambda: "accepted"
-        if float(assay("integrated_gradients", EXACT, POINT, 0 * POINT).error) < 1e-9
-        else "refused",
+        assay=lambda: (
+            "accepted" if float(assay("integrated_gradients", EXACT, POINT, 0 * POINT).error) < 1e-9 else "refused"
+        ),
     ),
 )

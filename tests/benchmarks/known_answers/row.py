@@ -67,8 +67,8 @@ def written(given: Any) -> Any:
 
 def numbers_near(*right: float, tolerance: float = 1e-6) -> Callable[[Any], bool]:
     """Accepts lists of numbers near these."""
-    return lambda given: len(given) == len(right) and all(
-        abs(one - other) <= tolerance for one, other in zip(given, right, strict=True)
+    return lambda given: (
+        len(given) == len(right) and all(abs(one - other) <= tolerance for one, other in zip(given, right, strict=True))
     )
 
 
