@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay import seeds
 from assay.bounds.interval import UnboundableError, certified_by_intervals
 from assay.data.base import Language
 from assay.data.text.words import words_of
+from assay.evaluations.explained_records import reference_of
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.methods.deep_shap import DeepShap
 from assay.explain.methods.integrated_gradients import IntegratedGradients
-from assay.explain.references import Reference
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.study.finished import Finished
 from assay.threats import Threat
@@ -24,7 +23,6 @@ MOST_RECORDS = 256
 """Greatest number of records in one call: explanations of more would delay other calls."""
 MOST_EXPLAINED = 32
 """Greatest number of records in one call of SHAP, whose cost grows with the size of its background."""
-_BACKGROUND = 50
 _EXPLAINERS: dict[str, Explainer] = {"integrated_gradients": IntegratedGradients(tolerance=0.02), "shap": DeepShap()}
 """Explanation methods by the name of a request; more accurate than by default, since an answer is read alone."""
 
@@ -51,7 +49,7 @@ class ServedModel:
         self._low, self._high = (
             np.broadcast_to(end, self.dataset.shape) for end in (self.dataset.low, self.dataset.high)
         )
-        self._reference = _reference(finished)
+        self._reference = reference_of(self._subject)
         self._one_at_a_time = threading.Lock()
         self.unexplained = self._try_shap()
         self.unbounded = self._try_bounds()
@@ -219,23 +217,3 @@ class ServedModel:
         except UnboundableError as error:
             return str(error)
         return ""
-
-
-def _reference(finished: Finished) -> Reference:
-    """Returns what explanations compare a record with.
-
-    A private model uses no training records: its ε does not cover what an explanation would reveal of them.
-    """
-    dataset = finished.dataset
-    modality = dataset.modality
-    if dataset.language is not None:
-        blank = torch.zeros(1, *dataset.form.network_shape)
-        return Reference(modality=modality, background=blank, source="words without a meaning")
-    if finished.private:
-        zeros = dataset.bounds.clip(torch.zeros(1, *dataset.shape))
-        return Reference(modality=modality, background=zeros, source="a record of zeros: training records stay private")
-    rows = finished.split.train if len(finished.split.train) else finished.split.test
-    chosen = seeds.stream(finished.study.seed, "background").permutation(rows)[:_BACKGROUND]
-    whose = "training" if len(finished.split.train) else "given"
-    source = f"{len(chosen)} {whose} records (SHAP), or their mean"
-    return Reference(modality=modality, background=torch.from_numpy(dataset.x[np.sort(chosen)]), source=source)

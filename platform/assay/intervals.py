@@ -106,10 +106,8 @@ def mean(values: np.ndarray, clusters: np.ndarray | None = None) -> Mean:
         return Mean(interval=Interval(value=middle, low=math.nan, high=math.nan), p_above=math.nan)
     error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(held)
     reach = float(special.stdtrit(count - 1, (1 + LEVEL) / 2)) * error
-    if error > 0:
-        p = float(stats.t.sf(middle / error, count - 1))
-    else:
-        p = 0.0 if middle > 0 else 1.0
+    certain = 0.0 if middle > 0 else 1.0
+    p = float(stats.t.sf(middle / error, count - 1)) if error > 0 else certain
     return Mean(interval=Interval(value=middle, low=middle - reach, high=middle + reach), p_above=p)
 
 

@@ -34,6 +34,8 @@ ReasonCode = Literal[
     "never_trained",
     "not_logged",
     "unpaid",
+    "not_public",
+    "not_installed",
     "error",
     "unspecified",
 ]
@@ -62,6 +64,8 @@ REASONS: Mapping[str, str] = {
     "never_trained": "the client took part in no round, so it has no model of its own",
     "not_logged": "the log of the training does not tell it, as logs of earlier versions",
     "unpaid": "the recipe is private, and no ε pays for it",
+    "not_public": "it would show records, and the licence of the data set does not let everybody publish them",
+    "not_installed": "a library that it needs is not installed",
     "error": "it was tried and an error ended it",
     "unspecified": "nobody has said, as in results of earlier versions",
 }

@@ -51,7 +51,7 @@ def measure() -> dict[str, Any]:
     """Returns errors and seconds of both, and Captum's time over ours."""
     torch.set_num_threads(1)
     found, ratio, bar = {}, {}, {}
-    for name, make in (("xray_cnn", _xrays), ("wdbc_mlp", _table), ("lstm", _texts)):
+    for name, make in (("xray_cnn", xrays), ("wdbc_mlp", table), ("lstm", _texts)):
         case = make()
         for count in (1, 32):
             result = _compared(case, count)
@@ -85,10 +85,10 @@ def _compared(case: Case, count: int) -> dict[str, Any]:
         raise RuntimeError(f"no number of points up to {STEPS[-1]} has an error of at most {error_ours:.4f}")
     steps = enough[0]
     sizes = [size for size in PIECES if size >= count]
-    piece = min(sizes, key=lambda size: _seconds({"": captum(steps, "riemann_middle", size)}, rounds=2)[""])
+    piece = min(sizes, key=lambda size: seconds_of({"": captum(steps, "riemann_middle", size)}, rounds=2)[""])
     default = captum(50, "gausslegendre", None)
     tuned = captum(steps, "riemann_middle", piece)
-    seconds = _seconds({"assay": ours, "captum_default": default, "captum_tuned": tuned}, rounds=ROUNDS)
+    seconds = seconds_of({"assay": ours, "captum_default": default, "captum_tuned": tuned}, rounds=ROUNDS)
     return {
         "assay_error": round(error_ours, 4),
         "captum_default_error": round(error(default()), 4),
@@ -99,7 +99,8 @@ def _compared(case: Case, count: int) -> dict[str, Any]:
     }
 
 
-def _seconds(calls: dict[str, Callable[[], Tensor]], *, rounds: int) -> dict[str, float]:
+def seconds_of(calls: dict[str, Callable[[], Tensor]], *, rounds: int) -> dict[str, float]:
+    """Returns the median seconds of each call; the calls alternate."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -124,13 +125,15 @@ def _of_dataset(model: nn.Module, dataset: Any, modality: Any) -> Case:
     return Case(model=model, x=x, target=target, reference=reference)
 
 
-def _xrays() -> Case:
+def xrays() -> Case:
+    """A small network on X-rays, trained for three epochs."""
     dataset = PneumoniaMNIST().load()
     model = CNN(channels=(8, 16, 32)).build(dataset.shape, dataset.classes, seed=0)
     return _of_dataset(_trained(model, dataset, 3), dataset, "image")
 
 
-def _table() -> Case:
+def table() -> Case:
+    """A perceptron on a table, trained for thirty epochs."""
     dataset: Any = build("dataset", "wdbc").load()  # type: ignore[attr-defined]
     model = MLP(hidden=(64, 32)).build(dataset.shape, dataset.classes, seed=0)
     return _of_dataset(_trained(model, dataset, 30), dataset, "tabular")

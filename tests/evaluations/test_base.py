@@ -85,6 +85,7 @@ def test_the_interval_of_repeated_records_is_that_of_their_patients(copies: int)
 
 SPARING: dict[str, dict[str, Any]] = {
     "backdoor": {"undefended": False, "trigger": {"name": "backdoor", "size": 1, "target": 0}},
+    "global_explanations": {"from_training": False, "draws": 50, "pair_records": 5, "counterfactual_records": 5},
     "robustness": {"steps": 2, "carlini_wagner": {"name": "carlini_wagner", "steps": 2, "search_steps": 1}},
     "smoothing": {"samples": 20, "selection_samples": 10, "judging_samples": 10, "attack_steps": 1},
 }
@@ -107,13 +108,15 @@ def test_an_evaluation_is_of_training_records_unless_it_says_otherwise() -> None
     assert Forgotten().of_training_records
     assert set(names("evaluation")) - set(OF_OTHERS) == {
         *("membership", "lira", "audit", "clients", "inversion"),
-        *("training_data", "feature_collision", "explanations"),
+        *("training_data", "feature_collision", "explanations", "glass_box"),
         *("adversarial_patch", "word_substitution", "copies"),
         # What is typical of a table, by which its corruptions go, is so of all its records.
         *("shift", "out_of_distribution"),
     }
     # Twins without defences and surrogates of a transferred attack are trained again.
-    for settings in ({"name": "backdoor"}, {"name": "robustness", "attacks": ["transfer"]}):
+    # The mean of the training records is a baseline, and a tree learns from them, unless a study says otherwise.
+    others = ({"name": "robustness", "attacks": ["transfer"]}, {"name": "global_explanations"})
+    for settings in ({"name": "backdoor"}, *others):
         assert build("evaluation", settings).of_training_records  # type: ignore[attr-defined]
 
 

@@ -42,7 +42,12 @@ class Constant(Explainer):
         return Explained(values=torch.ones_like(x))
 
 
-QUICK = Explanations(draws=50, measured=30, control_draws=3)
+def asked(**settings: Any) -> Explanations:
+    """The evaluation with few records and draws."""
+    return Explanations(draws=50, measured=30, control_draws=3, **settings)
+
+
+QUICK = asked()
 METHOD = "integrated_gradients"
 PANEL = ("conditional", "donor", "marginal")
 
@@ -170,8 +175,8 @@ def test_private_records_are_neither_baseline_nor_replacement(patients: Subject,
 
 
 def test_further_measures_stand_beside_another_records_map(patients: Subject, one: One) -> None:
-    asked = tuple(build("explanation_measure", name) for name in ("infidelity", "sparseness", "cascade"))
-    found = judged(QUICK.model_copy(update={"measures": asked}).measure(patients))
+    measures = tuple(build("explanation_measure", name) for name in ("infidelity", "sparseness", "cascade"))
+    found = judged(asked(measures=measures).measure(patients))
     rows = [m for m in found if m.name == "infidelity" and m.conditions["method"] == METHOD]
     assert [m.conditions.get("control") for m in rows] == [None, "other_record"]
     assert rows[0].value < rows[1].value
@@ -353,20 +358,14 @@ def test_padding_lends_no_agreement() -> None:
 
 
 def test_a_constant_map_gains_exactly_nothing(patients: Subject, one: One) -> None:
-    found = judged(
-        Explanations(draws=50, measured=30, control_draws=3, methods=({"name": "constant"},)).measure(patients)
-    )
+    found = judged(asked(methods=({"name": "constant"},)).measure(patients))
     for name in ("insertion_gain", "deletion_gain"):
         row = one(found, name, method="constant")
         assert (row.value, row.low, row.high) == (0.0, 0.0, 0.0)
 
 
 def test_further_methods_are_measured_like_the_usual_ones(patients: Subject, one: One) -> None:
-    found = judged(
-        Explanations(draws=50, measured=30, control_draws=3, methods=("expected_gradients", "saliency")).measure(
-            patients
-        )
-    )
+    found = judged(asked(methods=("expected_gradients", "saliency")).measure(patients))
     assert one(found, "insertion_gain", method="expected_gradients").low > 0
     assert one(found, "value_error", method="expected_gradients").value < 0.5
     assert one(found, "explanation_agreement", method="expected_gradients").value > 0.5
@@ -397,9 +396,9 @@ def test_maps_of_another_seed_must_be_more_alike_than_those_of_random_weights(
             layer.reset_parameters()
     found = judged(QUICK.measure(replace(patients, train=Retrained(unlike.eval()))))
     assert one(found, "check.randomised_weights").verdict == "warn"
-    asked = Retrained(trained.eval())
-    QUICK.model_copy(update={"retrained": False}).measure(replace(patients, train=asked))
-    assert asked.asked == 0
+    again = Retrained(trained.eval())
+    QUICK.model_copy(update={"retrained": False}).measure(replace(patients, train=again))
+    assert again.asked == 0
 
 
 def test_a_private_recipe_is_not_trained_once_more(patients: Subject, trained: nn.Module) -> None:
@@ -418,11 +417,7 @@ def test_methods_without_a_gradient_explain_a_model_that_has_none(make: Make, wd
 
     subject = make(Steps(), wdbc.x[::20], wdbc.y[::20])
     assert subject.why_no_gradient
-    found = judged(
-        Explanations(
-            draws=50, measured=30, control_draws=3, methods=("exact_shapley", "occlusion", "saliency")
-        ).measure(subject)
-    )
+    found = judged(asked(methods=("exact_shapley", "occlusion", "saliency")).measure(subject))
     assert one(found, "insertion_gain", method="exact_shapley").value > 0
     for method in (METHOD, "deep_shap", "saliency"):
         row = one(found, "insertion_gain", method=method)
@@ -440,8 +435,8 @@ def test_a_second_network_that_diverged_costs_nothing(patients: Subject, trained
 
 
 def test_settings_of_a_method_stand_in_its_conditions_and_none_is_measured_twice(patients: Subject) -> None:
-    asked = ({"name": "exact_shapley", "groups": 2}, {"name": "exact_shapley", "groups": 5}, "integrated_gradients")
-    found = judged(Explanations(draws=50, measured=30, control_draws=3, methods=asked).measure(patients))
+    methods = ({"name": "exact_shapley", "groups": 2}, {"name": "exact_shapley", "groups": 5}, "integrated_gradients")
+    found = judged(asked(methods=methods).measure(patients))
     gains = [m for m in found if m.name == "insertion_gain"]
     assert sorted(m.conditions.get("groups", 0) for m in gains) == [0, 0, 2, 5]
     assert len([m for m in gains if m.conditions["method"] == METHOD]) == 1

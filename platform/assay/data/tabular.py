@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from assay.data.base import Dataset, Source
+from assay.data.features import Feature
 from assay.registry import register
 
 # Mean, standard deviation and maximum of each feature over the 569 published records, to six digits. They are
@@ -40,12 +41,17 @@ class WisconsinBreastCancer(Source):
 
         raw = load_breast_cancer()
         mean, deviation = np.array(WDBC_MEAN), np.array(WDBC_DEVIATION)
+        names = tuple(str(feature) for feature in raw.feature_names)
         return Dataset(
             name=self.name,
             x=((raw.data - mean) / deviation).astype(np.float32),
             y=(raw.target == 0).astype(np.int64),
             class_names=("benign", "malignant"),
-            feature_names=tuple(str(feature) for feature in raw.feature_names),
+            feature_names=names,
+            features=tuple(
+                Feature(name=name, column=name, kind="number", center=center, scale=scale, source="stated")
+                for name, center, scale in zip(names, WDBC_MEAN, WDBC_DEVIATION, strict=True)
+            ),
             low=(-mean / deviation).astype(np.float32),
             # One part in a million above the published maximum: float32 rounding must not push a record outside.
             high=((np.array(WDBC_MAXIMUM) - mean) / deviation * (1 + 1e-6)).astype(np.float32),

@@ -2,13 +2,15 @@
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay import seeds
 from assay.evaluations.base import Subject
-from assay.explain.measures.base import MeasuredRecords
+from assay.explain.measures.base import Learnt, MeasuredRecords
 from assay.explain.references import Reference
 from assay.models.batches import respond
+from assay.recipes import Recipe
+from assay.training.build import build_trainer
 
 BACKGROUND = 50
 """Usual number of background records."""
@@ -83,6 +85,39 @@ def measured_records(subject: Subject, rows: np.ndarray, reference: Reference) -
         pool=subject.records(np.sort(others[:_POOL]))[0],
         seed=subject.seed,
     )
+
+
+def learnt_by(subject: Subject) -> Learnt | None:
+    """Returns the training records for measures that train a network, and how they train one.
+
+    A network is trained with the settings of the recipe's last stage by the usual loss, whatever its objective.
+
+    Args:
+        subject: the model with its data.
+
+    Returns:
+        Up to 2,000 records; None where nothing can be trained, or where the recipe is private: no ε pays for it.
+    """
+    recipe, rows, made = subject.recipe, subject.split.train, subject.network
+    if recipe is None or made is None or _is_private(subject) or not len(rows):
+        return None
+    x, y = subject.records(subject.chosen(rows, _MOST_AVERAGED))
+    training = recipe.training.model_copy(update={"early_stopping": None})
+
+    def train(given: Tensor, of: Tensor) -> nn.Module:
+        network, seed = made().to(subject.device), seeds.derive(subject.seed, "measure of explanations")
+        build_trainer(
+            network,
+            Recipe(training=training),
+            given,
+            of,
+            bounds=subject.bounds,
+            seed=seed,
+            classes=subject.dataset.classes,
+        ).run()
+        return network.eval()
+
+    return Learnt(x=x, y=y, train=train)
 
 
 def answers_differ(subject: Subject, rows: np.ndarray) -> bool:

@@ -82,8 +82,8 @@ class Gains:
         found.append(self._share("oracle_area", best, {"replacement": PANEL}))
         tests = [self._strongest(one) for one in judged]
         adjusted = holm([p for _, p in tests])
-        for one, (control, _), p in zip(judged, tests, adjusted, strict=True):
-            found += self._compared(one, best, control, p)
+        for scores, (control, _), p in zip(judged, tests, adjusted, strict=True):
+            found += self._compared(scores, best, control, p)
         return [*found, *self._panel_agrees(judged)]
 
     def _nothing_changes(self) -> bool:

@@ -11,7 +11,7 @@ from assay.evaluations.explanation_metrics import P_VALUE
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
 from assay.explain.measures.controls.base import Control, controls_of
 from assay.metrics import Metric
-from assay.results import Finding, Measurement, not_applicable
+from assay.results import Finding, Measurement, ReasonCode, not_applicable
 from assay.statistics import holm
 
 OF_CONTROL = "other_record"
@@ -41,10 +41,9 @@ def secondary(
     rows: list[Finding] = []
     tests: list[tuple[Measurement, float]] = []
     for measure in measures:
-        if records.reference.modality not in measure.modalities:
-            why = f"{measure.title} measures no maps of records of this kind"
-            reason = "other_kind_of_records"
-            rows += [not_applicable(measure.name, why, reason=reason, **one.about) for one in maps]  # type: ignore[arg-type]
+        why, reason = _why_not(measure, records)
+        if why:
+            rows += [not_applicable(measure.name, why, reason=reason, **one.about) for one in maps]
             continue
         for one in maps:
             own = measure.score(records, one.map).double().cpu().numpy()
@@ -66,6 +65,20 @@ def secondary(
         for (row, _), p in zip(tests, adjusted, strict=True)
     ]
     return rows
+
+
+def _why_not(measure: ExplanationMeasure, records: MeasuredRecords) -> tuple[str, ReasonCode]:
+    """Returns why a measure has no score for these records, with the code of the reason; empty where it has one."""
+    if records.reference.modality not in measure.modalities:
+        return f"{measure.title} measures no maps of records of this kind", "other_kind_of_records"
+    if measure.trains and records.learnt is None:
+        return f"{measure.title} trains a network on training records: of a private recipe no ε pays for it", "unpaid"
+    if measure.most_entries is not None and records.x[0].numel() > measure.most_entries:
+        many, most = records.x[0].numel(), measure.most_entries
+        return f"{measure.title} trains networks, and is asked of records of up to {most} numbers; these have {many}", (
+            "other_kind_of_records"
+        )
+    return "", "unspecified"
 
 
 def metrics_of(measures: Sequence[type[ExplanationMeasure]]) -> tuple[Metric, ...]:

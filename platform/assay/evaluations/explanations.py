@@ -1,6 +1,7 @@
 """Explanations of single records: errors, faithfulness against controls, dependence on what was learnt, and cost."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -10,7 +11,13 @@ from torch import Tensor, nn
 
 from assay import intervals
 from assay.evaluations.base import Evaluation, Subject, estimated
-from assay.evaluations.explained_records import BACKGROUND, answers_differ, measured_records, reference_of
+from assay.evaluations.explained_records import (
+    BACKGROUND,
+    answers_differ,
+    learnt_by,
+    measured_records,
+    reference_of,
+)
 from assay.evaluations.explanation_checks import ValuesOf, depends_on_weights, errors, second_network, sum_of
 from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanation_metrics import EXPLANATION_METRICS
@@ -28,6 +35,7 @@ from assay.results import Finding, Measurement, ReasonCode, not_applicable
 
 _TRIED = 4
 """Records that are asked twice, to find models that answer at random."""
+_MEASURES: list[Any] = [one for one in methods("explanation_measure").values() if one.__module__.startswith("assay.")]
 
 
 @register("evaluation")
@@ -46,9 +54,7 @@ class Explanations(Evaluation):
     """
 
     name: Literal["explanations"] = "explanations"
-    metrics: ClassVar[tuple[Metric, ...]] = EXPLANATION_METRICS + metrics_of(
-        [one for one in methods("explanation_measure").values() if one.__module__.startswith("assay.")]
-    )
+    metrics: ClassVar[tuple[Metric, ...]] = EXPLANATION_METRICS + metrics_of(_MEASURES)
 
     methods: tuple[choice_of("explainer"), ...] = Field(default=(), validate_default=True)  # type: ignore[valid-type]
     """Further explanation methods, beside integrated gradients, Deep SHAP, and the attention of a network with one."""
@@ -81,6 +87,8 @@ class Explanations(Evaluation):
         few = subject.chosen(rows, self.measured)
         reference = reference_of(subject, self.shap_background)
         every, some = (measured_records(subject, chosen, reference) for chosen in (rows, few))
+        if any(measure.trains for measure in self.measures):
+            some = replace(some, learnt=learnt_by(subject))
         asked = _Asked(subject=subject, every=every, some=some, rows=rows, few=few)
         explainers = self._explainers(subject)
         if answers_differ(subject, rows[:_TRIED]):
@@ -223,6 +231,9 @@ class _Asked:
             entries=entries,
             kind="contributions" if explainer.multiplies_by_change else "slopes",
             baseline=records.reference.baseline(records.x) if single else None,
+            of_others=lambda x, target: records.reference.by_feature(
+                explainer.explain(self._subject.model, x, target, records.reference, seed=self._subject.seed).values
+            ),
             again=lambda model, x: records.reference.by_feature(self._values(explainer, model, records, x).values),
         )
 

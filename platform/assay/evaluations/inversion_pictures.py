@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from assay.data.base import Dataset
+from assay.evaluations.licences import is_public
 
-_OPEN = ("cc by", "cc0", "cc-by", "odc-by", "pddl", "public domain", "none needed", "drawn by assay")
-"""How licences begin that let everybody publish records."""
 _LARGEST = 64
 """Pixels of a side; larger pictures are thinned."""
 
@@ -26,7 +25,7 @@ def may_be_shown(dataset: Dataset) -> bool:
         True for published images of one or three channels.
     """
     drawable = dataset.modality == "image" and len(dataset.shape) == 3 and dataset.shape[0] in (1, 3)
-    return drawable and dataset.licence.casefold().startswith(_OPEN)
+    return drawable and is_public(dataset)
 
 
 def encoded(dataset: Dataset, pictures: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -78,11 +78,14 @@ class Explainer(Method):
     needs_gradient: ClassVar[bool] = True
     """Whether the model must have a gradient; other methods only ask it for answers."""
     multiplies_by_change: ClassVar[bool] = True
-    """Whether a value is what an entry adds to the answer; else it is the change of the answer by a unit of the entry."""
+    """Whether a value is what an entry adds to the answer; else it is the answer's change by a unit of the entry."""
     scalar: ClassVar[Scalar] = staticmethod(log_odds)
     """What is explained."""
-    from_background: ClassVar[bool] = False
-    """Whether the change is that from the mean over the background, not that from the baseline."""
+
+    @property
+    def from_background(self) -> bool:
+        """Whether the change is that from the mean over the background, not that from the baseline."""
+        return False
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator

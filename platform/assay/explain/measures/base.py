@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,10 @@ class MeasuredRecords:
     pool: Tensor
     """(m, ...) other records, of which features are replaced; in text they may have another length."""
     seed: int
+    learnt: "Learnt | None" = None
+    """What measures need that train a network; None where nothing may be trained."""
+    cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Answers of the model that do not depend on the map, kept by measures from one map to the next."""
 
     @cached_property
     def features(self) -> Tensor:
@@ -102,6 +106,18 @@ class MeasuredRecords:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """Training records of a model, and how it was trained."""
+
+    x: Tensor
+    """(k, ...) records that the model learnt from."""
+    y: Tensor
+    """(k,) their classes."""
+    train: Callable[[Tensor, Tensor], nn.Module]
+    """Trains a new network of the same kind on records and classes, in evaluation mode when it returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasuredMap:
     """A map that is measured: of a method, or of a control."""
 
@@ -115,12 +131,15 @@ class MeasuredMap:
     """(n, ...) single records from which contributions are counted; None where there are many, or none."""
     again: Callable[[nn.Module, Tensor], Tensor] | None = field(default=None, compare=False)
     """Explains other records of the same targets, perhaps by another network; values by feature. None for controls."""
+    of_others: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, compare=False)
+    """Explains other records and targets by the same network; values by feature. None for controls."""
 
 
 class ExplanationMeasure(Method):
-    """Base class. Register with ``@register("explanation_measure")``; write ``score``. The class variables are its card.
+    """Base class. Register with ``@register("explanation_measure")``; write ``score``.
 
-    Whether ``decides`` is right is what ``python -m jobs.benchmark explain-rulers`` tests.
+    The class variables are the card of a measure. Whether ``decides`` is right is what
+    ``python -m jobs.benchmark explain-rulers`` tests.
     """
 
     title: ClassVar[str]
@@ -136,8 +155,12 @@ class ExplanationMeasure(Method):
     """Whether it passed the checks of measures, so that it may decide between maps; else it is shown only."""
     needs_method: ClassVar[bool] = False
     """Whether it explains other records or networks by the method, so that a control has no score."""
+    trains: ClassVar[bool] = False
+    """Whether it trains a network on training records, which no ε pays for: see ``MeasuredRecords.learnt``."""
     modalities: ClassVar[Modalities] = EVERYWHERE
     """Kinds of records that it measures."""
+    most_entries: ClassVar[int | None] = None
+    """Greatest number of entries of a record that it measures; None for any."""
 
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         """Scores the map of each record.

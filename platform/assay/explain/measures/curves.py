@@ -1,7 +1,7 @@
 """Curves of the answer while features are removed or restored in the order of a map (Petsiuk et al. 2018).
 
-The curves (arXiv:1806.07421) are those of the scalar that explanations explain, the log-odds of the target. A feature is
-a pixel with all its channels, or a word. Curves begin with the whole record or with nothing, end with the other, and
+The curves (arXiv:1806.07421) are those of the scalar that explanations explain, the log-odds of the target. A feature
+is a pixel with all its channels, or a word. Curves begin with the whole record or with nothing, end with the other, and
 are integrated over the shares that were really removed. Features that share a score are taken in a random order: a
 constant map is worth exactly what a random one is.
 """
@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
-from assay.explain.measures.replacements.base import Fill, panel
+from assay.explain.measures.replacements.base import Fill, panel, prepared
 from assay.explain.scalars import log_odds
 from assay.models.batches import respond
 from assay.registry import register
@@ -135,7 +135,7 @@ class _Curves(ExplanationMeasure):
 
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         found = [
-            self._of(areas(records, explained.values, replacement.prepare(records), steps=self.steps))
+            self._of(areas(records, explained.values, prepared(records, replacement), steps=self.steps))
             for replacement in panel(records.reference.modality)
         ]
         return torch.stack(found).mean(0)

@@ -11,7 +11,7 @@ from assay.explain.measures.base import MeasuredRecords
 from assay.explain.measures.controls.base import Control, controls_of
 from assay.explain.measures.curves import STEPS, Areas, areas
 from assay.explain.measures.oracle import GROUPS, best_of, greedy_maps
-from assay.explain.measures.replacements.base import Fill, panel
+from assay.explain.measures.replacements.base import Fill, panel, prepared
 
 _SMALLEST = 1e-12
 
@@ -36,7 +36,7 @@ class Panel:
     @cached_property
     def fills(self) -> dict[str, Fill]:
         """The function of each replacement, by its name."""
-        return {one.name: one.prepare(self.records) for one in panel(self.records.reference.modality)}
+        return {one.name: prepared(self.records, one) for one in panel(self.records.reference.modality)}
 
     @cached_property
     def titles(self) -> dict[str, str]:

@@ -7,13 +7,11 @@ from torch import Tensor
 
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
 from assay.explain.measures.curves import ranks
-from assay.explain.measures.replacements.base import Fill, panel
+from assay.explain.measures.replacements.base import Fill, imputing, prepared
 from assay.models.batches import respond
 from assay.registry import register
 
-_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
-_IMPUTES = ("neighbours", "conditional", "other_words")
-"""The replacement of each kind of records that fits what is left."""
+_SHARES = tuple(number / 20 for number in range(1, 20))
 
 
 @register("explanation_measure")
@@ -29,12 +27,10 @@ class Road(ExplanationMeasure):
     catches: ClassVar[str] = "Features that matter to the decision and are ranked low."
     misses: ClassVar[str] = "All that does not overturn a decision: of a sure one, most of the map."
     better: ClassVar[Literal["higher"]] = "higher"
-    decides: ClassVar[bool] = True
 
     @torch.no_grad()
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
-        (imputed,) = (one for one in panel(records.reference.modality) if one.name in _IMPUTES)
-        fill = imputed.prepare(records)
+        fill = prepared(records, imputing(records.reference.modality))
         rank = ranks(explained.values, records.ties, records.features)
         count = records.count.view(-1, *[1] * (rank.dim() - 1))
         kept = [

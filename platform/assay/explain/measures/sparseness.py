@@ -15,9 +15,7 @@ class Sparseness(ExplanationMeasure):
 
     name: Literal["sparseness"] = "sparseness"
     title: ClassVar[str] = "Sparseness"
-    meaning: ClassVar[str] = (
-        "Gini index of the absolute values: 0 where all features share them, near 1 for a single one."
-    )
+    meaning: ClassVar[str] = "Gini index of the absolute values: 0 where all are equal, near 1 where one is not 0."
     catches: ClassVar[str] = "Maps that a reader cannot use, because all features have some value."
     misses: ClassVar[str] = "Whether the map is right: a map that names one wrong feature is as sparse as can be."
     better: ClassVar[Literal["neither"]] = "neither"

@@ -1,9 +1,9 @@
 """Measures by random subsets of features: does the answer change by as much as the map says it will?
 
 Infidelity (Yeh et al. 2019, arXiv:1901.09392) and the correlation of sums (sensitivity-n, Ancona et al. 2018,
-arXiv:1711.06104). What a map says of a subset depends on what its values are: slopes are multiplied by the change of each
-entry; contributions from a single baseline are taken in the same proportion as the entry moves towards its replacement;
-contributions from many background records are summed.
+arXiv:1711.06104). What a map says of a subset depends on what its values are: slopes are multiplied by the change of
+each entry; contributions from a single baseline are taken in the proportion in which the entry moves towards its
+replacement; contributions from many background records are summed.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
-from assay.explain.measures.replacements.base import Fill, panel
+from assay.explain.measures.replacements.base import Replacement, panel, prepared
 from assay.explain.scalars import log_odds
 from assay.models.batches import respond
 from assay.registry import register
@@ -42,8 +42,7 @@ class _BySubsets(ExplanationMeasure):
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         found = []
         for replacement in panel(records.reference.modality):
-            subsets = _subsets(records, explained, replacement.prepare(records), self.subsets)
-            found.append(self._of(subsets))
+            found.append(self._of(_subsets(records, explained, replacement, self.subsets)))
         return torch.stack(found).mean(0).to(records.x)
 
     def _of(self, subsets: _Subsets) -> Tensor:
@@ -98,21 +97,28 @@ def _within_sizes(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _subsets(records: MeasuredRecords, explained: MeasuredMap, fill: Fill, count: int) -> _Subsets:
+def _subsets(records: MeasuredRecords, explained: MeasuredMap, replacement: Replacement, count: int) -> _Subsets:
     """Returns what the map says and what the answer does; subsets of one size stand beside each other."""
+    fill = prepared(records, replacement)
     rows = torch.arange(len(records.x), device=records.x.device)
     said, happened = [], []
     for share in _SHARES:
         for number in range(count // len(_SHARES)):
             removed = _removed(records, share, number)
-            mixed = fill(rows, removed)
-            happened.append((records.whole - log_odds(respond(records.model, mixed), records.target)).double())
+            key = ("subset", replacement.name, share, number)
+            known = key in records.cache
+            mixed = records.x if known and explained.entries is None else fill(rows, removed)
+            if not known:
+                answers = log_odds(respond(records.model, mixed), records.target)
+                records.cache[key] = (records.whole - answers).double()
+            happened.append(records.cache[key])
             said.append(_said(records, explained, removed, mixed).double())
     return _Subsets(said=torch.stack(said, dim=1), happened=torch.stack(happened, dim=1))
 
 
 def _removed(records: MeasuredRecords, share: float, number: int) -> Tensor:
     """Returns random features of each record, at least one, and not all where there are several."""
+    key = ("removed", share, number)
 
     def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         most = max(shape[0] - 1, 1)
@@ -120,7 +126,10 @@ def _removed(records: MeasuredRecords, share: float, number: int) -> Tensor:
         chosen[generator.permutation(shape[0])[: min(max(1, round(share * shape[0])), most)]] = 1
         return chosen
 
-    return records.drawn(f"subset {share} {number}", draw) > 0
+    if key not in records.cache:
+        records.cache[key] = records.drawn(f"subset {share} {number}", draw) > 0
+    found: Tensor = records.cache[key]
+    return found
 
 
 def _said(records: MeasuredRecords, explained: MeasuredMap, removed: Tensor, mixed: Tensor) -> Tensor:

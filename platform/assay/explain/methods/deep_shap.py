@@ -32,8 +32,11 @@ class DeepShap(Explainer):
 
     name: Literal["deep_shap"] = "deep_shap"
     title: ClassVar[str] = "Deep SHAP"
-    from_background: ClassVar[bool] = True
     scalar: ClassVar[Scalar] = staticmethod(lead)
+
+    @property
+    def from_background(self) -> bool:
+        return True
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator

@@ -7,14 +7,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from assay.explain.base import Explained, Explainer
+from assay.explain.base import Explained
+from assay.explain.coalitions import GroupExplainer
 from assay.explain.groups import group_count, grouped, spread
 from assay.explain.references import Reference
 from assay.registry import register
 
 
 @register("explainer")
-class PermutationShapley(Explainer):
+class PermutationShapley(GroupExplainer):
     """Mean change of the scalar when a group joins those before it, over random orders and their reverses."""
 
     name: Literal["permutation_shapley"] = "permutation_shapley"
@@ -25,26 +26,24 @@ class PermutationShapley(Explainer):
     groups: int = Field(default=64, ge=1)
     """Greatest number of groups."""
 
-    @torch.no_grad()
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
-        groups, baseline, scalar = grouped(x, reference, self.groups), reference.baseline(x), type(self).scalar
+        groups = grouped(x, reference, self.groups)
         count = group_count(groups)
         if not count:
             return Explained(values=torch.zeros_like(x))
-        halves = [x.new_zeros(len(x), count), x.new_zeros(len(x), count)]
+        game = self.game(model, x, target, reference, groups)
+        halves = [torch.zeros(len(x), count, dtype=torch.float64, device=x.device) for _ in range(2)]
         for number in range(self.orders):
             # One order for all records: a record's values must not depend on its neighbours.
             order = draw.permutation(self.groups)
             order = order[order < count]
             for each in (order, order[::-1]):
-                mixed, before = baseline.clone(), scalar(model(baseline), target)
-                for group in each.tolist():
-                    mixed = torch.where(groups == group, x, mixed)
-                    after = scalar(model(mixed), target)
-                    halves[number % 2][:, group] += (after - before) / 2
-                    before = after
+                places = torch.from_numpy(each.copy())
+                rank = torch.empty(count, dtype=torch.long).scatter(0, places, torch.arange(count))
+                joined = game.answers(rank < torch.arange(count + 1)[:, None]).diff(dim=1)
+                halves[number % 2][:, places.to(x.device)] += joined / 2
         sizes = [len(range(half, self.orders, 2)) for half in (0, 1)]
         values, second = (halves[0] + halves[1]) / self.orders, halves[0] / sizes[0]
-        return Explained(values=spread(values, groups), second=spread(second, groups))
+        return Explained(values=spread(values.to(x), groups), second=spread(second.to(x), groups))

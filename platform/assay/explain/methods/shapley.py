@@ -1,6 +1,7 @@
 """Shapley values and pairwise interactions of a few groups of features, exactly, by all of their combinations."""
 
 import math
+from functools import cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -8,21 +9,22 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from assay.explain.base import Explained, Explainer
+from assay.explain.base import Explained
+from assay.explain.coalitions import Game, GroupExplainer
 from assay.explain.groups import group_count, grouped, spread
 from assay.explain.references import Reference
 from assay.explain.scalars import Scalar
-from assay.models.batches import at_once
 from assay.registry import register
 
 MOST_GROUPS = 14
 
 
 @register("explainer")
-class ExactShapley(Explainer):
+class ExactShapley(GroupExplainer):
     """Shapley values of up to 14 groups: the model answers each of their 2ᴳ combinations, so nothing is drawn.
 
-    A group that is absent has the values of the baseline. The value of a group is spread evenly over its entries.
+    What absent groups become is ``absent``, by default the baseline. The value of a group is spread evenly over its
+    entries.
     """
 
     name: Literal["exact_shapley"] = "exact_shapley"
@@ -37,15 +39,14 @@ class ExactShapley(Explainer):
         groups = grouped(x, reference, self.groups)
         if not group_count(groups):
             return Explained(values=torch.zeros_like(x))
-        answers = combinations(model, x, target, reference.baseline(x), groups, type(self).scalar)
+        answers = all_answers(self.game(model, x, target, reference, groups))
         return Explained(values=spread(shapley_values(answers).to(x), groups))
 
 
-@torch.no_grad()
 def combinations(  # noqa: PLR0917
     model: nn.Module, x: Tensor, target: Tensor, baseline: Tensor, groups: Tensor, scalar: Scalar
 ) -> Tensor:
-    """Returns the scalar of each record for every combination of its groups.
+    """Returns the scalar of each record for every combination of its groups, where absent ones are at the baseline.
 
     Args:
         model: from records to logits.
@@ -58,18 +59,22 @@ def combinations(  # noqa: PLR0917
     Returns:
         (n, 2ᴳ) float64; bit g of a column's number tells whether group g is present.
     """
-    count = group_count(groups)
-    together = at_once(tuple(x.shape[1:]))
-    found = torch.empty(len(x), 2**count, dtype=torch.float64, device=x.device)
-    bits = (2 ** groups.clamp_min(0)).where(groups >= 0, 0)
-    for record in range(len(x)):
-        for first in range(0, 2**count, together):
-            numbers = torch.arange(first, min(first + together, 2**count), device=x.device)
-            shown = (numbers.view(-1, *[1] * (x.dim() - 1)) & bits[record]) > 0
-            mixed = torch.where(shown | (bits[record] == 0), x[record], baseline[record])
-            answers = scalar(model(mixed), target[record].expand(len(mixed)))
-            found[record, first : first + len(mixed)] = answers.double()
-    return found
+    absent = baseline.expand_as(x).unsqueeze(1)
+    return all_answers(Game(model=model, x=x, target=target, absent=absent, groups=groups, scalar=scalar))
+
+
+def all_answers(game: Game) -> Tensor:
+    """Returns the answers to all combinations of groups.
+
+    Args:
+        game: of the records.
+
+    Returns:
+        (n, 2ᴳ) float64; bit g of a column's number tells whether group g is present.
+    """
+    count = group_count(game.groups)
+    numbers = torch.arange(2**count)
+    return game.answers((numbers[:, None] >> torch.arange(count)) & 1 == 1)
 
 
 def shapley_values(answers: Tensor) -> Tensor:
@@ -81,14 +86,8 @@ def shapley_values(answers: Tensor) -> Tensor:
     Returns:
         (n, G) values; they add up to the answer with all groups minus that with none.
     """
-    count = answers.shape[1].bit_length() - 1
-    sizes = _sizes(count)
-    values = []
-    for group in range(count):
-        without = _without(count, group)
-        weights = _weights(count, 1).to(answers)[sizes[without]]
-        values.append(((answers[:, without + 2**group] - answers[:, without]) * weights).sum(1))
-    return torch.stack(values, dim=1) if values else answers[:, :0]
+    # Differences from one answer: what all answers share then rounds to nothing.
+    return (answers - answers[:, :1]) @ _shares(answers.shape[1].bit_length() - 1).to(answers)
 
 
 def interactions(answers: Tensor) -> Tensor:
@@ -114,6 +113,17 @@ def interactions(answers: Tensor) -> Tensor:
             beyond = both - answers[:, without + second] + answers[:, without]
             found[:, one, other] = found[:, other, one] = (beyond * weights).sum(1)
     return found
+
+
+@cache
+def _shares(count: int) -> Tensor:
+    """Returns how much of the answer to each combination every group gets, (2ᴳ, G)."""
+    sizes, weights = _sizes(count), torch.cat([_weights(count, 1), torch.zeros(1, dtype=torch.float64)])
+    shares = torch.empty(2**count, count, dtype=torch.float64)
+    for group in range(count):
+        present = (torch.arange(2**count) >> group) & 1 == 1
+        shares[:, group] = torch.where(present, weights[sizes - 1], -weights[sizes])
+    return shares
 
 
 def _sizes(count: int) -> Tensor:

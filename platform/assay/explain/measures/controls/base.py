@@ -1,7 +1,7 @@
 """Base class of control maps, which a map must beat before it counts as faithful."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ def controls_of(modality: str) -> tuple[Control, ...]:
     Returns:
         The controls with their usual settings.
     """
-    known = sorted(methods("explanation_control").items())
+    known: list[tuple[str, Any]] = sorted(methods("explanation_control").items())
     return tuple(kind() for _, kind in known if modality in kind.modalities and kind.__module__.startswith("assay."))
 
 

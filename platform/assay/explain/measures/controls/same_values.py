@@ -13,7 +13,7 @@ from assay.registry import register
 
 @register("explanation_control")
 class SameSpectrum(Control):
-    """Random fields with the spectrum of the map: as smooth, as rough, and of the same strength."""
+    """Random fields with the spectrum and the mean of the map: as smooth, as rough, and of the same strength."""
 
     name: Literal["same_spectrum"] = "same_spectrum"
     title: ClassVar[str] = "a random field of the same spectrum"
@@ -24,9 +24,10 @@ class SameSpectrum(Control):
         drawn = records.drawn(f"spectrum {number}", lambda generator, shape: generator.standard_normal(shape))
         phases = torch.fft.fftn(drawn.double(), dim=axes)
         size = torch.fft.fftn(values.double(), dim=axes).abs()
-        # The phases of real noise are those of a real field.
+        # The phases of real noise are those of a real field. The mean is that of the map, with its sign.
         field = torch.fft.ifftn(size * phases / phases.abs().clamp_min(1e-300), dim=axes).real
-        return field.to(values)
+        apart = values.double().mean(axes, keepdim=True) - field.mean(axes, keepdim=True)
+        return (field + apart).to(values)
 
 
 @register("explanation_control")

@@ -1,7 +1,7 @@
 """Base class of replacements, and the panel of a kind of records."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ class Replacement(Method):
     """Name for readers."""
     modalities: ClassVar[Modalities]
     """Kinds of records whose features it replaces."""
+    imputes: ClassVar[bool] = False
+    """Whether values fit those of the remaining features."""
 
     def prepare(self, records: MeasuredRecords) -> Fill:
         """Prepares the replacement of features of some records.
@@ -47,8 +49,38 @@ def panel(modality: str) -> tuple[Replacement, ...]:
     Returns:
         The replacements with their usual settings.
     """
-    known = sorted(methods("replacement").items())
-    return tuple(kind() for _, kind in known if modality in kind.modalities and _is_of_assay(kind))
+    known: list[tuple[str, Any]] = sorted(methods("replacement").items())
+    return tuple(kind() for _, kind in known if modality in kind.modalities and kind.__module__.startswith("assay."))
+
+
+def prepared(records: MeasuredRecords, replacement: Replacement) -> Fill:
+    """Returns the function of a replacement for some records, prepared once for all measures and maps.
+
+    Args:
+        records: whose features are removed.
+        replacement: with its settings.
+
+    Returns:
+        The function that removes features.
+    """
+    key = ("replacement", replacement)
+    if key not in records.cache:
+        records.cache[key] = replacement.prepare(records)
+    found: Fill = records.cache[key]
+    return found
+
+
+def imputing(modality: str) -> Replacement:
+    """Returns the replacement of a kind of records that fits what is left: it hides that something was removed.
+
+    Args:
+        modality: of the records.
+
+    Returns:
+        Interpolation, regression on the remaining features, or words of other texts.
+    """
+    (found,) = (one for one in panel(modality) if one.imputes)
+    return found
 
 
 def donors(records: MeasuredRecords, purpose: str) -> np.ndarray:
@@ -68,7 +100,3 @@ def donors(records: MeasuredRecords, purpose: str) -> np.ndarray:
         others = [one for one in order if pool.shape[1:] != x.shape[1:] or not torch.equal(pool[one], x[row])]
         found.append(int(others[0] if others else order[0]))
     return np.array(found)
-
-
-def _is_of_assay(kind: type) -> bool:
-    return kind.__module__.startswith("assay.")

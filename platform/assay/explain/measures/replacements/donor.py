@@ -52,6 +52,7 @@ class Conditional(Replacement):
     name: Literal["conditional"] = "conditional"
     title: ClassVar[str] = "values that fit the remaining ones"
     modalities: ClassVar[Modalities] = frozenset({"tabular"})
+    imputes: ClassVar[bool] = True
     shrinkage: float = 0.05
     """Share of the covariance that is that of independent features."""
 

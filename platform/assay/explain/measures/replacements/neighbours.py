@@ -1,8 +1,8 @@
 """Interpolation from what is left in place of removed parts of images and signals (after ROAD, Rong et al. 2022).
 
-A removed pixel must not show by its value that it was removed (arXiv:2202.00449): interpolated values and a little noise
-look like those around. ROAD solves a linear system for each image and state; here the weights come from averages at
-coarser and coarser resolutions, which costs a few poolings and is linear in the remaining pixels as well.
+A removed pixel must not show by its value that it was removed (arXiv:2202.00449): interpolated values and a little
+noise look like those around. ROAD solves a linear system for each image and state. Here the weights come from
+averages at coarser and coarser resolutions: a few poolings, and linear in the remaining pixels as well.
 """
 
 from typing import ClassVar, Literal
@@ -25,6 +25,7 @@ class Neighbours(Replacement):
     name: Literal["neighbours"] = "neighbours"
     title: ClassVar[str] = "interpolation with noise"
     modalities: ClassVar[Modalities] = frozenset({"image", "signal"})
+    imputes: ClassVar[bool] = True
     noise: float = Field(default=0.1, ge=0)
     """Standard deviation of the noise, as a share of that of all values of the pool."""
 

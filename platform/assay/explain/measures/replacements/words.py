@@ -20,6 +20,7 @@ class OtherWords(Replacement):
     name: Literal["other_words"] = "other_words"
     title: ClassVar[str] = "words of other texts"
     modalities: ClassVar[Modalities] = _TEXT
+    imputes: ClassVar[bool] = True
 
     def prepare(self, records: MeasuredRecords) -> Fill:
         known = _words(records)
@@ -50,12 +51,14 @@ class LeftOut(Replacement):
     modalities: ClassVar[Modalities] = _TEXT
 
     def prepare(self, records: MeasuredRecords) -> Fill:
+        mean = _words(records).mean(0)
+
         def fill(rows: Tensor, removed: Tensor) -> Tensor:
             kept = records.features[rows] & ~removed
             order = (~kept).squeeze(-1).to(torch.uint8).argsort(dim=1, stable=True)
             moved = (records.x[rows] * kept).gather(1, order.unsqueeze(-1).expand_as(records.x[rows]))
-            # A text without words is no text: one word without a meaning is left.
-            moved[:, 0] = torch.where(kept.flatten(1).any(1, keepdim=True), moved[:, 0], 1e-6 * records.x[rows][:, 0])
+            # A text without words is no text: an average word is left.
+            moved[:, 0] = torch.where(kept.flatten(1).any(1, keepdim=True), moved[:, 0], mean)
             return moved
 
         return fill

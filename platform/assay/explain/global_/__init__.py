@@ -1,0 +1,1 @@
+"""Global explanations: what a model does over many records."""

@@ -1,0 +1,257 @@
+"""Testing with concept activation vectors (TCAV; Kim et al. 2018, arXiv:1711.11279), against random concepts.
+
+A concept is a set of records that share something, such as X-rays with a tube. Its vector, at a named layer, is the
+direction that separates it from random records, by logistic regression. Its score is the share of the examined records
+whose scalar rises in that direction.
+
+Scores alone mislead. Behind the layer a network may be nearly linear: then every direction, a random one too, has a
+score near 0 or near 1. So each concept is compared with random concepts, which are sets of random records treated in
+the same way. The p-value is the rank of its alignment (mean cosine between gradient and vector) among theirs, which
+knows what a score of 1.0 does not: how far the direction is one that matters. The unit of this test is the set. Many
+scores of one concept against many random sets, as usual, are not independent of each other.
+
+    sets = random_sets(pool, size=50, count=50, seed=0)
+    found = concept_scores(model, "network.4", x, target, {"tube": tubes}, sets)
+    found.concepts["tube"].score, found.concepts["tube"].p_holm
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from assay import seeds
+from assay.explain.base import ExplanationError
+from assay.explain.scalars import Scalar, log_odds
+from assay.explain.untouched import untouched
+from assay.intervals import LEVEL
+from assay.models.batches import places
+from assay.models.recurrent import differentiable
+from assay.registry import unknown_name
+from assay.statistics import holm
+
+_FEWEST_SETS = 10
+"""Random sets below which no rank says anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptScore:
+    """What a model makes of one concept."""
+
+    score: float
+    """Share of the records whose scalar rises in the direction of the concept; one that does not change counts half."""
+    alignment: float
+    """Mean cosine, over the records, between the gradient of the scalar and the vector of the concept."""
+    p: float
+    """Two-sided p-value: the share of random concepts, this one included, whose alignment is as far from 0."""
+    p_holm: float
+    """p after Holm's correction over the concepts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptScores:
+    """Scores of concepts, and of the random ones that they are compared with."""
+
+    concepts: dict[str, ConceptScore]
+    random: tuple[float, ...]
+    """Score of each random concept."""
+    random_mean: float
+    low: float
+    high: float
+    """Ends of the 95 % binomial interval around 0.5 for as many scores; a mean of random concepts outside it means that
+    the random sets differ from each other by more than chance."""
+
+    @property
+    def random_is_fair(self) -> bool:
+        """Whether the mean score of random concepts lies within the interval."""
+        return self.low <= self.random_mean <= self.high
+
+
+def concept_scores(  # noqa: PLR0917
+    model: nn.Module,
+    layer: str,
+    x: Tensor,
+    target: Tensor,
+    concepts: Mapping[str, Tensor],
+    random: Sequence[Tensor],
+    *,
+    scalar: Scalar = log_odds,
+) -> ConceptScores:
+    """Scores concepts at a layer and tests them against random ones.
+
+    Nothing is drawn: equal arguments give equal results, and the order of the concepts has no effect.
+
+    Args:
+        model: from records to logits.
+        layer: name of a layer, as ``model.named_modules`` has it.
+        x: (n, ...) examined records, usually of one class.
+        target: (n,) class that is explained.
+        concepts: records of each concept, (m, ...).
+        random: sets of random records, each of about as many; see ``random_sets``. The least p-value is one over their
+            number and one, so the number of concepts that can be found significant is about a twentieth of theirs.
+        scalar: that is explained.
+
+    Returns:
+        The scores.
+
+    Raises:
+        ValueError: no concept, or too few random sets.
+        ExplanationError: the layer runs twice, or its output is no tensor with one row a record.
+    """
+    if not concepts or len(random) < _FEWEST_SETS:
+        raise ValueError(
+            f"{len(concepts)} concepts and {len(random)} random sets: give one concept or more, and {_FEWEST_SETS} or "
+            "more random sets"
+        )
+    gradients = gradients_at(model, layer, x, target, scalar)
+    sets = [activations_at(model, layer, records) for records in random]
+    of_random = [_measured(each, [*sets[:place], *sets[place + 1 :]], gradients) for place, each in enumerate(sets)]
+    found = {name: _measured(activations_at(model, layer, concepts[name]), sets, gradients) for name in concepts}
+    chance = np.abs([alignment for _, alignment in of_random])
+    p = {name: (1 + int((chance >= abs(each[1])).sum())) / (1 + len(chance)) for name, each in found.items()}
+    corrected = dict(zip(p, holm(list(p.values())), strict=True))
+    low, high = (float(end) / len(random) for end in stats.binom.interval(LEVEL, len(random), 0.5))
+    scores = tuple(score for score, _ in of_random)
+    return ConceptScores(
+        concepts={
+            name: ConceptScore(score=score, alignment=alignment, p=p[name], p_holm=corrected[name])
+            for name, (score, alignment) in found.items()
+        },
+        random=scores,
+        random_mean=float(np.mean(scores)),
+        low=low,
+        high=high,
+    )
+
+
+def random_sets(pool: Tensor, *, size: int, count: int, seed: int) -> list[Tensor]:
+    """Draws sets of random records, each without replacement.
+
+    Args:
+        pool: (m, ...) records of the population.
+        size: records of a set: about as many as a concept has.
+        count: number of sets.
+        seed: of random numbers.
+
+    Returns:
+        The sets, each (size, ...).
+
+    Raises:
+        ValueError: the pool has fewer than twice as many records: the sets would be nearly the same.
+    """
+    if len(pool) < 2 * size:
+        raise ValueError(f"sets of {size} from {len(pool)} records are nearly the same: give {2 * size} or more")
+    draw = seeds.stream(seed, "random concepts")
+    return [pool[torch.from_numpy(draw.permutation(len(pool))[:size]).to(pool.device)] for _ in range(count)]
+
+
+def concept_vector(concept: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns the unit vector towards a concept, by logistic regression.
+
+    Args:
+        concept: (m, d) activations of its records.
+        others: (k, d) those of random records, which weigh as much together.
+
+    Returns:
+        (d,) vector.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    deviation = others.std(0)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    points = (np.concatenate([concept, others]) - others.mean(0)) / scale
+    labels = np.repeat([1, 0], [len(concept), len(others)])
+    fitted = LogisticRegression(class_weight="balanced", max_iter=2000).fit(points, labels)
+    # In the units of the activations: the gradient of the regression.
+    direction: np.ndarray = fitted.coef_[0] / scale
+    return direction / max(float(np.linalg.norm(direction)), np.finfo(float).tiny)
+
+
+def activations_at(model: nn.Module, layer: str, x: Tensor) -> np.ndarray:
+    """Returns the output of a layer for each record.
+
+    Args:
+        model: from records to logits.
+        layer: its name.
+        x: (n, ...) records.
+
+    Returns:
+        (n, d) float64.
+    """
+    with untouched(model), torch.no_grad():
+        found = []
+        for place in places(len(x), tuple(x.shape[1:])):
+            with _Output(model, layer, len(x[place])) as output:
+                model(x[place])
+            found.append(output.tensor.flatten(1).double().cpu())
+    return torch.cat(found).numpy()
+
+
+def gradients_at(model: nn.Module, layer: str, x: Tensor, target: Tensor, scalar: Scalar) -> np.ndarray:
+    """Returns the gradient of the scalar of each record by the output of a layer.
+
+    Args:
+        model: from records to logits.
+        layer: its name.
+        x: (n, ...) records.
+        target: (n,) class that is explained.
+        scalar: that is explained.
+
+    Returns:
+        (n, d) float64.
+    """
+    with untouched(model), differentiable(model), torch.enable_grad():
+        found = []
+        for place in places(len(x), tuple(x.shape[1:])):
+            with _Output(model, layer, len(x[place])) as output:
+                answers = scalar(model(x[place]), target[place])
+            (gradient,) = torch.autograd.grad(answers.sum(), output.tensor, allow_unused=True)
+            found.append((torch.zeros_like(output.tensor) if gradient is None else gradient).flatten(1).double().cpu())
+    return torch.cat(found).numpy()
+
+
+def _measured(concept: np.ndarray, others: Sequence[np.ndarray], gradients: np.ndarray) -> tuple[float, float]:
+    """Returns score and alignment of a concept."""
+    along = gradients @ concept_vector(concept, np.concatenate(others))
+    length = np.maximum(np.linalg.norm(gradients, axis=1), np.finfo(float).tiny)
+    return float((np.sign(along).mean() + 1) / 2), float((along / length).mean())
+
+
+class _Output:
+    """The output of a layer within the block, as a tensor of its own that gradients can be taken by.
+
+    Args:
+        model: that runs once within the block.
+        layer: name.
+        rows: number of records.
+    """
+
+    tensor: Tensor
+
+    def __init__(self, model: nn.Module, layer: str, rows: int) -> None:
+        layers = dict(model.named_modules())
+        if layer not in layers:
+            raise unknown_name("layer", layer, [name for name in layers if name])
+        self._layer, self._name, self._rows, self._runs = layers[layer], layer, rows, 0
+
+    def __enter__(self) -> "_Output":
+        self._hook = self._layer.register_forward_hook(self._see)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._hook.remove()
+        if kind is None and self._runs != 1:
+            raise ExplanationError(
+                f"the layer {self._name} runs {self._runs} times for a record: choose one that runs once"
+            )
+
+    def _see(self, _: nn.Module, __: object, out: object) -> Tensor:
+        if not isinstance(out, Tensor) or out.dim() < 2 or len(out) != self._rows:
+            raise ExplanationError(f"the output of the layer {self._name} is no tensor with one row a record")
+        self._runs += 1
+        self.tensor = out.detach().requires_grad_(torch.is_grad_enabled())
+        # What follows may change it in place.
+        return self.tensor.clone()
