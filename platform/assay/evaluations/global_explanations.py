@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay import seeds
 from assay.evaluations.base import Evaluation, Subject, estimated
-from assay.evaluations.explained_records import averaged
+from assay.evaluations.explained_records import reference_of
 from assay.evaluations.global_counterfactuals import Counterfactual
 from assay.evaluations.global_metrics import GLOBAL_METRICS, LOG_ODDS
 from assay.evaluations.global_surrogates import Surrogate
@@ -139,7 +139,7 @@ class GlobalExplanations(Evaluation):
         """Returns the attributions of records to their predicted class."""
         x, _ = subject.records(rows)
         target = subject.decisions(respond(subject.model, x))
-        reference = averaged(subject) if self.reads_training(subject) else neutral(subject)
+        reference = reference_of(subject) if self.reads_training(subject) else neutral(subject)
         explainer = self._explainer(subject, units)
         attribution = explainer.explain(subject.model, x, target, reference, seed=subject.seed)
         return _ExplainedAll(
