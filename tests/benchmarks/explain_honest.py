@@ -1,9 +1,9 @@
-"""300 honest models, of whose explanations nothing bad may be said, and models made to deceive, each of which is caught.
+"""300 honest models, whose explanations must not be accused, and models made to deceive, each of which must be caught.
 
-The honest models (``known_answers/honest.py``) are small networks on planted sets, ``wdbc`` and ``digits``, whose seeds no
-check was tuned on. An accusation is a check of the evaluation ``explanations`` that does not pass. The deceivers are the
-rows of section C of ``explain-truth``. Below the bar if more than 1 % of the honest models are accused by a rule, or if a
-deceiver is not caught. ``--quick`` takes 18 models, one of each kind and more of the usual ones.
+The honest models (``known_answers/honest.py``) are small networks on planted sets, ``wdbc`` and ``digits``, on whose
+seeds no check was tuned. An accusation is a check of the evaluation ``explanations`` that does not pass. The deceivers
+are the rows of section C of ``explain-truth``. Below the bar if more than 1 % of the honest models are accused by a
+rule, or if a deceiver is not caught. ``--quick`` takes 18 models, one of each kind and more of the usual ones.
 """
 
 import sys

@@ -23,7 +23,7 @@ from assay.explain.references import Reference
 from assay.registry import _METHODS, register
 from assay.results import Check, Finding, Measurement
 from tests.benchmarks.known_answers.networks import DOUBLE, Score
-from tests.benchmarks.known_answers.row import Row, below, between, numbers_near, says
+from tests.benchmarks.known_answers.row import Row, below, between, listed, numbers_near, says
 from tests.benchmarks.known_answers.systems import assay, captum, shap_gradient
 from tests.benchmarks.known_answers.trained import Trainer, split_of, subject_of
 
@@ -257,9 +257,9 @@ ROWS = (
         input="10·min(x₁, 1) at (3, 1), where the gradient is 0: values by the default path method",
         right="(10, 0), to 10 %",
         accepts=numbers_near(10.0, 0.0, tolerance=1.0),
-        assay=lambda: assay("integrated_gradients", SATURATING, BEYOND, NOTHING).values[0].tolist(),
-        captum=lambda: captum("IntegratedGradients", SATURATING, BEYOND)[0].tolist(),
-        shap=lambda: shap_gradient(SATURATING, BEYOND, torch.zeros(2, 2)).flatten().tolist(),
+        assay=lambda: listed(assay("integrated_gradients", SATURATING, BEYOND, NOTHING).values[0]),
+        captum=lambda: listed(captum("IntegratedGradients", SATURATING, BEYOND)[0]),
+        shap=lambda: listed(shap_gradient(SATURATING, BEYOND, torch.zeros(2, 2))),
     ),
     Row(
         fault="C7",

@@ -39,7 +39,7 @@ class Scaffold(nn.Module):
 
 
 @cache
-def _scaffold() -> Subject:
+def scaffold() -> Subject:
     """The scaffold on ten pairs of features that are nearly copies of each other."""
     generator = np.random.default_rng(0)
     half = generator.normal(size=(1000, PAIRS))
@@ -51,7 +51,7 @@ def _scaffold() -> Subject:
 
 def _innocent() -> str:
     """What the evaluation says of the map of a perturbing method, if that map is fooled at all."""
-    subject, method = _scaffold(), "permutation_shapley"
+    subject, method = scaffold(), "permutation_shapley"
     x = subject.records(subject.split.test[:50])[0]
     target = subject.model(x).argmax(1)
     values = build("explainer", method).explain(subject.model, x, target, reference_of(subject)).values  # type: ignore[attr-defined]
