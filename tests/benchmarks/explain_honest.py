@@ -1,9 +1,9 @@
-"""300 honest models, of whose explanations nothing bad may be said, and models made to deceive, each of which is caught.
+"""300 honest models, whose explanations must not be accused, and models made to deceive, each of which must be caught.
 
-The honest models (``known_answers/honest.py``) are small networks on planted sets, ``wdbc`` and ``digits``, whose seeds no
-check was tuned on. An accusation is a check of the evaluation ``explanations`` that does not pass. The deceivers are the
-rows of section C of ``explain-truth``. Below the bar if more than 1 % of the honest models are accused by a rule, or if a
-deceiver is not caught. ``--quick`` takes 18 models, one of each kind and more of the usual ones.
+The honest models (``known_answers/honest.py``) are small networks on planted sets, ``wdbc`` and ``digits``, on whose
+seeds no check was tuned. An accusation is a check of the evaluation ``explanations`` that does not pass. The deceivers
+are the rows of section C of ``explain-truth``. Below the bar if more than 1 % of the honest models are accused by a
+rule, or if a deceiver is not caught. ``--quick`` takes 18 models, one of each kind and more of the usual ones.
 """
 
 import sys
@@ -15,12 +15,12 @@ import torch
 
 from assay.evaluations.explanations import Explanations
 from assay.results import Check
-from tests.benchmarks.known_answers import deceivers
+from tests.benchmarks.known_answers import deceivers, fooling
 from tests.benchmarks.known_answers.honest import Honest, honest_models
 
 MODELS, FEW = 300, 18
 MOST_ACCUSED = 0.01
-SETTINGS = {"records": 60, "measured": 30, "control_draws": 3, "steps": 6, "draws": 50}
+SETTINGS = {"records": 60, "control_draws": 3, "steps": 6, "draws": 50}
 """Of the evaluation, smaller than usual: of 300 models, each is asked in a few seconds."""
 
 
@@ -30,6 +30,8 @@ def measure(quick: bool = False) -> dict[str, Any]:
     count = FEW if quick else MODELS
     by_rule: Counter[str] = Counter()
     asked: Counter[str] = Counter()
+    by_task: Counter[str] = Counter()
+    of_task: Counter[str] = Counter()
     accused = []
     started = time.perf_counter()
     for one in honest_models(count):
@@ -38,17 +40,20 @@ def measure(quick: bool = False) -> dict[str, Any]:
             asked[rule] += 1
         wrong = [check for check in checks if check.verdict != "pass"]
         by_rule.update({check.rule for check in wrong})
+        by_task.update({f"{one.task}: {check.rule}" for check in wrong})
+        of_task[one.task] += 1
         if wrong:
             said = [f"{check.rule} ({check.conditions.get('method', 'all')}): {check.message}" for check in wrong]
             accused.append({"model": one.name, "said": said})
             print(one.name, *said, sep="\n    ", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - started
-    caught = {row.name: row.answered({})["assay"]["right"] for row in deceivers.ROWS}
+    caught = {row.name: row.answered({})["assay"]["right"] for row in (*deceivers.ROWS, *fooling.ROWS)}
     shares = {rule: by_rule[rule] / asked[rule] for rule in sorted(asked)}
     return {
         "models": count,
         "seconds": round(seconds, 1),
         "accused_by_rule": {rule: f"{by_rule[rule]} of {asked[rule]}" for rule in sorted(asked)},
+        "accused_by_task": {key: f"{n} of {of_task[key.partition(': ')[0]]}" for key, n in sorted(by_task.items())},
         "accused": accused,
         "deceivers": caught,
         "ratio": {
@@ -61,5 +66,5 @@ def measure(quick: bool = False) -> dict[str, Any]:
 
 def checks_of(one: Honest) -> list[Check]:
     """The checks of the evaluation on one model."""
-    found = Explanations(**SETTINGS).measure(one.subject)
+    found = Explanations(measured=one.measured, **SETTINGS).measure(one.subject)
     return [row for row in found if isinstance(row, Check)]

@@ -26,7 +26,7 @@ from assay.explain.measures.base import MeasuredMap, MeasuredRecords
 from assay.explain.measures.curves import curve, ranks
 from assay.explain.measures.sparseness import Sparseness
 from assay.explain.references import Reference
-from tests.benchmarks.peers_of_explanations import PYTHON
+from tests.benchmarks.peers.network_of_measures import network
 
 ROUNDS = 3
 RECORDS, MAPS, STEPS = 624, 5, 49
@@ -35,6 +35,7 @@ AGREE = 1e-5
 VALUE = 0.45
 """What removed pixels become."""
 PEER = Path(__file__).parent / "peers" / "explain_measures.py"
+PYTHON = Path(__file__).parents[2] / ".venv-peers-explain" / "bin" / "python"
 
 
 def measure() -> dict[str, Any]:
@@ -70,8 +71,6 @@ def measure() -> dict[str, Any]:
 
 
 def _given() -> tuple[MeasuredRecords, list[Tensor]]:
-    from tests.benchmarks.peers.network_of_measures import network
-
     torch.manual_seed(0)
     model = network().eval()
     with torch.no_grad():
@@ -95,9 +94,7 @@ def _curves(records: MeasuredRecords, maps: list[Tensor]) -> np.ndarray:
     def fill(rows: Tensor, removed: Tensor) -> Tensor:
         return records.x[rows].masked_fill(removed, VALUE)
 
-    found = [
-        curve(records, ranks(one, records.ties), fill, STEPS, removes_first=True)[1:].T.numpy() for one in maps
-    ]
+    found = [curve(records, ranks(one, records.ties), fill, STEPS, removes_first=True)[1:].T.numpy() for one in maps]
     return np.stack(found)
 
 
@@ -114,9 +111,10 @@ def _timed(seconds: list[float], work: Any, *given: Any) -> np.ndarray:
 
 def _quantus(folder: Path) -> dict[str, list[float]]:
     if not PYTHON.exists():
-        raise UserError(f"Quantus is not installed: {PYTHON} is missing; run make peers", setting="peers", given=str(PYTHON))
-    ran = subprocess.run(
-        [PYTHON, PEER, folder, "1"], check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+        raise UserError(f"Quantus is not installed: {PYTHON} is missing; run make peers", setting="peers", given="")
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    alone.pop("PYTHONPATH", None)
+    asked = [str(PYTHON), str(PEER), str(folder), "1"]
+    ran = subprocess.run(asked, check=True, capture_output=True, text=True, env=alone)
     found: dict[str, list[float]] = json.loads(ran.stdout.strip().splitlines()[-1])
     return found

@@ -37,7 +37,7 @@ from assay.explain.shapley_fits import Fit
 from assay.models.mlp import MLP
 from tests.benchmarks.explain import Case, seconds_of, table, xrays
 
-ROUNDS = 5
+ROUNDS = 3
 BACKGROUND, NODES = 50, 256
 ERROR = 0.03
 SEEDS = 3
@@ -89,7 +89,7 @@ def measure() -> dict[str, Any]:
 
 def _gradients(case: Case) -> dict[str, Any]:
     background = case.reference.background[:BACKGROUND]
-    x, target = case.x[:8], case.target[:8]
+    x, target = case.x[:4], case.target[:4]
     reference = Reference(modality=case.reference.modality, background=background, source="50 records")
     exact = _exact_gradients(case.model, x, target, background)
 
@@ -181,7 +181,7 @@ def _captum_gradients(model: nn.Module, x: Tensor, target: Tensor, background: T
 
 
 def _exact(case: Case) -> dict[str, Any]:
-    case = Case(model=case.model, x=case.x[:8], target=case.target[:8], reference=case.reference)
+    case = Case(model=case.model, x=case.x[:4], target=case.target[:4], reference=case.reference)
     double = Case(
         model=copy.deepcopy(case.model).double(), x=case.x.double(), target=case.target, reference=case.reference
     )

@@ -1,9 +1,10 @@
 """What explanations and their measures answer where the right answer is known: Assay, Captum, shap, Quantus and LIME.
 
-One row is one check: sections A (methods), B (measures) and C (models made to deceive). Assay, Captum and shap answer in
-this process. Quantus and LIME answer in an environment of their own, where there is one (``make peers``;
-``ASSAY_EXPLAIN_PEERS`` names its Python). A peer is asked where it has such a thing, with its default settings. Prints a
-table, then JSON; below the bar if one answer of Assay is wrong, or if there are fewer than 60 checks.
+One row is one check: sections A (methods), B (measures) and C (models made to deceive). Assay, Captum and shap answer
+in this process. Quantus and LIME answer in an environment of their own, where there is one (``make peers``;
+``ASSAY_EXPLAIN_PEERS`` names its Python). A peer is asked where it has such a thing, with its default settings; an
+error that says what it cannot explain counts as a refusal. Prints a table, then JSON; below the bar if one answer of
+Assay is wrong, or if there are fewer than 60 checks.
 """
 
 import json
@@ -24,10 +25,12 @@ from tests.benchmarks.known_answers import (
     deceivers,
     deep,
     draws,
+    fooling,
     grad_cam,
     maps,
     measures,
     paths,
+    perturbing,
     scalars,
     shapley,
     state,
@@ -47,7 +50,9 @@ ROWS: tuple[Row, ...] = (
     *maps.ROWS,
     *curves.ROWS,
     *measures.ROWS,
+    *perturbing.ROWS,
     *deceivers.ROWS,
+    *fooling.ROWS,
 )
 CHECKS = 60
 """Checks that there must be."""

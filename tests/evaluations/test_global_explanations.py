@@ -19,6 +19,7 @@ from assay.explain.scalars import log_odds
 from assay.models.black_box import WithoutGradient
 from assay.recipes import Privacy, Recipe
 from assay.results import Finding, Measurement
+from assay.tasks.classification import Classification
 from tests.mistakes import refused
 
 Make = Callable[..., Subject]
@@ -170,6 +171,26 @@ def test_a_model_without_a_gradient_is_explained_by_its_answers(make: Make, one:
     assert rate.conditions["search"] == "from other records" and rate.value > 0.9
 
 
+def test_a_model_with_more_outputs_than_the_data_have_classes_is_explained_too(ward: Subject, one: One) -> None:
+    model = nn.Linear(4, 3, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0] * 4, WEIGHTS, [9.0, 0.0, 0.0, 0.0]]))
+    found = QUICK.measure(replace(ward, model=model))
+    assert one(found, "attribution_strength", **{"class": "output 2", "feature": "pulse"}).value > 0
+    assert any("output 2" in line for line in one(found, "surrogate_fidelity").conditions["rules"]["lines"])
+
+
+def test_a_threshold_of_the_decision_is_part_of_what_is_explained(ward: Subject, one: One) -> None:
+    task = Classification(decide_at="operating_point", sensitivity=0.5)
+    held = replace(ward.split, validation=np.arange(40, 80), train=np.arange(40))
+    subject = replace(ward, task=task, split=held)
+    found = QUICK.measure(subject.decided)
+    answers = subject.decisions(subject.logits(held.test))
+    assert (answers != subject.logits(held.test).argmax(1)).any()
+    about = {"class": "class 1", "feature": "pulse"}
+    assert one(found, "attribution_strength", **about).n == int((answers == 1).sum())
+
+
 def test_a_model_that_answers_nan_is_explained_by_nothing(ward: Subject) -> None:
     broken = linear(WEIGHTS)
     nn.init.constant_(broken.weight, float("nan"))
@@ -291,7 +312,7 @@ def test_a_private_recipe_is_explained_without_its_training_records(ward: Subjec
     assert {row.conditions["baseline"] for row in rows_of(found, "attribution_contrast")} == {
         "a record of zeros, no training records"
     }
-    assert one(found, "counterfactual_validity", change="any inputs").conditions["ranges"] == "stated bounds"
+    assert one(found, "counterfactual_validity", change="any inputs").conditions["ranges"] == "bounds of a valid input"
     assert one(found, "surrogate_fidelity").conditions["learnt_on"] == "one half of the test records"
     assert one(found, "surrogate_fidelity").n + one(found, "surrogate_fidelity").conditions["learnt_from"] == 80
 

@@ -1,5 +1,7 @@
 """Games of groups: absent groups at the baseline or over the background, in batches of any size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -80,6 +82,12 @@ def test_answers_are_those_of_each_record_and_coalition_alone(
     torch.testing.assert_close(played.answers(shown), expected, rtol=0, atol=1e-12)
     rows = torch.tensor([2, 0])
     torch.testing.assert_close(played.of(rows).answers(shown), expected[rows], rtol=0, atol=1e-12)
+
+
+def test_records_with_other_groups_are_answered_by_their_own() -> None:
+    played = replace(game(4, 2), groups=torch.stack([torch.arange(6).roll(shift) % 4 for shift in range(4)]))
+    shown = torch.rand(5, 4, generator=torch.Generator().manual_seed(1)) < 0.5
+    torch.testing.assert_close(played.answers(shown), one_by_one(played, shown), rtol=0, atol=1e-12)
 
 
 def test_a_text_has_no_background_records() -> None:

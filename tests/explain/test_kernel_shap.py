@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import assay.explain.methods.kernel_shap as module
 from assay.explain.base import ExplanationError
 from assay.explain.methods.kernel_shap import KernelShap
 from assay.explain.methods.shapley import ExactShapley
@@ -178,8 +179,18 @@ def test_the_smooth_fit_has_the_smaller_error() -> None:
     assert errors[0] < 0.8 * errors[1]
 
 
+def test_with_few_answers_the_sample_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def error() -> float:
+        found = [KernelShap(budget=26).explain(network(11), X, TARGET, ABOUT, seed=seed).values for seed in range(8)]
+        return float(np.median([squared_error(values) for values in found]))
+
+    chosen = error()
+    monkeypatch.setattr(module, "_SAMPLES", 1)
+    assert chosen < error() / 2
+
+
 @pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize("budget", [44, 88, 352])
+@pytest.mark.parametrize("budget", [22, 26, 44, 88, 352])
 def test_the_stated_error_is_not_smaller_than_the_true_one(fit: Fit, budget: int) -> None:
     stated, true = [], []
     for seed in range(12):

@@ -9,6 +9,7 @@ from torch import nn
 from assay import seeds
 from assay.explain.methods.lime import Lime, Surrogate, fit
 from assay.explain.methods.occlusion import Occlusion
+from assay.explain.scalars import log_odds
 from tests.explaining import reference
 
 DOUBLE = torch.float64
@@ -75,6 +76,14 @@ def test_without_a_penalty_a_linear_model_gets_its_own_coefficients() -> None:
     weight = (model.weight[target] - model.weight[1 - target]).detach()
     torch.testing.assert_close(found, weight * (X - ABOUT.background.mean(0)), rtol=0, atol=1e-9)
     torch.testing.assert_close(found, Occlusion().explain(model, X, target, ABOUT).values, rtol=0, atol=1e-9)
+
+
+def test_the_record_itself_is_among_the_coalitions() -> None:
+    """So that the linear model passes through its answer, where nothing else has a weight."""
+    found = surrogate(0, samples=10, width=0.01, ridge=0.0)
+    with torch.no_grad():
+        whole = log_odds(network(8)(X), TARGET)
+    torch.testing.assert_close(found.intercept + found.coefficients.sum(1), whole)
 
 
 def test_a_narrow_kernel_sees_the_record_alone() -> None:

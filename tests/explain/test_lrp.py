@@ -215,9 +215,10 @@ class Functional(nn.Module):
         lambda x, h: h * 2,
         lambda x, h: x,
         lambda x, h: h.flip(1),
+        lambda x, h: h.T,
         lambda x, h: h.view(2, 2, 4).transpose(0, 1).reshape(4, 4),
     ],
-    ids=["relu", "relu in place", "shortcut", "factor", "left out", "flip", "transposed"],
+    ids=["relu", "relu in place", "shortcut", "factor", "left out", "flip", "transposed view", "transposed"],
 )
 def test_what_is_no_layer_is_refused_between_which_layers_it_is(between: Any) -> None:
     with pytest.raises(ExplanationError, match=r"(first|record) ?(\(Linear\))? and last \(Linear\)"):

@@ -104,3 +104,14 @@ def test_too_few_records_and_texts_are_refused() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 2)).to(DOUBLE)
     with pytest.raises(ExplanationError, match="records of text"):
         share_off_data(explainer("lime"), model, x, TARGET[:1], reference(x, "text"), nearest_neighbour(KNOWN))
+
+
+def test_a_small_difference_between_near_copies_is_unlike_the_data() -> None:
+    half = torch.randn(400, 10, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(400, 10, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
+    records = torch.cat([half, half + 0.1 * noise], 1)
+    unlike = nearest_neighbour(records[:300])
+    assert float(unlike(records[300:]).double().mean()) < 0.15
+    apart = records[300:].clone()
+    apart[:, 3] += 1.0
+    assert float(unlike(apart).double().mean()) > 0.9, "no further than usual by the Euclidean distance"

@@ -51,7 +51,7 @@ def measurements(recipe: str, fold: int) -> Iterator[Measurement]:
     yield found("surrogate_fidelity", 0.9, **tree, rules={"lines": [f"if glucose ≤ {5 + fold}:", "  answer well"]})
     yield found("surrogate_baseline", 0.6, answer="well")
     yield found("surrogate_gain", 0.3, **tree)
-    about = {"change": "any inputs", "ranges": "stated bounds"}
+    about = {"change": "any inputs", "ranges": "bounds of a valid input"}
     yield found("counterfactual_validity", 0.8, **about, not_found=4)
     yield found("counterfactual_distance", 1.5, **about)
     yield found("counterfactual_changes", 2.5, **about)

@@ -89,7 +89,8 @@ def depends_on_weights(  # noqa: PLR0917
     values_of: ValuesOf,
     second: nn.Module | None,
     clusters: np.ndarray | None,
-) -> Check:
+    about: Mapping[str, object],
+) -> list[Finding]:
     """Checks that random weights change the map more than another seed does; else it explains the data.
 
     Args:
@@ -100,13 +101,28 @@ def depends_on_weights(  # noqa: PLR0917
         values_of: explains the records by another network.
         second: network that the recipe trained from another seed; None where it may not be trained.
         clusters: (n,) records that count as one.
+        about: conditions of the rows.
 
     Returns:
-        The check.
+        How alike the maps are, and the check.
     """
     other = randomised(subject.model, seeds.torch_seed(subject.seed, "random weights"))
     random = _agreement(values, values_of, other, records)
     again = None if second is None else _agreement(values, values_of, second, records)
+    found = [_alike(random, clusters, {**about, "network": "random weights"})] if random is not None else []
+    found += [_alike(again, clusters, {**about, "network": "another seed"})] if again is not None else []
+    return [*found, _depends(explainer, random, again, clusters)]
+
+
+def _alike(agreement: np.ndarray, clusters: np.ndarray | None, about: Mapping[str, object]) -> Finding:
+    interval = intervals.mean(agreement, clusters).interval
+    return estimated("network_agreement", interval, n=len(agreement), unit="Spearman correlation", conditions=about)
+
+
+def _depends(
+    explainer: Explainer, random: np.ndarray | None, again: np.ndarray | None, clusters: np.ndarray | None
+) -> Check:
+    """Returns the check, from how alike the maps of other networks are."""
     if random is None:
         told = "whether the map depends on the weights is not tested: random weights give no numbers"
         return _weights(explainer, "warn", 0.0, told)

@@ -127,6 +127,13 @@ EXPLANATION_METRICS = (
         better="higher",
     ),
     Metric(
+        name="network_agreement",
+        title="Stability over networks",
+        meaning="Rank correlation of a map with that of another network on the same record: of one that the recipe "
+        "trained from another seed, which should be high, and of one with random weights, which should be low.",
+        unit="Spearman correlation",
+    ),
+    Metric(
         name="explanation_seconds",
         title="Time of an explanation",
         meaning="Wall time of explaining one record.",

@@ -169,7 +169,9 @@ class _Asked:
         if first:
             second = second_network(self._subject) if retrained else None
             values_of = self._again(explainer, records)
-            found.append(depends_on_weights(explainer, self._subject, records, by_feature, values_of, second, clusters))
+            found += depends_on_weights(
+                explainer, self._subject, records, by_feature, values_of, second, clusters, about
+            )
         place = torch.from_numpy(np.searchsorted(rows, self._few)).to(by_feature.device)
         return ExplainedMap(about=about, map=self._map(explainer, attribution.values[place], by_feature[place])), found
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from assay import intervals, seeds
 from assay.evaluations.base import Subject, estimated, share
 from assay.evaluations.global_metrics import DISTANCE, INPUTS, RECORDS
+from assay.evaluations.global_units import answer_name
 from assay.evaluations.licences import is_public
 from assay.explain.global_.change_rules import ChangeRules, change_rules
 from assay.explain.global_.counterfactuals import Counterfactuals, most_changed, nearest_counterfactuals
@@ -138,8 +139,8 @@ class Counterfactual:
         before, after = rules.reported(x), rules.reported(found.values)
         examples = [
             {
-                "from": dataset.class_names[found.before[row]],
-                "to": dataset.class_names[found.after[row]],
+                "from": answer_name(dataset, int(found.before[row])),
+                "to": answer_name(dataset, int(found.after[row])),
                 "distance": float(found.distance[row]),
                 "changes": [
                     {

@@ -15,7 +15,7 @@ from assay.evaluations.explained_records import reference_of
 from assay.evaluations.global_counterfactuals import Counterfactual
 from assay.evaluations.global_metrics import GLOBAL_METRICS, LOG_ODDS
 from assay.evaluations.global_surrogates import Surrogate
-from assay.evaluations.global_units import Units, neutral, units_of, words_of_texts
+from assay.evaluations.global_units import Units, answer_name, neutral, units_of, words_of_texts
 from assay.evaluations.licences import is_public
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.global_.by_class import FEWEST, by_class, by_word, contrasts, strongest
@@ -45,8 +45,8 @@ class GlobalExplanations(Evaluation):
 
     The baseline is the mean of the training split; the tree learns from training records; changed values of a
     counterfactual stay within the ranges of these. For a private recipe, whose ε pays for none of it, the baseline is
-    a record of zeros, the tree learns from held-out records, and the ranges are the stated bounds. ``from_training:
-    false`` does so for every recipe.
+    a record of zeros, the tree learns from held-out records, and the ranges are the bounds of a valid input.
+    ``from_training: false`` does so for every recipe.
     """
 
     looks_at = "decisions"
@@ -70,7 +70,8 @@ class GlobalExplanations(Evaluation):
     """Columns that a counterfactual may not change; by default age, sex, gender, race and ethnicity where there are
     some. Those that the data set declares immutable stay too."""
     digits: int = Field(default=3, ge=1, le=7)
-    """Digits of a column's range to which a counterfactual is rounded before its decision counts."""
+    """Digits of a column's range to which a counterfactual is rounded before its decision counts, and digits of the
+    thresholds of the tree."""
     counterfactual_records: int = Field(default=60, ge=2)
     """Test records whose counterfactuals are searched, stratified."""
     few_changes: int = Field(default=3, ge=1)
@@ -111,7 +112,7 @@ class GlobalExplanations(Evaluation):
     def _of_the_table(self, subject: Subject, rows: np.ndarray) -> list[Finding]:
         """Returns what the surrogate tree and the counterfactuals of a table say."""
         reads = self.reads_training(subject)
-        tree = Surrogate(subject=subject, depth=self.depth, from_training=reads, draws=self.draws)
+        tree = Surrogate(subject=subject, depth=self.depth, digits=self.digits, from_training=reads, draws=self.draws)
         changes = Counterfactual(
             subject=subject,
             immutable=self.immutable,
@@ -166,18 +167,22 @@ class GlobalExplanations(Evaluation):
         """Returns strength, direction and contrasts of features by predicted class."""
         subject, names = explained.subject, units.names
         values, target = units.summed(explained.attribution.values), explained.target.cpu().numpy()
-        clusters, classes = subject.clusters(explained.rows), subject.dataset.class_names
+        clusters = subject.clusters(explained.rows)
         shown = strongest(values, self.most_features)
         own = values[:, shown]
         found: list[Finding] = []
         generator = seeds.stream(subject.seed, "bootstrap", "attribution_strength")
         for one in by_class(own, target, generator=generator, draws=self.draws, clusters=clusters):
-            about = {**explained.about, "feature": names[shown[one.feature]], "class": classes[one.target]}
+            about = {
+                **explained.about,
+                "feature": names[shown[one.feature]],
+                "class": answer_name(subject.dataset, one.target),
+            }
             found += [
                 estimated(name, interval, unit=LOG_ODDS, n=one.n, conditions=about)
                 for name, interval in zip(_OF_FEATURES, (one.strength, one.direction), strict=False)
             ]
-        for number, name in enumerate(classes):
+        for number, name in enumerate(subject.dataset.class_names):
             if (count := int((target == number).sum())) < FEWEST:
                 why = f"the model gives this class to {count} of {len(target)} records"
                 found.append(not_applicable(_OF_FEATURES[0], why, reason="too_few_records", **{"class": name}))
@@ -185,7 +190,7 @@ class GlobalExplanations(Evaluation):
 
     def _contrasts(self, explained: "_ExplainedAll", values: np.ndarray, names: list[str]) -> list[Measurement]:
         subject = explained.subject
-        target, classes = explained.target.cpu().numpy(), subject.dataset.class_names
+        target = explained.target.cpu().numpy()
         compared = contrasts(values, target, clusters=subject.clusters(explained.rows))
         if not compared:
             why = "fewer than two classes are given to two records each"
@@ -199,7 +204,7 @@ class GlobalExplanations(Evaluation):
                 conditions={
                     **explained.about,
                     "feature": names[one.feature],
-                    "class": classes[one.target],
+                    "class": answer_name(subject.dataset, one.target),
                     "p_holm": one.p_holm,
                 },
             )
@@ -226,14 +231,13 @@ class GlobalExplanations(Evaluation):
         )
         if not found:
             return [not_applicable(name, "no word stands in five texts of one class", reason="too_few_records")]
-        classes = subject.dataset.class_names
         return [
             estimated(
                 name,
                 one.value,
                 unit=LOG_ODDS,
                 n=one.n,
-                conditions={**explained.about, "word": one.word, "class": classes[one.target]},
+                conditions={**explained.about, "word": one.word, "class": answer_name(subject.dataset, one.target)},
             )
             for one in found
         ]

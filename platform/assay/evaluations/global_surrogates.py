@@ -8,6 +8,7 @@ import numpy as np
 from assay import intervals, seeds
 from assay.data.base import Dataset
 from assay.evaluations.base import Subject, estimated, share
+from assay.evaluations.global_units import answer_name
 from assay.explain.global_.surrogate import FEWEST, rules, surrogate_tree
 from assay.results import Finding, not_applicable
 
@@ -18,6 +19,8 @@ class Surrogate:
 
     subject: Subject
     depth: int
+    digits: int
+    """Significant digits of its thresholds."""
     from_training: bool
     """Whether it learns from the training records; else from validation and calibration records."""
     draws: int
@@ -45,11 +48,12 @@ class Surrogate:
             return [not_applicable(name, why, reason="too_few_records") for name in self.names]
         answers = [subject.decisions(part) for part in logits]
         seed = seeds.torch_seed(subject.seed, "surrogate")
-        tree = surrogate_tree(self._reported(learns), answers[0], depth=self.depth, seed=seed)
+        tree = surrogate_tree(self._reported(learns), answers[0], depth=self.depth, digits=self.digits, seed=seed)
         counts = np.bincount(answers[0])
         usual = int(np.flatnonzero(counts == counts.max())[0])
         agrees, constant = tree.answers(self._reported(rows)) == answers[1], answers[1] == usual
-        lines = rules(tree, _with_units(subject.dataset), subject.dataset.class_names)
+        names = [answer_name(subject.dataset, answer) for answer in range(logits[0].shape[1])]
+        lines = rules(tree, _with_units(subject.dataset), names)
         about: dict[str, Any] = {"depth": self.depth, "learnt_on": source, "learnt_from": len(learns)}
         clusters = subject.clusters(rows)
         gain = intervals.bootstrap(
@@ -61,7 +65,7 @@ class Surrogate:
         )
         return [
             share(self.names[0], agrees, clusters, **about, leaves=tree.leaves, rules={"lines": lines}),
-            share(self.names[1], constant, clusters, **about, answer=subject.dataset.class_names[usual]),
+            share(self.names[1], constant, clusters, **about, answer=names[usual]),
             estimated(self.names[2], gain, n=len(rows), conditions=about),
         ]
 

@@ -75,6 +75,19 @@ def _place_name(inside: Tensor, kind: str) -> str:
     return f"rows {down[0]} to {down[-1]}, columns {across[0]} to {across[-1]}"
 
 
+def answer_name(dataset: Dataset, answer: int) -> str:
+    """Returns the name of a class that a model gives.
+
+    Args:
+        dataset: with the names of its classes.
+        answer: number of the class; a model may have more outputs than the data have classes.
+
+    Returns:
+        The name.
+    """
+    return dataset.class_names[answer] if answer < dataset.classes else f"output {answer}"
+
+
 def words_of_texts(subject: Subject, rows: np.ndarray) -> list[list[str]] | None:
     """Returns the word, or piece of one, at each position of texts, without padding.
 

@@ -19,13 +19,19 @@ from assay.models.recurrent import differentiable
 
 Detector = Callable[[Tensor], Tensor]
 """From records (n, ...) to whether each is unlike the data, (n,) bool."""
+_RECORDS_AN_ENTRY = 4
+"""Background records an entry from which correlations are estimated."""
+_SHRINKAGE = 0.02
+"""Share of the correlations that is that of independent entries."""
 
 
 def nearest_neighbour(background: Tensor, *, share: float = 0.95) -> Detector:
     """Returns a detector of records that are further from the background than its records are from each other.
 
-    Distances are Euclidean, after each entry is divided by its standard deviation in the background, or by the mean of
-    these where it does not vary. The limit is a quantile of the distances of background records to the nearest other.
+    Each entry is divided by its standard deviation in the background, or by the mean of these where it does not vary.
+    Where there are at least four records an entry, distances are those of Mahalanobis, with shrunk correlations: two
+    entries that are nearly copies of each other differ much if they differ by a little. Otherwise they are Euclidean.
+    The limit is a quantile of the distances of background records to the nearest other.
 
     Args:
         background: (m, ...) records like those of the data, other than those that are explained.
@@ -45,13 +51,19 @@ def nearest_neighbour(background: Tensor, *, share: float = 0.95) -> Detector:
     deviation = flat.std(0)
     usual = deviation[deviation > 0].mean() if bool((deviation > 0).any()) else deviation.new_ones(())
     scale = torch.where(deviation > 0, deviation, usual)
-    known = flat / scale
+    change = torch.diag(1 / scale)
+    if len(flat) >= _RECORDS_AN_ENTRY * flat.shape[1]:
+        standard = (flat - flat.mean(0)) / scale
+        correlation = (1 - _SHRINKAGE) * standard.T @ standard / len(flat)
+        correlation += _SHRINKAGE * torch.eye(len(correlation)).to(correlation)
+        change = change @ torch.linalg.cholesky(torch.linalg.inv(correlation))
+    known = flat @ change
     between = torch.cdist(known, known)
     between.fill_diagonal_(torch.inf)
     limit = between.amin(1).quantile(share)
 
     def unlike(records: Tensor) -> Tensor:
-        return torch.cdist(records.flatten(1).to(known) / scale, known).amin(1) > limit
+        return torch.cdist(records.flatten(1).to(known) @ change, known).amin(1) > limit
 
     return unlike
 

@@ -171,7 +171,7 @@ ROWS = (
     ),
     Row(
         fault="B11",
-        name="constant_map",
+        name="constant_map_by_curves",
         input="deletion and insertion of a constant map, and of the random one",
         right="the area of a random order",
         accepts=says("the area of a random order"),

@@ -146,7 +146,7 @@ ROWS = (
     *(
         _row("A3", f"relu_layer_{scale:g}", perceptron(scale=scale), f"a ReLU layer, logits × {scale:g}")
         for scale in (1e-3, 1e3)
-    ),  # fmt: skip
+    ),
     _row("A9", "reused_relu", ReusedReLU(), "one ReLU layer that is used twice"),
     _row("A9", "layer_norm", layered(nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 2)), "a LayerNorm"),
     _row(
@@ -174,7 +174,7 @@ ROWS = (
     Row(
         fault="A9",
         name="softmax_inside",
-        input="DeepLIFT of a softmax over three inputs: greatest error of a Shapley value, relative, against all orders",
+        input="DeepLIFT of a softmax over three inputs: greatest relative error of a value against all orders",
         right="refused, or at most 1e-4",
         accepts=refused_or_below(EXACT),
         assay=lambda: _from_shapley(assay("deep_shap", SoftmaxInside(), THREE, NONE).values),
@@ -184,7 +184,7 @@ ROWS = (
     Row(
         fault="A9",
         name="attention_inside",
-        input="DeepLIFT of softmax(x)·x: greatest error of a Shapley value, relative, against all orders",
+        input="DeepLIFT of softmax(x)·x: greatest relative error of a value against all orders",
         right="refused, or at most 1e-4",
         accepts=refused_or_below(EXACT),
         assay=lambda: _attending_error(assay("deep_shap", Attending(), THREE, NONE).values),

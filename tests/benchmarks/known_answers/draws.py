@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.benchmarks.known_answers.networks import drawn, perceptron
 from tests.benchmarks.known_answers.row import Row, below, says
-from tests.benchmarks.known_answers.systems import assay, captum, shap_gradient, shap_of_function
+from tests.benchmarks.known_answers.systems import assay, captum, shap_gradient, shap_kernel, shap_of_function
 
 X, BACKGROUND = drawn(5, 6), drawn(4, 6, seed=1)
 MODEL = perceptron()
@@ -50,7 +50,7 @@ def _moved(values: Values) -> float:
     return float(torch.stack([alone - whole, permuted - whole]).abs().max() / whole.abs().max())
 
 
-def ours(method: str) -> Values:
+def ours(method: str | dict[str, Any]) -> Values:
     """Assay's values of a method."""
     return lambda x: assay(method, MODEL, x, BACKGROUND).values
 
@@ -78,6 +78,13 @@ DRAWING: dict[str, dict[str, Values]] = {
         "captum": lambda x: captum("ShapleyValueSampling", MODEL, x, baselines=MEAN),
         "shap": _shap_permutation,
     },
+    "kernel_shap": {
+        "assay": ours({"name": "kernel_shap", "budget": 32}),
+        "captum": lambda x: captum("KernelShap", MODEL, x, baselines=MEAN),
+        "shap": lambda x: shap_kernel(MODEL, x, BACKGROUND, nsamples=32),
+    },
+    "lime": {"assay": ours("lime"), "captum": lambda x: captum("Lime", MODEL, x, baselines=MEAN)},
+    "gradient_shap": {"assay": ours("gradient_shap")},
 }
 """Methods that draw at random, by system, each as its users call it; shap's seeds are arguments, Captum has none."""
 WITHOUT_DRAWING: dict[str, dict[str, Values]] = {

@@ -1,5 +1,6 @@
 """Honest models: small networks of many kinds, trained from seeds on which no check was tuned."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,8 @@ class Kind:
     """Training records."""
     weight: int = 1
     """How often this kind is drawn."""
+    measured: int = 30
+    """Records whose maps are compared with controls: fewer where a network takes longer."""
 
 
 def _perceptrons(*hidden: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
@@ -81,6 +84,7 @@ KINDS = (
         epochs=(6, 8),
         rates=(0.005, 0.01),
         records=900,
+        measured=20,
     ),
     Kind(
         dataset={"name": "planted_ecg", "change": "inverted_t"},
@@ -88,6 +92,7 @@ KINDS = (
         epochs=(5, 8),
         rates=(0.002, 0.005),
         records=600,
+        measured=20,
     ),
     Kind(
         dataset={"name": "planted_ecg", "change": "wide_qrs"},
@@ -95,6 +100,7 @@ KINDS = (
         epochs=(5, 8),
         rates=(0.002, 0.005),
         records=600,
+        measured=20,
     ),
     Kind(
         dataset={"name": "planted_sentences"},
@@ -115,6 +121,7 @@ KINDS = (
         rates=(0.005, 0.01),
         decays=(0.0, 1e-3),
         records=600,
+        measured=12,
     ),
 )
 _DEALT = tuple(kind for kind in KINDS for _ in range(kind.weight))
@@ -128,6 +135,10 @@ class Honest:
     """A model that has learnt its task."""
 
     name: str
+    task: str
+    """Its data set with settings."""
+    measured: int
+    """Records whose maps are compared with controls."""
     subject: Subject
     tries: int
     """Trainings until one had learnt it."""
@@ -135,8 +146,6 @@ class Honest:
 
 @cache
 def _loaded(name: str, settings: str) -> Dataset:
-    import json
-
     data: Dataset = build("dataset", json.loads(settings)).load()  # type: ignore[attr-defined]
     return data
 
@@ -167,8 +176,6 @@ def honest_model(number: int) -> Honest:
     Raises:
         AssertionError: no training learnt the task.
     """
-    import json
-
     kind = _DEALT[number % len(_DEALT)]
     data = _loaded(kind.dataset["name"], json.dumps(kind.dataset))
     for attempt in range(_TRIES):
@@ -185,5 +192,11 @@ def honest_model(number: int) -> Honest:
         subject = subject_of(trainer, split)
         if accuracy(subject) >= LEAST:
             task = " ".join(str(value) for value in kind.dataset.values())
-            return Honest(name=f"{number}: {model} on {task}, {training}", subject=subject, tries=attempt + 1)
+            return Honest(
+                name=f"{number}: {model} on {task}, {training}",
+                task=task,
+                measured=kind.measured,
+                subject=subject,
+                tries=attempt + 1,
+            )
     raise AssertionError(f"model {number}, {model} on {kind.dataset}, did not learn its task in {_TRIES} trainings")

@@ -80,7 +80,9 @@ def _units(system: str) -> float:
         if system == "assay":
             records = measured(model, x, pool)
             vars(records.reference)["spread"] = pool.amax(0, keepdim=True) - pool.amin(0, keepdim=True)
-            found.append(float(MaxSensitivity().score(records, MeasuredMap(values=again(model, x), again=again)).mean()))
+            found.append(
+                float(MaxSensitivity().score(records, MeasuredMap(values=again(model, x), again=again)).mean())
+            )
         else:
             from captum.attr import InputXGradient
             from captum.metrics import sensitivity_max
@@ -118,11 +120,13 @@ def _beyond_the_border(system: str) -> float:
     from captum.metrics import sensitivity_max
 
     torch.manual_seed(0)
-    return float(sensitivity_max(lambda given: (values(given[0]),), (AT_BORDER,), perturb_radius=0.08, n_perturb_samples=30))
+    return float(
+        sensitivity_max(lambda given: (values(given[0]),), (AT_BORDER,), perturb_radius=0.08, n_perturb_samples=30)
+    )
 
 
 def _constant(system: str) -> float:
-    values = lambda given: torch.ones_like(given)
+    values = torch.ones_like
     if system == "assay":
         explained = MeasuredMap(values=values(X), again=lambda network, given: values(given))
         return float(MaxSensitivity().score(measured(LINEAR, X, POOL), explained).max())

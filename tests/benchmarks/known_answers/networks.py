@@ -118,7 +118,7 @@ class UnusedAttention(nn.Module):
 
 
 def hot_patch() -> tuple[nn.Sequential, Tensor]:
-    """A convolution that finds bright patches, with stride 2, and an image of 1 × 40 × 80 with one at row 5, column 60."""
+    """A convolution that finds bright patches, with stride 2, and a 40 × 80 image with one at row 5, column 60."""
     network = nn.Sequential(nn.Conv2d(1, 1, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network.append(nn.Linear(1, 2))
     network = network.to(DOUBLE).eval()

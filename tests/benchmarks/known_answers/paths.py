@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks.known_answers.networks import DOUBLE, Score, drawn, linear
-from tests.benchmarks.known_answers.row import Row, below, between, numbers_near
+from tests.benchmarks.known_answers.row import Row, below, between, listed, numbers_near
 from tests.benchmarks.known_answers.systems import assay, captum
 
 KINKS = Score(lambda x: (x[:, 0] - 0.7).relu() - (x[:, 1] - 0.7).relu())
@@ -111,7 +111,7 @@ ROWS = (
         right="(0.3, −0.3) to 5 %",
         accepts=numbers_near(VALUE, -VALUE, tolerance=0.05 * VALUE),
         assay=_kinks,
-        captum=lambda: captum("IntegratedGradients", KINKS, TWO)[0].tolist(),
+        captum=lambda: listed(captum("IntegratedGradients", KINKS, TWO)[0]),
     ),
     *(
         Row(

@@ -1,11 +1,13 @@
 """Rows on what is explained: the decision and not a lone logit, with its sign."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from tests.benchmarks.known_answers.curves import areas_of
 from tests.benchmarks.known_answers.networks import DOUBLE, linear, shifted_linear
-from tests.benchmarks.known_answers.row import Row, below, numbers_near
+from tests.benchmarks.known_answers.row import Row, below, listed, numbers_near
 from tests.benchmarks.known_answers.systems import (
     assay,
     captum,
@@ -41,6 +43,15 @@ class ShiftedImage(nn.Module):
 
 
 IMAGE = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
+
+
+def _moves(values: Callable[[float], Tensor]) -> float:
+    """Greatest change of a value by the shift, relative; draws are the same."""
+    maps = []
+    for c in (0.0, SHIFT):
+        torch.manual_seed(0)
+        maps.append(values(c))
+    return float((maps[0] - maps[1]).abs().max() / maps[0].abs().max())
 
 
 def _cam_moves() -> float:
@@ -123,7 +134,33 @@ ROWS = (
         name="shift_permutation_shapley",
         assay=lambda: _ours("permutation_shapley"),
         captum=lambda: _third(captum("ShapleyValueSampling", shifted_linear(SHIFT), ONES)),
+        **_ABOUT,
+    ),
+    Row(
+        name="shift_kernel_shap",
+        assay=lambda: _ours("kernel_shap"),
+        captum=lambda: _third(captum("KernelShap", shifted_linear(SHIFT), ONES)),
         shap=lambda: _third(shap_kernel(shifted_linear(SHIFT), ONES, ZEROS)),
+        **_ABOUT,
+    ),
+    Row(
+        fault="A1",
+        name="shift_lime",
+        input="LIME of these logits, with 5·x₃ added to both and without: greatest relative change of a coefficient",
+        right="at most 1e-9",
+        accepts=below(1e-9),
+        assay=lambda: _moves(lambda c: assay("lime", shifted_linear(c), ONES, ZEROS).values),
+        captum=lambda: _moves(lambda c: captum("Lime", shifted_linear(c), ONES)),
+    ),
+    Row(
+        name="shift_gradient_shap",
+        assay=lambda: _ours("gradient_shap"),
+        **_ABOUT,
+    ),
+    Row(
+        name="shift_lrp",
+        assay=lambda: _ours("lrp"),
+        captum=lambda: _third(captum("LRP", nn.Sequential(shifted_linear(SHIFT)), ONES.clone())),
         **_ABOUT,
     ),
     Row(
@@ -149,8 +186,8 @@ ROWS = (
         input="log-odds −3·x₁ + x₂: gradient by x₁ and x₂, with default settings",
         right="(−3, 1)",
         accepts=numbers_near(-3.0, 1.0),
-        assay=lambda: assay("saliency", linear(-3.0, 1.0), ONES[:, :2], ZEROS[:, :2]).values[0].tolist(),
-        captum=lambda: captum("Saliency", linear(-3.0, 1.0), ONES[:, :2].clone())[0].tolist(),
+        assay=lambda: listed(assay("saliency", linear(-3.0, 1.0), ONES[:, :2], ZEROS[:, :2]).values[0]),
+        captum=lambda: listed(captum("Saliency", linear(-3.0, 1.0), ONES[:, :2].clone())[0]),
     ),
     Row(
         fault="A15",

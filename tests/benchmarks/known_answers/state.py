@@ -99,16 +99,31 @@ _PEERS: dict[str, dict[str, Callable[[nn.Module], Any]]] = {
     "guided_grad_cam": {
         "captum": lambda model: captum("GuidedGradCam", model, IMAGES, model.block.convolution)  # type: ignore[union-attr]
     },
+    "lrp": {"captum": lambda model: captum("LRP", model, IMAGES)},
+    "kernel_shap": {"captum": lambda model: captum("KernelShap", model, IMAGES)},
     "grad_cam": {"captum": lambda model: captum("LayerGradCam", model, IMAGES, model.block.convolution)},  # type: ignore[union-attr]
 }
-_METHODS = (*_PEERS, "saliency", "smooth_gradient", "occlusion", "permutation_shapley")
+_METHODS = tuple(
+    dict.fromkeys(
+        (
+            *_PEERS,
+            "saliency",
+            "smooth_gradient",
+            "occlusion",
+            "permutation_shapley",
+            "kernel_shap",
+            "lime",
+            "gradient_shap",
+        )
+    )
+)
 SMALL, SMALL_GREY = drawn(1, 1, 16, 16), drawn(2, 1, 16, 16, seed=1)
 ROWS = (
     *(
         Row(
             fault="A10",
             name=f"model_after_{method}",
-            input=f"a network with a block of its own, gradients, a hook, training mode, after {method.replace('_', ' ')}",
+            input=f"a network in training mode with a block of its own and a hook, after {method.replace('_', ' ')}",
             right="as before",
             accepts=says("as before"),
             assay=lambda method=method: _ours(method, _own, IMAGES, GREY),

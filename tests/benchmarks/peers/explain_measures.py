@@ -1,9 +1,9 @@
-"""Deletion curves and sparseness by Quantus, for the benchmark explain-measures; run by Python of the environment of peers.
+"""Deletion curves and sparseness by Quantus, for the benchmark explain-measures; run in the environment of peers.
 
     python explain_measures.py FOLDER ROUNDS
 
-FOLDER holds weights.pt, which torch writes, and given.npz with x, maps and value. It prints seconds of each round as JSON and
-writes what Quantus answers to found.npz.
+FOLDER holds weights.pt, which torch writes, and given.npz with x, maps and value. It prints seconds of each round as
+JSON and writes what Quantus answers to found.npz.
 """
 
 import json
@@ -14,18 +14,9 @@ from pathlib import Path
 import numpy as np
 import quantus
 import torch
-from torch import nn
+from network_of_measures import network
 
 STEPS = 49
-
-
-def network() -> nn.Sequential:
-    """The network that both explain; its first logit is 0, so that the second is the log-odds."""
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(784, 2),
-    )  # fmt: skip
 
 
 def main() -> None:
@@ -44,7 +35,8 @@ def main() -> None:
     gini = quantus.Sparseness(abs=True, normalise=False, **quiet)
     seconds: dict[str, list[float]] = {"deletion": [], "sparseness": []}
     found: dict[str, list[np.ndarray]] = {"deletion": [], "sparseness": []}
-    about = {"model": model, "x_batch": x, "y_batch": np.ones(len(x), int), "device": "cpu", "channel_first": True, "softmax": False}
+    labels = np.ones(len(x), int)
+    about = {"model": model, "x_batch": x, "y_batch": labels, "device": "cpu", "channel_first": True, "softmax": False}
     for _ in range(rounds):
         for name, metric in (("deletion", flips), ("sparseness", gini)):
             began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Answers of Quantus and LIME to rows of the table of known answers, printed as JSON; run by Python of their environment.
+"""Answers of Quantus and LIME to rows of the table of known answers, as JSON; run by Python of their environment.
 
 Each function is a question of the row of its name in ``tests/benchmarks/known_answers``. An error is its own answer.
 """
@@ -368,11 +368,14 @@ def global_generators_lime():
 
 
 def shift_lime():
-    """Share of the greatest coefficient that a feature gets which is only added to both logits."""
+    """Greatest change of a coefficient by what is added to both logits, relative."""
     background = np.random.default_rng(0).normal(size=(50, 3))
-    _, explain = lime_of(np.ones(3), np.array([2.0, -1.0, 0.0]), background, shift=5.0)
-    found = explain()
-    return abs(found.get(2, 0.0)) / max(map(abs, found.values()))
+    found = []
+    for shift in (0.0, 5.0):
+        _, explain = lime_of(np.ones(3), np.array([2.0, -1.0, 0.0]), background, shift=shift)
+        slopes = explain()
+        found.append(np.array([slopes.get(place, 0.0) for place in range(3)]))
+    return float(np.abs(found[0] - found[1]).max() / np.abs(found[0]).max())
 
 
 OF_LIME = (thirty_features, twice_lime, global_generators_lime, shift_lime)

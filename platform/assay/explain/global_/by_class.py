@@ -202,9 +202,9 @@ def by_word(
     found: list[ClassWord] = []
     for one in np.unique(target):
         held: dict[str, dict[int, list[float]]] = {}
-        for row in np.flatnonzero(target == one):
-            for place, word in enumerate(words[int(row)]):
-                held.setdefault(word, {}).setdefault(int(row), []).append(float(values[row, place]))
+        for row in np.flatnonzero(target == one).tolist():
+            for place, word in enumerate(words[row]):
+                held.setdefault(word, {}).setdefault(row, []).append(float(values[row, place]))
         means = {
             word: (np.array(list(by_text)), np.array([np.mean(all_of_it) for all_of_it in by_text.values()]))
             for word, by_text in held.items()

@@ -135,7 +135,7 @@ def change_rules(
         immutable: names of columns or inputs that cannot change; None for those that usually cannot
             (``USUALLY_IMMUTABLE``), as far as the table has them.
         digits: significant digits of a range.
-        seen: (m, inputs) records whose ranges changed values may not leave; None for the stated bounds.
+        seen: (m, inputs) records whose ranges changed values may not leave; None for the bounds of a valid input.
 
     Returns:
         The rules.
@@ -163,7 +163,7 @@ def change_rules(
         fixed=fixed,
         columns=columns,
         steps_of=steps,
-        ranges="stated bounds" if seen is None else f"ranges of {len(seen)} training records",
+        ranges="bounds of a valid input" if seen is None else f"ranges of {len(seen)} training records",
     )
 
 
@@ -213,6 +213,7 @@ def _steps(  # noqa: PLR0917
 def _exists(values: np.ndarray, steps: int) -> np.ndarray:
     """Returns for which records the inputs of one column hold a value that exists, (n,) bool."""
     if steps:
-        return np.isclose(values[:, 0] * steps, np.round(values[:, 0] * steps), rtol=0, atol=1e-5)
-    one_or_none = np.asarray(np.isin(values, (0, 1)).all(1))
-    return one_or_none if values.shape[1] == 1 else one_or_none & (values.sum(1) == 1)
+        places = values[:, 0] * steps
+        return np.asarray(np.abs(places - np.round(places)) <= 1e-5)
+    known = np.isin(values, (0, 1)).all(1)
+    return np.asarray(known if values.shape[1] == 1 else known & (values.sum(1) == 1))

@@ -14,6 +14,7 @@ from assay import seeds
 from assay.explain.references import Reference
 from assay.explain.scalars import log_odds
 from assay.models.batches import respond
+from assay.models.layout import channels_last
 from assay.registry import Method
 
 Modalities = frozenset[str]
@@ -63,9 +64,14 @@ class MeasuredRecords:
         return self.drawn("ties", lambda generator, shape: generator.random(shape, np.float32))
 
     @cached_property
+    def reader(self) -> nn.Module:
+        """The model for thousands of forward passes; see ``channels_last``."""
+        return channels_last(self.model)
+
+    @cached_property
     def whole(self) -> Tensor:
         """(n,) log-odds of the whole records."""
-        return log_odds(respond(self.model, self.x), self.target)
+        return log_odds(respond(self.reader, self.x), self.target)
 
     def drawn(self, purpose: str, draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]) -> Tensor:
         """Draws numbers for each feature of each record.

@@ -64,8 +64,8 @@ def areas(records: MeasuredRecords, scores: Tensor, fill: Fill, *, steps: int = 
     """
     rank = ranks(scores, records.ties, records.features)
     count = records.count.view(-1, *[1] * (rank.dim() - 1))
-    removed = _curve(records, rank, fill, steps, removes_first=True)
-    restored = _curve(records, rank, fill, steps, removes_first=False)
+    removed = curve(records, rank, fill, steps, removes_first=True)
+    restored = curve(records, rank, fill, steps, removes_first=False)
     shares = _removed(count, steps).flatten(1).to(removed) / records.count.clamp_min(1)
     return Areas(
         deletion=torch.trapezoid(removed, shares, dim=0),
@@ -99,8 +99,20 @@ def _removed(count: Tensor, steps: int) -> Tensor:
     return (shares.view(-1, *[1] * count.dim()) * count).round()
 
 
-def _curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, removes_first: bool) -> Tensor:
-    """Returns the log-odds after each step, (steps + 1, n): features are removed by rank, or restored by it."""
+@torch.no_grad()
+def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, removes_first: bool) -> Tensor:
+    """Returns the log-odds after each step of a curve.
+
+    Args:
+        records: with the model.
+        rank: (n, ...) place of each feature, from ``ranks``.
+        fill: how features are removed.
+        steps: greatest number of steps.
+        removes_first: whether features are removed, first rank first; else all are removed and then restored.
+
+    Returns:
+        (steps + 1, n) log-odds; fewer steps where all records have fewer features.
+    """
     count = records.count.view(-1, *[1] * (rank.dim() - 1))
     removed = _removed(count, steps)
     flat = removed.flatten(1)
@@ -115,7 +127,7 @@ def _curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, re
         border = removed[state[here], row[here]]
         gone = (own < border) if removes_first else (own >= border)
         mixed = fill(row[here], gone & records.features[row[here]])
-        values[here] = log_odds(respond(records.model, mixed), records.target[row[here]]).to(values)
+        values[here] = log_odds(respond(records.reader, mixed), records.target[row[here]]).to(values)
     # A state that is not new has the value of the last new one of its record.
     place = torch.zeros(new.shape, dtype=torch.long, device=new.device)
     place[state, row] = torch.arange(len(row), device=new.device)

@@ -58,7 +58,7 @@ def _greedy(records: MeasuredRecords, fill: Fill, groups: Tensor, *, removes: bo
             break
         here = groups[row] == group.view(-1, *[1] * (groups.dim() - 1))
         tried = (removed[row] | here) if removes else (removed[row] & ~here)
-        answers = log_odds(respond(records.model, fill(row, tried)), records.target[row]).double()
+        answers = log_odds(respond(records.reader, fill(row, tried)), records.target[row]).double()
         worth = torch.full((n, count), -torch.inf, dtype=torch.float64, device=groups.device)
         worth[row, group] = -answers if removes else answers
         rows = left.any(1).nonzero().squeeze(1)

@@ -109,7 +109,7 @@ def _subsets(records: MeasuredRecords, explained: MeasuredMap, replacement: Repl
             known = key in records.cache
             mixed = records.x if known and explained.entries is None else fill(rows, removed)
             if not known:
-                answers = log_odds(respond(records.model, mixed), records.target)
+                answers = log_odds(respond(records.reader, mixed), records.target)
                 records.cache[key] = (records.whole - answers).double()
             happened.append(records.cache[key])
             said.append(_said(records, explained, removed, mixed).double())
