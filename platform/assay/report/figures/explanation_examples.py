@@ -186,7 +186,7 @@ def _colours(gallery: Gallery, height: int) -> dict[str, Any]:
         "cmin": -limit,
         "cmax": limit,
         "colorbar": {
-            "title": {"text": gallery.unit, "side": "top", "font": {"size": 12}},
+            "title": {"text": _wrapped(gallery.unit) + "<br> ", "side": "top", "font": {"size": 12}},
             "thickness": 14,
             "len": min(1, 320 / height),
             "tickvals": ticks,

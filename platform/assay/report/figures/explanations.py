@@ -59,7 +59,8 @@ def faithfulness(view: View) -> go.Figure | None:
     for at, name in ((0.0, "strongest control"), (1.0, "best known order")):
         figure.add_vline(x=at, line={"color": STRONG, "dash": "dot"}, annotation_text=name, annotation_position="top")
     lines = [one.title for one in methods if one.title in shown]
-    figure.update_yaxes(categoryorder="array", categoryarray=lines[::-1])
+    # Upside down, so that the recipes of a method stand in the order of the legend.
+    figure.update_yaxes(categoryorder="array", categoryarray=lines, autorange="reversed")
     height = len(lines) * max(26, 15 * len(figure.data))
     figure.update_layout(
         scattermode="group",
