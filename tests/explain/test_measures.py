@@ -115,6 +115,18 @@ def test_a_constant_map_is_not_sensitive_and_one_that_turns_is(records: Measured
         assert len(known) and (float(known.mean()) > moved if moved else float(known.mean()) < 0.5)
 
 
+def test_the_change_of_a_map_of_zeros_has_no_relative_size(records: MeasuredRecords) -> None:
+    def some(model: nn.Module, x: Tensor) -> Tensor:
+        return torch.ones_like(x)
+
+    def none(model: nn.Module, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    zeros = torch.zeros(8, 6)
+    assert MaxSensitivity().score(records, MeasuredMap(values=zeros, again=some)).isnan().all()
+    assert MaxSensitivity().score(records, MeasuredMap(values=zeros, again=none)).tolist() == [0.0] * 8
+
+
 def test_the_untouched_network_is_no_stage_of_the_cascade(records: MeasuredRecords) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))

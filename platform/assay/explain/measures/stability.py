@@ -64,7 +64,8 @@ class MaxSensitivity(_NearRecords):
     def _of(self, records: MeasuredRecords, values: Tensor, others: Tensor) -> Tensor:
         length = values.flatten(1).double().norm(dim=1)
         apart = (values - others).flatten(1).double().norm(dim=1)
-        return torch.where(apart > 0, apart / length.clamp_min(1e-300), 0.0)
+        # The change of a map of zeros has no relative size.
+        return torch.where(length > 0, apart / length, torch.where(apart > 0, torch.nan, 0.0))
 
     def _over(self, found: Tensor) -> Tensor:
         most = found.nan_to_num(nan=-torch.inf).amax(1)
