@@ -157,7 +157,8 @@ def _shown_records(dataset: Dataset, rows: np.ndarray) -> dict[str, Any]:
     x = np.asarray(dataset.x[rows], np.float64)
     if dataset.features and x.ndim == 2:
         x = np.array([one.center for one in dataset.features]) + x * np.array([one.scale for one in dataset.features])
-    return {"values": x.tolist()} if x.ndim == 2 else kept(x)
+    # A prepared table knows the columns' own units.
+    return {"values": x.tolist(), "in_own_units": bool(dataset.features)} if x.ndim == 2 else kept(x)
 
 
 def _thinned(values: np.ndarray, modality: str) -> np.ndarray:

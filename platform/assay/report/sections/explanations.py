@@ -5,7 +5,7 @@ from typing import Literal
 from assay.evaluations.explanation_examples import may_stand_in_a_report
 from assay.registry import register
 from assay.report.explained import recipe_to_show, unmeasured
-from assay.report.figures.explanation_examples import by_recipes, in_log_odds, in_other_units
+from assay.report.figures.explanation_examples import by_method, by_recipes, in_log_odds, in_other_units
 from assay.report.figures.explanations import areas, faithfulness, replacements
 from assay.report.rows import measured, of_recipe, settings
 from assay.report.sections.base import Content, Section
@@ -29,6 +29,7 @@ class ExplanationsSection(Section):
             return None
         recipe = recipe_to_show(view)
         rows = measured(view.frame, "faithfulness")
+        shown = by_method(view, log_odds=True)
         agreement = of_recipe(measured(view.frame, "panel_agreement"), recipe or "")
         return Content(
             figures={
@@ -48,6 +49,7 @@ class ExplanationsSection(Section):
                 "measures": measure_table(view),
                 "missing": missing,
                 "texts": text_galleries(view),
+                "in_own_units": shown is not None and bool(shown.shown[0].kept["records"].get("in_own_units")),
                 "public": may_stand_in_a_report(view.dataset),
                 "kept": bool(len(measured(view.frame, "explanation_examples"))),
             },
