@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.explain.base import Explained, Explainer, ExplanationError
-from assay.explain.methods.integrated_gradients import Line, sums_along
+from assay.explain.line import Line, sums_along
 from assay.explain.references import Reference
 from assay.registry import register
 
