@@ -187,7 +187,7 @@ class Explainer(Method):
             change=change,
             scale=scale,
             error=missed if self.adds_up else torch.full_like(change, torch.nan),
-            value_error=_value_error(values, second),
+            value_error=_value_error(values, second, greatest),
             seconds=time.perf_counter() - started,
         )
 
@@ -245,8 +245,7 @@ def gradient_of(model: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, sc
     return gradient
 
 
-def _value_error(values: Tensor, second: Tensor | None) -> Tensor:
-    greatest = values.flatten(1).abs().amax(1)
+def _value_error(values: Tensor, second: Tensor | None, greatest: Tensor) -> Tensor:
     if second is None:
         return torch.full_like(greatest, torch.nan)
     return (values - second).flatten(1).abs().amax(1) / greatest.clamp_min(torch.finfo(values.dtype).tiny)

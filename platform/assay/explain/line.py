@@ -1,5 +1,6 @@
 """Gradients along straight lines from baselines to records, summed; memory does not depend on the number of points."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,8 @@ from assay.explain.leading import Function, without_leading_layers
 from assay.explain.scalars import Scalar
 from assay.models.batches import at_once
 
-_TOGETHER = 2**15
-"""Entries of the records that a processor computes together: more is slower, since its caches are small."""
-
+_TOGETHER, _ROWS = 2**18, 160
+"""Entries and points that a processor computes together, at most: more is slower, since its caches are small."""
 _WORTH_A_SPLIT = 32
 """Gradients from which it pays to take the first linear layers out."""
 
@@ -82,8 +82,9 @@ def sums_along(model: nn.Module, line: Line, points: Sequence[tuple[float, int]]
     """
     n, most = len(line.start), _most(line.start)
     leading, rest = without_leading_layers(model) if n * len(points) >= _WORTH_A_SPLIT else (None, model)
-    # Blocks of equal size, each of as many records as are computed together.
-    size = -(-n // -(-n // most))
+    # Blocks of equal size, of which several points are computed together.
+    limit = max(1, most // 8)
+    size = -(-n // -(-n // limit))
     ordered = sorted(points, key=lambda point: point[1])
     parts = []
     for first in range(0, n, size):
@@ -118,17 +119,25 @@ def _sums(
     targets = line.target.repeat(min(together, len(points)))
     for first in range(0, len(points), together):
         some = points[first : first + together]
-        places = torch.tensor([place for place, _ in some], dtype=start.dtype, device=start.device)
-        between = torch.addcmul(start, places.view(-1, *[1] * start.dim()), line.difference).flatten(0, 1)
-        gradient = gradient_of(model, between, targets[: len(between)], scalar).unflatten(0, (len(some), n))
+        gradient = _gradients(model, line, [place for place, _ in some], targets[: len(some) * n], scalar)
         of_first = sum(which == 0 for _, which in some)
         for total, own in zip(totals, (gradient[:of_first], gradient[of_first:]), strict=True):
             if len(own):
                 total.add_(own[0] if len(own) == 1 else own.sum(0))
+        # Or it would be held while the next ones are computed.
+        del gradient, own
     return totals
+
+
+def _gradients(model: Function, line: Line, places: Sequence[float], targets: Tensor, scalar: Scalar) -> Tensor:
+    """Returns the gradients at some points of each line, (points, n, ...)."""
+    start = line.start
+    at = torch.tensor(places, dtype=start.dtype, device=start.device).view(-1, *[1] * start.dim())
+    between = torch.addcmul(start, at, line.difference).flatten(0, 1)
+    return gradient_of(model, between, targets, scalar).unflatten(0, (len(places), len(start)))
 
 
 def _most(x: Tensor) -> int:
     """Returns the number of points that are computed together: on a GPU, as many as its memory surely holds."""
     shape = tuple(x.shape[1:])
-    return at_once(shape) if x.is_cuda else max(1, _TOGETHER // max(1, x[0].numel()))
+    return at_once(shape) if x.is_cuda else max(1, min(_ROWS, _TOGETHER // max(1, math.prod(shape))))

@@ -45,11 +45,20 @@ class IntegratedGradients(Explainer):
         *,
         change: Tensor,
     ) -> Explained:
-        start, count, scalar = reference.baseline(x), self.points, type(self).scalar
-        line = Line(start=start, difference=x - start, target=target)
+        order = _by_length(x, reference)
+        if order is None:
+            values, second = self._both(model, _line(x, target, reference), change)
+        else:
+            line, back = _line(x, target, reference).of(order), order.argsort()
+            values, second = (found[back] for found in self._both(model, line, change[order]))
+        return Explained(values=values, second=None if self.points == 1 and self.most < 3 else second)
+
+    def _both(self, model: nn.Module, line: Line, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the values, and those of the rule that differs most, entry by entry."""
+        count, scalar = self.points, type(self).scalar
         sums = sums_along(model, line, [(point, place % 2) for place, point in enumerate(midpoints(count))], scalar)
         values, second = _rules(sums, count, line.difference)
-        rows = torch.arange(len(x), device=x.device)
+        rows = torch.arange(len(values), device=values.device)
         while 3 * count <= self.most:
             # A single point has no second rule.
             left = _is_wrong(values[rows], second[rows], change[rows], self.tolerance) | (count == 1)
@@ -64,7 +73,21 @@ class IntegratedGradients(Explainer):
             finer, halved = _rules(sums, count, chosen.difference)
             values[rows] = finer
             second[rows] = torch.where((before - finer).abs() > (halved - finer).abs(), before, halved)
-        return Explained(values=values, second=None if self.points == 1 and self.most < 3 else second)
+        return values, second
+
+
+def _line(x: Tensor, target: Tensor, reference: Reference) -> Line:
+    start = reference.baseline(x)
+    return Line(start=start, difference=x - start, target=target)
+
+
+def _by_length(x: Tensor, reference: Reference) -> Tensor | None:
+    """Returns an order in which texts of similar length follow each other, (n,); None for other records.
+
+    A batch takes as long as its longest text.
+    """
+    present = reference.present(x) if len(x) > 1 else None
+    return None if present is None else present.flatten(1).sum(1).argsort(stable=True)
 
 
 def _rules(sums: Sequence[Tensor], count: int, difference: Tensor) -> tuple[Tensor, Tensor]:
