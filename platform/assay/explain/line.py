@@ -12,7 +12,7 @@ from assay.explain.leading import Function, without_leading_layers
 from assay.explain.scalars import Scalar
 from assay.models.batches import at_once
 
-_TOGETHER, _ROWS = 2**18, 160
+_TOGETHER, _ROWS = 2**18, 128
 """Entries and points that a processor computes together, at most: more is slower, since its caches are small."""
 _WORTH_A_SPLIT = 32
 """Gradients from which it pays to take the first linear layers out."""
@@ -82,9 +82,7 @@ def sums_along(model: nn.Module, line: Line, points: Sequence[tuple[float, int]]
     """
     n, most = len(line.start), _most(line.start)
     leading, rest = without_leading_layers(model) if n * len(points) >= _WORTH_A_SPLIT else (None, model)
-    # Blocks of equal size, of which several points are computed together.
-    limit = max(1, most // 8)
-    size = -(-n // -(-n // limit))
+    size = _share(n, most)
     ordered = sorted(points, key=lambda point: point[1])
     parts = []
     for first in range(0, n, size):
@@ -114,9 +112,9 @@ def _sums(
 ) -> list[Tensor]:
     """Returns the sums of a block; ``points`` are ordered by their sum."""
     start, n = line.start, len(line.start)
-    together = max(1, most // n)
+    together = _share(len(points), max(1, most // n))
     totals = [torch.zeros_like(start, memory_format=torch.contiguous_format) for _ in range(2)]
-    targets = line.target.repeat(min(together, len(points)))
+    targets = line.target.repeat(together)
     for first in range(0, len(points), together):
         some = points[first : first + together]
         gradient = _gradients(model, line, [place for place, _ in some], targets[: len(some) * n], scalar)
@@ -135,6 +133,11 @@ def _gradients(model: Function, line: Line, places: Sequence[float], targets: Te
     at = torch.tensor(places, dtype=start.dtype, device=start.device).view(-1, *[1] * start.dim())
     between = torch.addcmul(start, at, line.difference).flatten(0, 1)
     return gradient_of(model, between, targets, scalar).unflatten(0, (len(places), len(start)))
+
+
+def _share(count: int, most: int) -> int:
+    """Returns the greatest of the fewest parts, as equal as can be, of at most ``most`` each."""
+    return math.ceil(count / math.ceil(count / most))
 
 
 def _most(x: Tensor) -> int:

@@ -19,6 +19,9 @@ from assay.explain.line import Line, midpoints, new_midpoints, sums_along
 from assay.explain.references import Reference
 from assay.registry import register
 
+_TEXTS = 16
+"""Texts of similar length that are explained together: each takes as long as the longest of them."""
+
 
 @register("explainer")
 class IntegratedGradients(Explainer):
@@ -45,12 +48,12 @@ class IntegratedGradients(Explainer):
         *,
         change: Tensor,
     ) -> Explained:
-        order = _by_length(x, reference)
+        line, order = _line(x, target, reference), _by_length(x, reference)
         if order is None:
-            values, second = self._both(model, _line(x, target, reference), change)
+            values, second = self._both(model, line, change)
         else:
-            line, back = _line(x, target, reference).of(order), order.argsort()
-            values, second = (found[back] for found in self._both(model, line, change[order]))
+            found = [self._both(model, line.of(rows), change[rows]) for rows in order.split(_TEXTS)]
+            values, second = (torch.cat(each)[order.argsort()] for each in zip(*found, strict=True))
         return Explained(values=values, second=None if self.points == 1 and self.most < 3 else second)
 
     def _both(self, model: nn.Module, line: Line, change: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,11 +85,8 @@ def _line(x: Tensor, target: Tensor, reference: Reference) -> Line:
 
 
 def _by_length(x: Tensor, reference: Reference) -> Tensor | None:
-    """Returns an order in which texts of similar length follow each other, (n,); None for other records.
-
-    A batch takes as long as its longest text.
-    """
-    present = reference.present(x) if len(x) > 1 else None
+    """Returns an order in which texts of similar length follow each other, (n,); None for other records."""
+    present = reference.present(x)
     return None if present is None else present.flatten(1).sum(1).argsort(stable=True)
 
 
