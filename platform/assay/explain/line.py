@@ -12,7 +12,7 @@ from assay.explain.leading import Function, without_leading_layers
 from assay.explain.scalars import Scalar
 from assay.models.batches import at_once
 
-_TOGETHER, _ROWS = 2**18, 128
+_TOGETHER, _ROWS = 2**18, 112
 """Entries and points that a processor computes together, at most: more is slower, since its caches are small."""
 _WORTH_A_SPLIT = 32
 """Gradients from which it pays to take the first linear layers out."""
