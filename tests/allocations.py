@@ -16,7 +16,7 @@ def peak_bytes(step: Callable[[], object]) -> int:
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    events = profiler.profiler.kineto_results.experimental_event_tree()  # type: ignore[union-attr]
+    events = profiler.profiler.kineto_results.experimental_event_tree()
     allocations = []
     while events:
         event = events.pop()

@@ -23,7 +23,7 @@ machine disturb it less than wall time.
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -169,7 +169,7 @@ def _captum(case: Case, steps: int, method: str, piece: int | None) -> Callable[
     return lambda: of_odds.attribute(case.x, baseline, additional_forward_args=(case.target,), **settings)
 
 
-def _seconds(calls: dict[str, Callable[[], object]], *, rounds: int = ROUNDS) -> dict[str, float]:
+def _seconds(calls: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
