@@ -17,7 +17,6 @@ from assay.explain.sampling import Pairs, Sampling, sampled_pairs
 from assay.explain.shapley_fits import Fit, expected_error, value_weights
 from assay.registry import register
 
-
 _SAMPLES = 16
 """Samples of which the best is taken."""
 _FEW = 8
