@@ -107,8 +107,9 @@ def depends_on_weights(  # noqa: PLR0917
         How alike the maps are, and the check.
     """
     other = randomised(subject.model, seeds.torch_seed(subject.seed, "random weights"))
-    random = _agreement(values, values_of, other, records)
-    again = None if second is None else _agreement(values, values_of, second, records)
+    signed = second is not None
+    random = _agreement(values, values_of, other, records, signed=signed)
+    again = None if second is None else _agreement(values, values_of, second, records, signed=signed)
     found = [_alike(random, clusters, {**about, "network": "random weights"})] if random is not None else []
     found += [_alike(again, clusters, {**about, "network": "another seed"})] if again is not None else []
     return [*found, _depends(explainer, random, again, clusters)]
@@ -138,10 +139,12 @@ def _depends(
     return _weights(explainer, "pass" if beyond.low > 0 else "warn", beyond.value, told)
 
 
-def _agreement(values: Tensor, values_of: ValuesOf, network: nn.Module, records: MeasuredRecords) -> np.ndarray | None:
+def _agreement(
+    values: Tensor, values_of: ValuesOf, network: nn.Module, records: MeasuredRecords, *, signed: bool
+) -> np.ndarray | None:
     """Returns how alike the maps of another network are, (n,); None where it gives no numbers."""
     try:
-        return rank_agreement(values, values_of(network), records.features)
+        return rank_agreement(values, values_of(network), records.features, signed=signed)
     except ExplanationError:
         return None
 
