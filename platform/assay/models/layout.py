@@ -16,8 +16,15 @@ def channels_last(model: nn.Module) -> nn.Module:
         model: not changed.
 
     Returns:
-        The copy; the model itself where it has no convolution over images.
+        The copy; the model itself where it has no convolution over images, or where layers have hooks, which may
+        belong to this very model.
     """
-    if not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
+    layers = list(model.modules())
+    if not any(isinstance(layer, nn.Conv2d) for layer in layers) or any(_has_hooks(layer) for layer in layers):
         return model
     return copy.deepcopy(model).to(memory_format=torch.channels_last)
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    held = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return any(held)
