@@ -111,7 +111,7 @@ def _gradients(case: Case) -> dict[str, Any]:
     least = mean_error(ours)
     peers = {"shap": _shap_gradients(case.model, x, target, background)}
     peers["captum"] = _captum_gradients(case.model, x, target, background)
-    random = {"assay_random": lambda draws: assay(GradientShap(draws=draws)), **peers}
+    random = {"assay_random": lambda draws: assay(GradientShap(samples=draws)), **peers}
     calls, about = {"assay": ours}, {"assay": {"points": points * BACKGROUND, "error": round(least, 4)}}
     for name, of_draws in random.items():
         # The error falls with the root of the number of draws.

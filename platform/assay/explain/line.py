@@ -11,14 +11,12 @@ from assay.explain.base import gradient_of
 from assay.explain.leading import Function, without_leading_layers
 from assay.explain.scalars import Scalar
 from assay.models.batches import at_once
-from assay.models.layout import channels_last
+from assay.models.layout import for_many
 
 _TOGETHER, _ROWS = 2**18, 112
 """Entries and points that a processor computes together, at most: more is slower, since its caches are small."""
 _WORTH_A_SPLIT = 32
 """Gradients from which it pays to take the first linear layers out."""
-_WORTH_A_COPY = 256
-"""Gradients of images from which it pays to copy the network in the order that a processor reads fastest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +82,7 @@ def sums_along(model: nn.Module, line: Line, points: Sequence[tuple[float, int]]
         Two tensors (n, ...).
     """
     n, most = len(line.start), _most(line.start)
-    if n * len(points) >= _WORTH_A_COPY and line.start.dim() == 4 and not line.start.is_cuda:
-        model = channels_last(model)
+    model = for_many(model, line.start, n * len(points))
     leading, rest = without_leading_layers(model) if n * len(points) >= _WORTH_A_SPLIT else (None, model)
     size = _share(n, most)
     ordered = sorted(points, key=lambda point: point[1])
