@@ -126,7 +126,7 @@ class Explainer(Method):
         *,
         change: Tensor,
     ) -> Explained:
-        """Attributes as ``attribute`` does; for methods that use what their values should add up to.
+        """Attributes as ``attribute`` does; a method that uses what its values should add up to writes this instead.
 
         Args:
             model: from records to logits, in evaluation mode.

@@ -83,11 +83,8 @@ class OtherPatient(IntegratedGradients):
     name: Literal["other_patient"] = "other_patient"  # type: ignore[assignment]
     title: ClassVar[str] = "Another patient's map"
 
-    def attribute(
-        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
-    ) -> Explained:
-        found = super().attribute(model, x, target, reference, draw)
-        return Explained(values=found.values.roll(1, 0))
+    def attribute_change(self, *given: Any, **change: Any) -> Explained:
+        return Explained(values=super().attribute_change(*given, **change).values.roll(1, 0))
 
 
 def _given(x: Tensor, reference: Reference) -> Any:
