@@ -6,6 +6,9 @@ from assay.report.figures.explanation_examples import by_method
 from assay.report.figures.explanation_scale import colour_of
 from assay.report.view import View
 
+_PALE = 0.6
+"""Share of the scale of colours that is used behind words, so that they can be read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShownWord:
@@ -65,7 +68,7 @@ def text_galleries(view: View) -> tuple[TextGallery, ...]:
                             ShownWord(
                                 text=word,
                                 value=float(value),
-                                colour=colour_of(float(value) / limit),
+                                colour=colour_of(_PALE * min(1.0, max(-1.0, float(value) / limit))),
                                 strong="" if abs(value) < limit / 2 else "+" if value > 0 else "−",
                             )
                             for word, value in zip(one.kept["records"]["words"][record], one.maps[record], strict=False)
