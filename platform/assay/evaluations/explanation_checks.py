@@ -12,7 +12,9 @@ from assay.evaluations.explanation_metrics import SHARE, SHARE_OF_GREATEST
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.measures.base import MeasuredRecords
 from assay.explain.measures.randomisation import randomised, rank_agreement
+from assay.explain.methods.attention import Attention
 from assay.explain.methods.integrated_gradients import IntegratedGradients
+from assay.explain.off_data import nearest_neighbour, share_off_data
 from assay.results import Check, Finding
 
 _LARGEST_ERROR = 0.1
@@ -21,6 +23,10 @@ _NEARLY_ALL = 0.99
 """Share of the records whose errors must be below."""
 _MOST_SIMILAR = 0.7
 """Greatest likeness to a map of random weights where no second network can be trained: a convention."""
+_WATCHED = 5
+"""Records whose explanation is watched for what it asks the model."""
+_FEWEST_KNOWN = 20
+"""Records that are needed to tell what is unlike them."""
 CONCERNED = ("faithfulness", "insertion_gain")
 """Measurements that the checks judge."""
 
@@ -79,6 +85,29 @@ def sum_of(explainer: Explainer) -> tuple[str, str]:
         Both names.
     """
     return ("additivity_error", "additivity") if explainer.from_background else ("completeness_error", "completeness")
+
+
+def off_the_data(explainer: Explainer, records: MeasuredRecords, about: Mapping[str, object]) -> list[Finding]:
+    """Measures how many of the records that a method makes up are unlike the data, on a few records.
+
+    Args:
+        explainer: the method.
+        records: that are explained; their pool says what data are like.
+        about: conditions of the row.
+
+    Returns:
+        One row; none for methods that ask no made-up records, for text, and for too small a pool.
+    """
+    some, x = slice(0, _WATCHED), records.x
+    perturbs = not explainer.needs_gradient and not isinstance(explainer, Attention)
+    if not perturbs or records.reference.modality == "text" or len(records.pool) < _FEWEST_KNOWN:
+        return []
+    detector = nearest_neighbour(records.pool.to(x))
+    share = share_off_data(
+        explainer, records.model, x[some], records.target[some], records.reference, detector, seed=records.seed
+    )
+    interval = intervals.mean(share.numpy()).interval
+    return [estimated("off_the_data", interval, n=len(share), conditions=about)]
 
 
 def depends_on_weights(  # noqa: PLR0917

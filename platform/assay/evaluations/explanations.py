@@ -18,7 +18,14 @@ from assay.evaluations.explained_records import (
     measured_records,
     reference_of,
 )
-from assay.evaluations.explanation_checks import ValuesOf, depends_on_weights, errors, second_network, sum_of
+from assay.evaluations.explanation_checks import (
+    ValuesOf,
+    depends_on_weights,
+    errors,
+    off_the_data,
+    second_network,
+    sum_of,
+)
 from assay.evaluations.explanation_examples import examples_of
 from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanation_metrics import EXPLANATION_METRICS
@@ -165,6 +172,7 @@ class _Asked:
         except ExplanationError as error:
             return None, self.unanswered(explainer, str(error), error.reason)
         found = [*errors(explainer, attribution, clusters, about), _seconds(attribution.seconds, len(rows), about)]
+        found += off_the_data(explainer, self._some, about)
         by_feature = records.reference.by_feature(attribution.values)
         if first:
             second = second_network(self._subject) if retrained else None
