@@ -136,8 +136,8 @@ EXPLANATION_METRICS = (
     Metric(
         name="off_the_data",
         title="Asked off the data",
-        meaning="Share of the records that a method makes up, to take features away, which are unlike all data. The map "
-        "rests on answers to these, which nothing has tested: a model can be built that answers otherwise there.",
+        meaning="Share of the records that a method makes up, to take features away, which are unlike all data. The "
+        "map rests on answers to these, which nothing has tested: a model can be built that answers otherwise there.",
         better="lower",
     ),
     Metric(
