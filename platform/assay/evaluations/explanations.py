@@ -172,8 +172,9 @@ class _Asked:
         except ExplanationError as error:
             return None, self.unanswered(explainer, str(error), error.reason)
         found = [*errors(explainer, attribution, clusters, about), _seconds(attribution.seconds, len(rows), about)]
-        found += off_the_data(explainer, self._some, about)
         by_feature = records.reference.by_feature(attribution.values)
+        if not first:
+            found += off_the_data(explainer, records, by_feature, about)
         if first:
             second = second_network(self._subject) if retrained else None
             values_of = self._again(explainer, records)
