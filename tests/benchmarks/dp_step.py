@@ -23,7 +23,6 @@ from opacus.grad_sample import GradSampleModule
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 
 from assay import seeds
 from assay.cluster.memory import keep_freed_memory
@@ -32,6 +31,7 @@ from assay.models.lstm import LSTM
 from assay.models.mlp import MLP
 from assay.models.resnet import ResNet18
 from assay.privacy.clipping import PerRecordGradients
+from tests.allocations import peak_bytes
 
 MAX_GRAD_NORM = 1.0
 PEERS = ("opacus_hooks", "opacus_ghost")
@@ -142,7 +142,7 @@ def _measure(case: Case) -> dict[str, Any]:
         "noise": statistics.median(
             _timed(lambda: [generator.standard_normal(p.shape, np.float32) for p in weights]) for _ in range(5)
         ),
-        "bytes": {name: held + _peak(step) for name, step in steps.items()},
+        "bytes": {name: held + peak_bytes(step) for name, step in steps.items()},
     }
 
 
@@ -212,21 +212,3 @@ def _timed(step: Callable[[], object]) -> float:
     started = time.process_time()  # what others do on the machine counts little
     step()
     return time.process_time() - started
-
-
-def _peak(step: Callable[[], object]) -> int:
-    """Bytes that a step held at once beyond what it was given."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    events = profiler.profiler.kineto_results.experimental_event_tree()  # type: ignore[union-attr]
-    allocations = []
-    while events:
-        event = events.pop()
-        events.extend(event.children)
-        if event.tag.name == "Allocation":
-            allocations.append((event.start_time_ns, event.extra_fields.alloc_size))
-    held = peak = 0
-    for _, size in sorted(allocations, key=lambda one: one[0]):
-        held += size
-        peak = max(peak, held)
-    return peak

@@ -5,6 +5,8 @@ The whole is ``python -m jobs.benchmark explain-truth`` and ``explain-honest``.
 
 import pytest
 
+from assay.evaluations.explanations import Explanations
+from assay.results import Measurement
 from tests.benchmarks.conformance.row import answer
 from tests.benchmarks.explain_honest import checks_of
 from tests.benchmarks.known_answers import deceivers, fooling
@@ -19,7 +21,16 @@ def test_a_deceiver_is_caught(row: Row) -> None:
     assert right_by(row.accepts, given), f"{row.input}: {given}, right is {row.right}"
 
 
-@pytest.mark.parametrize("number", [1, 3, 5, 9])
+@pytest.mark.parametrize("number", [1, 3, 5, 9, 25, 77])
 def test_an_honest_model_is_accused_of_nothing(number: int) -> None:
     one = honest_model(number)
     assert [check.message for check in checks_of(one) if check.verdict != "pass"] == [], one.name
+
+
+def test_a_method_that_is_refused_near_a_record_leaves_the_others_measured() -> None:
+    # Deep SHAP explains the scaffold on real records, and is refused on changed ones, where another rule decides.
+    settings = fooling.QUICK | {"records": 20, "measured": 20}
+    found = Explanations(measures=({"name": "stability", "radius": 0.2},), **settings).measure(fooling.scaffold())
+    rows = {row.conditions["method"]: row for row in found if isinstance(row, Measurement) and row.name == "stability"}
+    assert rows["integrated_gradients"].status == "measured"
+    assert (rows["deep_shap"].status, rows["deep_shap"].reason) == ("not_applicable", "no_method")

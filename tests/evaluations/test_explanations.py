@@ -419,6 +419,8 @@ def test_methods_without_a_gradient_explain_a_model_that_has_none(make: Make, wd
     assert subject.why_no_gradient
     found = judged(asked(methods=("exact_shapley", "occlusion", "saliency")).measure(subject))
     assert one(found, "insertion_gain", method="exact_shapley").value > 0
+    for method in ("exact_shapley", "occlusion"):
+        assert 0 <= one(found, "off_the_data", method=method).value <= 1
     for method in (METHOD, "deep_shap", "saliency"):
         row = one(found, "insertion_gain", method=method)
         assert (row.status, row.reason) == ("not_applicable", "no_gradient")

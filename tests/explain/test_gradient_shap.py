@@ -29,7 +29,7 @@ ONES = torch.ones(4, dtype=torch.long)
 
 
 def explained(*, draws: int = 200, seed: int = 0) -> Attribution:
-    return GradientShap(draws=draws).explain(Squares(), X, ONES, reference(BACKGROUND), seed=seed)
+    return GradientShap(samples=draws).explain(Squares(), X, ONES, reference(BACKGROUND), seed=seed)
 
 
 def test_the_mean_over_seeds_is_the_exact_value() -> None:

@@ -138,8 +138,9 @@ def test_points_are_added_only_where_two_rules_disagree() -> None:
     x = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]], dtype=DOUBLE)
     baseline = reference(torch.zeros(1, 3, dtype=DOUBLE))
     IntegratedGradients(points=3, most=81, tolerance=0.001).explain(Mixed(), x, torch.tensor([1, 1]), baseline)
-    # Four answers for the change, by the judge and by the method; three points of both, the rest of the first alone.
-    assert sum(asked) == 4 + 4 + 2 * 3 + 78
+    # Three answers for the change, of two records and their one baseline; three points of both records, the rest of the
+    # first alone.
+    assert sum(asked) == 3 + 2 * 3 + 78
 
 
 @pytest.mark.parametrize("n", [1, 5])
@@ -148,7 +149,7 @@ def test_the_values_do_not_depend_on_how_points_are_put_together(
 ) -> None:
     found = []
     for together in (1, 2**15):
-        monkeypatch.setattr("assay.explain.methods.integrated_gradients._TOGETHER", together)
+        monkeypatch.setattr("assay.explain.line._TOGETHER", together)
         found.append(integrated_gradients(smooth, x[:n], target[:n], baseline=BASELINE).values)
     torch.testing.assert_close(*found, rtol=0, atol=1e-12)
 

@@ -12,7 +12,9 @@ from assay.evaluations.explanation_metrics import SHARE, SHARE_OF_GREATEST
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.measures.base import MeasuredRecords
 from assay.explain.measures.randomisation import randomised, rank_agreement
+from assay.explain.methods.attention import Attention
 from assay.explain.methods.integrated_gradients import IntegratedGradients
+from assay.explain.off_data import effects_on_data, nearest_neighbour, share_off_data
 from assay.results import Check, Finding
 
 _LARGEST_ERROR = 0.1
@@ -21,6 +23,14 @@ _NEARLY_ALL = 0.99
 """Share of the records whose errors must be below."""
 _MOST_SIMILAR = 0.7
 """Greatest likeness to a map of random weights where no second network can be trained: a convention."""
+_WATCHED = 5
+"""Records whose explanation is watched for what it asks the model."""
+_FEWEST_KNOWN = 20
+"""Records that are needed to tell what is unlike them."""
+_MOST_COLUMNS = 200
+"""Columns of a table whose effects are measured one by one."""
+_MOSTLY, _LEAST_EFFECT = 0.5, 0.1
+"""Share of made-up records off the data, and the least effect of a map's first feature relative to the strongest."""
 CONCERNED = ("faithfulness", "insertion_gain")
 """Measurements that the checks judge."""
 
@@ -81,6 +91,61 @@ def sum_of(explainer: Explainer) -> tuple[str, str]:
     return ("additivity_error", "additivity") if explainer.from_background else ("completeness_error", "completeness")
 
 
+def off_the_data(
+    explainer: Explainer, records: MeasuredRecords, values: Tensor, about: Mapping[str, object]
+) -> list[Finding]:
+    """Measures how many of the records that a method makes up are unlike the data, on a few records.
+
+    Of tables it also checks that the feature that the maps name first matters on records like the data: a model can be
+    built that decides by another feature wherever a record is made up (Slack et al. 2020, arXiv:1911.02508).
+
+    Args:
+        explainer: the method.
+        records: that are explained; their pool says what data are like.
+        values: (n, ...) their maps, by feature.
+        about: conditions of the row.
+
+    Returns:
+        The row, and of tables the check; nothing for methods that ask no made-up records, for text, and for too small
+        a pool.
+    """
+    some, x = slice(0, _WATCHED), records.x
+    perturbs = not explainer.needs_gradient and not isinstance(explainer, Attention)
+    if not perturbs or records.reference.modality == "text" or len(records.pool) < _FEWEST_KNOWN:
+        return []
+    detector = nearest_neighbour(records.pool.to(x))
+    share = share_off_data(
+        explainer, records.model, x[some], records.target[some], records.reference, detector, seed=records.seed
+    )
+    interval = intervals.mean(share.numpy()).interval
+    found: list[Finding] = [estimated("off_the_data", interval, n=len(share), conditions=about)]
+    if records.reference.modality == "tabular" and records.x[0].numel() <= _MOST_COLUMNS:
+        found.append(_same_rule(explainer, records, values, interval.value))
+    return found
+
+
+def _same_rule(explainer: Explainer, records: MeasuredRecords, values: Tensor, off: float) -> Check:
+    """Checks that the feature that a map names first matters on the data, too, not only on made-up records."""
+    effects = effects_on_data(records)
+    size = values.flatten(1).abs().mean(0)
+    # Columns of one group share a value: the group matters if one of them does.
+    first = size >= (1 - 1e-5) * size.max()
+    ratio = float(effects[first].max() / effects.max()) if bool((effects > 0).any()) else 1.0
+    fooled = off > _MOSTLY and ratio < _LEAST_EFFECT
+    told = (
+        f"{off:.0%} of the records that it asks are unlike the data; on records like the data, the feature that it "
+        f"names first has {ratio:.0%} of the effect of the strongest (limit {_LEAST_EFFECT:.0%})"
+    )
+    return Check(
+        rule="holds_on_the_data",
+        concerns=CONCERNED,
+        verdict="warn" if fooled else "pass",
+        figure=ratio,
+        message=f"explained off the data: {told}" if fooled else told,
+        conditions={"method": explainer.name},
+    )
+
+
 def depends_on_weights(  # noqa: PLR0917
     explainer: Explainer,
     subject: Subject,
@@ -107,8 +172,9 @@ def depends_on_weights(  # noqa: PLR0917
         How alike the maps are, and the check.
     """
     other = randomised(subject.model, seeds.torch_seed(subject.seed, "random weights"))
-    random = _agreement(values, values_of, other, records)
-    again = None if second is None else _agreement(values, values_of, second, records)
+    signed = second is not None
+    random = _agreement(values, values_of, other, records, signed=signed)
+    again = None if second is None else _agreement(values, values_of, second, records, signed=signed)
     found = [_alike(random, clusters, {**about, "network": "random weights"})] if random is not None else []
     found += [_alike(again, clusters, {**about, "network": "another seed"})] if again is not None else []
     return [*found, _depends(explainer, random, again, clusters)]
@@ -138,10 +204,12 @@ def _depends(
     return _weights(explainer, "pass" if beyond.low > 0 else "warn", beyond.value, told)
 
 
-def _agreement(values: Tensor, values_of: ValuesOf, network: nn.Module, records: MeasuredRecords) -> np.ndarray | None:
+def _agreement(
+    values: Tensor, values_of: ValuesOf, network: nn.Module, records: MeasuredRecords, *, signed: bool
+) -> np.ndarray | None:
     """Returns how alike the maps of another network are, (n,); None where it gives no numbers."""
     try:
-        return rank_agreement(values, values_of(network), records.features)
+        return rank_agreement(values, values_of(network), records.features, signed=signed)
     except ExplanationError:
         return None
 

@@ -134,6 +134,13 @@ EXPLANATION_METRICS = (
         unit="Spearman correlation",
     ),
     Metric(
+        name="off_the_data",
+        title="Asked off the data",
+        meaning="Share of the records that a method makes up, to take features away, which are unlike all data. The "
+        "map rests on answers to these, which nothing has tested: a model can be built that answers otherwise there.",
+        better="lower",
+    ),
+    Metric(
         name="explanation_seconds",
         title="Time of an explanation",
         meaning="Wall time of explaining one record.",

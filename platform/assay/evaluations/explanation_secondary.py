@@ -8,6 +8,7 @@ from assay import intervals
 from assay.evaluations.base import estimated
 from assay.evaluations.explanation_gains import ExplainedMap
 from assay.evaluations.explanation_metrics import P_VALUE
+from assay.explain.base import ExplanationError
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
 from assay.explain.measures.controls.base import Control, controls_of
 from assay.metrics import Metric
@@ -46,7 +47,11 @@ def secondary(
             rows += [not_applicable(measure.name, why, reason=reason, **one.about) for one in maps]
             continue
         for one in maps:
-            own = measure.score(records, one.map).double().cpu().numpy()
+            try:
+                own = measure.score(records, one.map).double().cpu().numpy()
+            except ExplanationError as error:  # of other records or networks than those that were explained
+                rows.append(not_applicable(measure.name, str(error), reason=error.reason, **one.about))
+                continue
             rows.append(_row(measure, own, clusters, {**one.about}))
             if measure.needs_method or control is None or len(records.x) < 2:
                 continue

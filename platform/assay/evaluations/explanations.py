@@ -18,7 +18,14 @@ from assay.evaluations.explained_records import (
     measured_records,
     reference_of,
 )
-from assay.evaluations.explanation_checks import ValuesOf, depends_on_weights, errors, second_network, sum_of
+from assay.evaluations.explanation_checks import (
+    ValuesOf,
+    depends_on_weights,
+    errors,
+    off_the_data,
+    second_network,
+    sum_of,
+)
 from assay.evaluations.explanation_examples import examples_of
 from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanation_metrics import EXPLANATION_METRICS
@@ -166,6 +173,8 @@ class _Asked:
             return None, self.unanswered(explainer, str(error), error.reason)
         found = [*errors(explainer, attribution, clusters, about), _seconds(attribution.seconds, len(rows), about)]
         by_feature = records.reference.by_feature(attribution.values)
+        if not first:
+            found += off_the_data(explainer, records, by_feature, about)
         if first:
             second = second_network(self._subject) if retrained else None
             values_of = self._again(explainer, records)

@@ -1,6 +1,7 @@
 """Base class of explanation methods: a method attributes, and the wrapper checks what it returns."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -21,6 +22,9 @@ from assay.results import ReasonCode
 
 _ROUNDING = 64
 """Units in the last place of the greatest logit below which a change is rounding."""
+
+_UNUSED = seeds.stream(0, "unused")
+"""For methods that draw nothing."""
 
 
 class ExplanationError(UserError):
@@ -79,6 +83,8 @@ class Explainer(Method):
     """Whether the model must have a gradient; other methods only ask it for answers."""
     multiplies_by_change: ClassVar[bool] = True
     """Whether a value is what an entry adds to the answer; else it is the answer's change by a unit of the entry."""
+    draws: ClassVar[bool] = True
+    """Whether it uses random numbers; where not, ``draw`` is one generator for all, which is quicker than a new one."""
     scalar: ClassVar[Scalar] = staticmethod(log_odds)
     """What is explained."""
 
@@ -109,6 +115,31 @@ class Explainer(Method):
             ExplanationError: the method does not support the network.
         """
         raise NotImplementedError
+
+    def attribute_change(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        reference: Reference,
+        draw: np.random.Generator,
+        *,
+        change: Tensor,
+    ) -> Explained:
+        """Attributes as ``attribute`` does; a method that uses what its values should add up to writes this instead.
+
+        Args:
+            model: from records to logits, in evaluation mode.
+            x: (n, ...) records.
+            target: (n,) class that is explained.
+            reference: what records are compared with.
+            draw: random numbers, the same for each batch.
+            change: (n,) the scalar at each record minus that at its reference.
+
+        Returns:
+            The contributions.
+        """
+        return self.attribute(model, x, target, reference, draw)
 
     @final
     def explain(
@@ -145,8 +176,9 @@ class Explainer(Method):
                     f"the model answers NaN or infinity for record {bad}, or for what it is compared with"
                 )
             for place in places(len(x), tuple(x.shape[1:])):
-                draw = seeds.stream(seed, "explain", self.name)
-                parts.append(self.attribute(model, x[place], target[place], reference, draw))
+                draw = seeds.stream(seed, "explain", self.name) if self.draws else _UNUSED
+                some = model, x[place], target[place], reference, draw
+                parts.append(self.attribute_change(*some, change=change[place]))
         values = self._checked(torch.cat([part.values.detach() for part in parts]), x, reference)
         second = None
         if parts[0].second is not None:
@@ -160,22 +192,28 @@ class Explainer(Method):
             change=change,
             scale=scale,
             error=missed if self.adds_up else torch.full_like(change, torch.nan),
-            value_error=_value_error(values, second),
+            value_error=_value_error(values, second, greatest),
             seconds=time.perf_counter() - started,
         )
 
     def _change(self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference) -> tuple[Tensor, Tensor]:
         """Returns what the values should add up to, and the part of it that may be rounding; both (n,)."""
-        logits = respond(model, x)
-        _refuse_targets(logits, target)
         scalar = type(self).scalar
         start = reference.background.to(x) if self.from_background else reference.baseline(x)
-        neutral = respond(model, start)
+        if not self.from_background and reference.one_baseline:
+            start = start[:1]
+        if start.shape[1:] == x.shape[1:]:
+            answers = respond(model, torch.cat([x, start]))
+            _refuse_targets(answers, target)
+            logits, neutral = answers[: len(x)], answers[len(x) :]
+        else:
+            logits, neutral = respond(model, x), respond(model, start)
+            _refuse_targets(logits, target)
         compared = neutral.abs().max() if self.from_background else neutral.abs().amax(1)
         largest = torch.maximum(logits.abs().amax(1), compared)
         rounding = (_ROUNDING * torch.finfo(logits.dtype).eps * largest).clamp_min(torch.finfo(logits.dtype).tiny)
         if not self.from_background:
-            return scalar(logits, target) - scalar(neutral, target), rounding
+            return scalar(logits, target) - scalar(neutral.expand_as(logits), target), rounding
         mean = {
             int(one): scalar(neutral, one.expand(len(neutral))).double().mean().to(neutral) for one in target.unique()
         }
@@ -194,7 +232,7 @@ class Explainer(Method):
         return values if present is None else values * present
 
 
-def gradient_of(model: nn.Module, x: Tensor, target: Tensor, scalar: Scalar) -> Tensor:
+def gradient_of(model: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, scalar: Scalar) -> Tensor:
     """Returns the gradient of the scalar of each record by its entries.
 
     Args:
@@ -212,8 +250,7 @@ def gradient_of(model: nn.Module, x: Tensor, target: Tensor, scalar: Scalar) -> 
     return gradient
 
 
-def _value_error(values: Tensor, second: Tensor | None) -> Tensor:
-    greatest = values.flatten(1).abs().amax(1)
+def _value_error(values: Tensor, second: Tensor | None, greatest: Tensor) -> Tensor:
     if second is None:
         return torch.full_like(greatest, torch.nan)
     return (values - second).flatten(1).abs().amax(1) / greatest.clamp_min(torch.finfo(values.dtype).tiny)
@@ -234,6 +271,7 @@ def _refuse_targets(logits: Tensor, target: Tensor) -> None:
         raise ExplanationError(
             f"the model returned shape {tuple(logits.shape)}; logits must be (n, classes), two or more"
         )
-    outside = target[(target < 0) | (target >= logits.shape[1])]
-    if len(outside):
+    least, most = target.aminmax()
+    if int(least) < 0 or int(most) >= logits.shape[1]:
+        outside = target[(target < 0) | (target >= logits.shape[1])]
         raise ValueError(f"target {int(outside[0])} is no class: the model has {logits.shape[1]}, from 0")

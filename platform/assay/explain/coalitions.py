@@ -23,6 +23,7 @@ from assay.explain.base import Explainer, ExplanationError
 from assay.explain.groups import group_count
 from assay.explain.references import Reference
 from assay.explain.scalars import Scalar
+from assay.models.layout import for_many
 
 Absent = Literal["baseline", "background"]
 
@@ -73,6 +74,7 @@ class Game:
         """
         n, versions = self.absent.shape[:2]
         found = torch.empty(n, len(shown), dtype=torch.float64, device=self.x.device)
+        game = replace(self, model=for_many(self.model, self.x, n * len(shown) * versions))
         width = self.x[0].numel() * versions
         together = max(1, min(max(_ENTRIES // max(width, 1), _FEWEST // versions), _MOST // versions))
         # The last column is that of entries without a group: always present.
@@ -82,7 +84,7 @@ class Game:
             rows = slice(first, first + records)
             for start in range(0, len(shown), together):
                 some = slice(start, start + together)
-                found[rows, some] = self._mixed(rows, always[some])
+                found[rows, some] = game._mixed(rows, always[some])
         return found
 
     def _mixed(self, rows: slice, shown: Tensor) -> Tensor:

@@ -13,8 +13,13 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.explain.base import Explainer, ExplanationError
+from assay.explain.measures.base import MeasuredRecords
+from assay.explain.measures.replacements.base import prepared
+from assay.explain.measures.replacements.donor import Conditional, Marginal
 from assay.explain.references import Reference
+from assay.explain.scalars import log_odds
 from assay.explain.untouched import untouched
+from assay.models.batches import respond
 from assay.models.recurrent import differentiable
 
 Detector = Callable[[Tensor], Tensor]
@@ -108,6 +113,34 @@ def share_off_data(  # noqa: PLR0917
             explainer.attribute(watched, x[row : row + 1], target[row : row + 1], reference, draw)
             found[row] = watched.unlike / max(watched.asked, 1)
     return found
+
+
+@torch.no_grad()
+def effects_on_data(records: MeasuredRecords) -> Tensor:
+    """Returns how much each column of a table moves the answer on records like the data.
+
+    A column is drawn anew given all others (``Conditional``), so the record stays like the data. The change of the
+    answer by a unit of the column is multiplied by the usual distance of two records in it, so that a column which the
+    others nearly determine does not count less.
+
+    Args:
+        records: of a table, with the model and a pool.
+
+    Returns:
+        (columns,) mean changes of the log-odds, float64.
+    """
+    given, apart = prepared(records, Conditional()), prepared(records, Marginal())
+    rows = torch.arange(len(records.x), device=records.x.device)
+    x, found = records.x.flatten(1).double(), []
+    for column in range(x.shape[1]):
+        removed = torch.zeros_like(records.features).flatten(1)
+        removed[:, column] = True
+        removed = removed.view_as(records.features)
+        near, far = (fill(rows, removed) for fill in (given, apart))
+        moved = (records.whole - log_odds(respond(records.model, near), records.target)).abs().double().mean()
+        own, usual = ((x - other.flatten(1))[:, column].abs().mean() for other in (near, far))
+        found.append(moved / own.clamp_min(1e-12) * usual)
+    return torch.stack(found)
 
 
 class _Watched(nn.Module):

@@ -29,6 +29,11 @@ class Reference:
     spread: Tensor | None = None
     """(1, ...) range of each entry over the population; that of the background by default."""
 
+    @property
+    def one_baseline(self) -> bool:
+        """Whether all records have the same baseline."""
+        return self.modality != "text"
+
     def baseline(self, x: Tensor) -> Tensor:
         """Returns the neutral input of each record: the mean of the population; in text, words without a meaning.
 

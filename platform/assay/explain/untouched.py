@@ -40,14 +40,18 @@ def untouched(model: nn.Module) -> Iterator[None]:
     gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(gpus):
-            model.eval()
-            for weight, _, _ in weights:
-                weight.requires_grad_(False)
+            if any(layer.was_training for layer in layers):
+                model.eval()
+            for weight, wanted, _ in weights:
+                if wanted:
+                    weight.requires_grad_(False)
             yield
     finally:
         for weight, wanted, gradient in weights:
-            weight.requires_grad_(wanted)
-            weight.grad = gradient
+            if weight.requires_grad != wanted:
+                weight.requires_grad_(wanted)
+            if weight.grad is not gradient:
+                weight.grad = gradient
         random.setstate(states[0])
         np.random.set_state(states[1])
         for layer in layers:
@@ -62,7 +66,7 @@ class _Layer:
     """
 
     def __init__(self, layer: nn.Module) -> None:
-        self._layer, self._training = layer, layer.training
+        self._layer, self.was_training = layer, layer.training
         self._attributes = set(vars(layer))
         self._flag = getattr(layer, _FLAG, None)
         # A compiled layer (TorchScript) keeps them in objects of its own, which nothing here changes.
@@ -75,12 +79,14 @@ class _Layer:
         layer = self._layer
         for name in vars(layer).keys() - self._attributes:
             delattr(layer, name)
-        if layer.training != self._training:
-            layer.training = self._training
+        if layer.training != self.was_training:
+            layer.training = self.was_training
         if getattr(layer, _FLAG, None) is not self._flag:
             setattr(layer, _FLAG, self._flag)
         for name, before in self._held.items():
             now = getattr(layer, name)
+            if not now and not before:
+                continue
             if list(now) != list(before) or any(now[key] is not value for key, value in before.items()):
                 now.clear()
                 now.update(before)

@@ -3,7 +3,10 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+_WORTH_A_COPY = 256
+"""Passes over images from which the copy pays."""
 
 
 def channels_last(model: nn.Module) -> nn.Module:
@@ -16,8 +19,29 @@ def channels_last(model: nn.Module) -> nn.Module:
         model: not changed.
 
     Returns:
-        The copy; the model itself where it has no convolution over images.
+        The copy; the model itself where it has no convolution over images, or where layers have hooks, which may
+        belong to this very model.
     """
-    if not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
+    layers = list(model.modules())
+    if not any(isinstance(layer, nn.Conv2d) for layer in layers) or any(_has_hooks(layer) for layer in layers):
         return model
     return copy.deepcopy(model).to(memory_format=torch.channels_last)
+
+
+def for_many(model: nn.Module, x: Tensor, passes: int) -> nn.Module:
+    """Returns a network for many passes over records like these: a copy by ``channels_last`` where that pays.
+
+    Args:
+        model: not changed.
+        x: (n, ...) records.
+        passes: number of records that will go through it.
+
+    Returns:
+        The copy, or the model itself: for few passes, for records that are no images, and on a GPU.
+    """
+    return channels_last(model) if passes >= _WORTH_A_COPY and x.dim() == 4 and not x.is_cuda else model
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    held = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return any(held)

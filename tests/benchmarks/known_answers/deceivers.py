@@ -77,17 +77,19 @@ class CentrePrior(_Drawn):
         return Centre().draw(_given(x, reference), x, 0)
 
 
-class OtherPatient(IntegratedGradients):
-    """Integrated gradients of another patient."""
+class OtherPatient(_Drawn):
+    """Integrated gradients of another patient, of the background."""
 
-    name: Literal["other_patient"] = "other_patient"  # type: ignore[assignment]
+    name: Literal["other_patient"] = "other_patient"
     title: ClassVar[str] = "Another patient's map"
+    needs_gradient: ClassVar[bool] = True
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
-        found = super().attribute(model, x, target, reference, draw)
-        return Explained(values=found.values.roll(1, 0))
+        known = reference.background.to(x)
+        others = known[(1e4 * x.flatten(1).sum(1)).abs().long() % len(known)]
+        return Explained(values=IntegratedGradients().explain(model, others, target, reference).values)
 
 
 def _given(x: Tensor, reference: Reference) -> Any:

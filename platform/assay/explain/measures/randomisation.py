@@ -43,18 +43,21 @@ def randomised(model: nn.Module, seed: int) -> nn.Module:
     return other
 
 
-def rank_agreement(one: Tensor, other: Tensor, features: Tensor | None) -> np.ndarray:
-    """Returns Spearman's correlation of the absolute attributions of each record.
+def rank_agreement(one: Tensor, other: Tensor, features: Tensor | None, *, signed: bool = False) -> np.ndarray:
+    """Returns Spearman's correlation of the attributions of each record, absolute ones by default.
 
     Args:
         one: (n, ...) values by feature.
         other: (n, ...) values by feature.
         features: (n, ...) which of them are real; all by default.
+        signed: keeps the signs. Sizes of two networks' maps agree wherever a record is far from its baseline, whatever
+            the networks have learnt; signs do not.
 
     Returns:
         (n,) correlations; 0 where a map is constant.
     """
-    sizes = [values.detach().flatten(1).abs().cpu().numpy() for values in (one, other)]
+    flat = [values.detach().flatten(1).cpu() for values in (one, other)]
+    sizes = [(values if signed else values.abs()).numpy() for values in flat]
     if features is None:
         return spearman(*sizes)
     real = features.flatten(1).cpu().numpy()

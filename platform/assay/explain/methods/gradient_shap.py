@@ -25,7 +25,7 @@ class GradientShap(Explainer):
 
     name: Literal["gradient_shap"] = "gradient_shap"
     title: ClassVar[str] = "GradientSHAP"
-    draws: int = Field(default=200, ge=2, multiple_of=2)
+    samples: int = Field(default=200, ge=2, multiple_of=2)
     """Draws of a background record with a position; 200 are the default of shap."""
 
     @property
@@ -36,12 +36,12 @@ class GradientShap(Explainer):
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
         background = lines_from(reference, x, self.title)
-        starts, positions = draw.integers(len(background), size=self.draws), draw.random(self.draws)
+        starts, positions = draw.integers(len(background), size=self.samples), draw.random(self.samples)
         points = [
             (int(start), float(place), number % 2)
             for number, (start, place) in enumerate(zip(starts, positions, strict=True))
         ]
         first, other = (
-            each / (self.draws // 2) for each in sums_between(model, x, target, background, points, type(self).scalar)
+            each / (self.samples // 2) for each in sums_between(model, x, target, background, points, type(self).scalar)
         )
         return Explained(values=(first + other) / 2, second=first)

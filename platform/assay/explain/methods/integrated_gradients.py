@@ -7,7 +7,6 @@ network has one kink, the sum where two wrong values cancel.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -15,13 +14,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from assay.explain.base import Explained, Explainer, gradient_of
+from assay.explain.base import Explained, Explainer
+from assay.explain.line import Line, midpoints, new_midpoints, sums_along
 from assay.explain.references import Reference
-from assay.explain.scalars import Scalar
 from assay.registry import register
 
-_TOGETHER = 2**15
-"""Entries of the points that are computed together: more is slower on a processor, whose caches are small."""
+_TEXTS = 16
+"""Texts of similar length that are explained together: each takes as long as the longest of them."""
 
 
 @register("explainer")
@@ -30,6 +29,7 @@ class IntegratedGradients(Explainer):
 
     name: Literal["integrated_gradients"] = "integrated_gradients"
     title: ClassVar[str] = "Integrated gradients"
+    draws: ClassVar[bool] = False
     points: int = Field(default=9, ge=1)
     """Points to begin with; they are tripled where two rules disagree."""
     most: int = Field(default=243, ge=1)
@@ -38,19 +38,35 @@ class IntegratedGradients(Explainer):
     """Greatest difference of a value between two rules, relative to the record's greatest value, and of their sum from
     the change that is explained."""
 
-    def attribute(
-        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
+    def attribute_change(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        reference: Reference,
+        draw: np.random.Generator,
+        *,
+        change: Tensor,
     ) -> Explained:
-        start = reference.baseline(x)
-        line = Line(start=start, difference=x - start, target=target)
+        line, order = _line(x, target, reference), _by_length(x, reference)
+        if order is None:
+            values, second = self._both(model, line, change)
+        else:
+            found = [self._both(model, line.of(rows), change[rows]) for rows in order.split(_TEXTS)]
+            values, second = (torch.cat(each)[order.argsort()] for each in zip(*found, strict=True))
+        return Explained(values=values, second=None if self.points == 1 and self.most < 3 else second)
+
+    def _both(self, model: nn.Module, line: Line, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the values, and those of the rule that differs most, entry by entry."""
         count, scalar = self.points, type(self).scalar
-        change = _change(model, x, start, target, scalar)
         sums = sums_along(model, line, [(point, place % 2) for place, point in enumerate(midpoints(count))], scalar)
         values, second = _rules(sums, count, line.difference)
-        rows = torch.arange(len(x), device=x.device)
-        while len(rows) and 3 * count <= self.most:
+        rows = torch.arange(len(values), device=values.device)
+        while 3 * count <= self.most:
             # A single point has no second rule.
             left = _is_wrong(values[rows], second[rows], change[rows], self.tolerance) | (count == 1)
+            if not bool(left.any()):
+                break
             rows, sums, count = rows[left], [each[left] for each in sums], 3 * count
             chosen = line.of(rows)
             # The points before are every third of these, and those at even places are now at odd ones.
@@ -60,82 +76,18 @@ class IntegratedGradients(Explainer):
             finer, halved = _rules(sums, count, chosen.difference)
             values[rows] = finer
             second[rows] = torch.where((before - finer).abs() > (halved - finer).abs(), before, halved)
-        return Explained(values=values, second=None if self.points == 1 and self.most < 3 else second)
+        return values, second
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """The straight line of each record, on which gradients are taken."""
-
-    start: Tensor
-    """(n, ...) where the lines begin."""
-    difference: Tensor
-    """(n, ...) from there to the records."""
-    target: Tensor
-    """(n,) class that is explained."""
-
-    def of(self, rows: Tensor) -> "Line":
-        """Returns the lines of some records.
-
-        Args:
-            rows: (k,) their positions.
-
-        Returns:
-            The lines.
-        """
-        return Line(start=self.start[rows], difference=self.difference[rows], target=self.target[rows])
+def _line(x: Tensor, target: Tensor, reference: Reference) -> Line:
+    start = reference.baseline(x)
+    return Line(start=start, difference=x - start, target=target)
 
 
-def midpoints(count: int) -> list[float]:
-    """Returns the midpoints of equal steps from 0 to 1.
-
-    Args:
-        count: number of steps.
-
-    Returns:
-        The points, in rising order.
-    """
-    return [(number + 0.5) / count for number in range(count)]
-
-
-def new_midpoints(count: int) -> list[tuple[float, int]]:
-    """Returns the midpoints of ``count`` equal steps that are not midpoints of a third as many.
-
-    Args:
-        count: number of steps, a multiple of three.
-
-    Returns:
-        The points, in rising order, each with 0 if its place among all is even, and 1 if it is odd.
-    """
-    return [(point, place % 2) for place, point in enumerate(midpoints(count)) if place % 3 != 1]
-
-
-def sums_along(model: nn.Module, line: Line, points: Sequence[tuple[float, int]], scalar: Scalar) -> list[Tensor]:
-    """Returns two sums of each record's gradients at points on its line; memory does not depend on their number.
-
-    Args:
-        model: from records to logits.
-        line: of each record.
-        points: positions on the lines, from 0 to 1, each with the number of the sum that it belongs to, 0 or 1.
-        scalar: that is explained.
-
-    Returns:
-        Two tensors (n, ...).
-    """
-    start, n = line.start, len(line.start)
-    together = max(1, _TOGETHER // max(1, start.numel()))
-    totals = [torch.zeros_like(start), torch.zeros_like(start)]
-    for first in range(0, len(points), together):
-        some = points[first : first + together]
-        places = torch.tensor([place for place, _ in some], dtype=start.dtype, device=start.device)
-        between = (start + places.view(-1, *[1] * start.dim()) * line.difference).flatten(0, 1)
-        gradient = gradient_of(model, between, line.target.repeat(len(some)), scalar)
-        by_point = gradient.view(len(some), n, *start.shape[1:])
-        for number, total in enumerate(totals):
-            own = [place for place, (_, which) in enumerate(some) if which == number]
-            if own:
-                total.add_(by_point[own].sum(0))
-    return totals
+def _by_length(x: Tensor, reference: Reference) -> Tensor | None:
+    """Returns an order in which texts of similar length follow each other, (n,); None for other records."""
+    present = reference.present(x)
+    return None if present is None else present.flatten(1).sum(1).argsort(stable=True)
 
 
 def _rules(sums: Sequence[Tensor], count: int, difference: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,11 +100,6 @@ def _rules(sums: Sequence[Tensor], count: int, difference: Tensor) -> tuple[Tens
     """
     even = (count + 1) // 2
     return (sums[0] + sums[1]) / count * difference, sums[0] / even * difference
-
-
-@torch.no_grad()
-def _change(model: nn.Module, x: Tensor, start: Tensor, target: Tensor, scalar: Scalar) -> Tensor:
-    return scalar(model(x), target) - scalar(model(start), target)
 
 
 def _is_wrong(values: Tensor, second: Tensor, change: Tensor, tolerance: float) -> Tensor:

@@ -1,0 +1,130 @@
+"""Sums of gradients along lines: the layers that are taken out change no value, and memory does not grow."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.data.base import Normalisation
+from assay.explain.base import gradient_of
+from assay.explain.leading import without_leading_layers
+from assay.explain.line import Line, midpoints, sums_along
+from assay.explain.methods.integrated_gradients import IntegratedGradients
+from assay.explain.scalars import log_odds
+from assay.models.front import Normalise
+from tests.allocations import peak_bytes
+from tests.explaining import reference
+
+DOUBLE = torch.float64
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+
+
+def convolutions() -> nn.Module:
+    torch.manual_seed(0)
+    normalised = Normalise(Normalisation(mean=(0.3,), deviation=(0.7,)), (1, 6, 6))
+    relu = nn.ReLU()
+    layers = [nn.Conv2d(1, 3, 3), relu, nn.Conv2d(3, 4, 3), relu, nn.Flatten(), nn.Linear(16, 3)]
+    return nn.Sequential(normalised, nn.Sequential(nn.Dropout(), *layers)).to(DOUBLE).eval()
+
+
+def dense() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh(), nn.Linear(8, 3)).to(DOUBLE)
+
+
+@pytest.mark.parametrize("make", [convolutions, dense])
+@pytest.mark.parametrize("rows", [3, 160])
+def test_the_sums_are_those_of_the_gradients_at_each_point(
+    make: Callable[[], nn.Module], rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.explain.line._ROWS", rows)
+    model, target = make(), torch.arange(7) % 3
+    line = Line(start=numbers(7, 1, 6, 6), difference=numbers(7, 1, 6, 6, seed=1), target=target)
+    points = [(point, place % 2) for place, point in enumerate(midpoints(9))]
+    assert without_leading_layers(model)[0] is not None
+    expected = [torch.zeros_like(line.start) for _ in range(2)]
+    for point, which in points:
+        expected[which] += gradient_of(model, line.start + point * line.difference, target, log_odds)
+    torch.testing.assert_close(sums_along(model, line, points, log_odds), expected, rtol=0, atol=1e-12)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x).relu()
+
+
+def heard(model: nn.Sequential) -> nn.Sequential:
+    model[0].register_forward_hook(lambda *_: None)
+    return model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Linear(4, 2),
+        nn.Sequential(nn.Linear(4, 2)),
+        nn.Sequential(nn.ReLU(), nn.Linear(4, 2)),
+        nn.Sequential(Doubled(4, 4), nn.Linear(4, 2)),
+        nn.Sequential(nn.Flatten(0), nn.Linear(4, 2), nn.ReLU()),
+        nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.ReLU(), nn.Linear(4, 2)),
+        heard(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))),
+    ],
+    ids=["no sequence", "nothing else", "bend first", "subclass", "mixes records", "other weights", "hook"],
+)
+def test_layers_that_may_do_something_else_stay(model: nn.Module) -> None:
+    leading, rest = without_leading_layers(model)
+    assert leading is None
+    assert rest is model
+
+
+def test_the_layers_in_their_order_are_the_model() -> None:
+    model, x = convolutions(), numbers(2, 1, 6, 6)
+    leading, rest = without_leading_layers(model)
+    assert leading is not None
+    assert torch.equal(rest(leading(x)), model(x))
+    # Linear, up to a constant.
+    torch.testing.assert_close(leading(x[:1]) + leading(x[1:]), leading(x.sum(0, keepdim=True)) + leading(0 * x[:1]))
+
+
+@pytest.mark.parametrize("make", [convolutions, dense])
+def test_memory_does_not_depend_on_the_number_of_points(make: Callable[[], nn.Module]) -> None:
+    model, x, target = make(), numbers(32, 1, 6, 6), torch.zeros(32, dtype=torch.long)
+    about = reference(numbers(4, 1, 6, 6, seed=1), "image")
+
+    def explained(points: int) -> Callable[[], Any]:
+        return lambda: IntegratedGradients(points=points, most=points).explain(model, x, target, about)
+
+    assert peak_bytes(explained(1024)) <= 1.1 * peak_bytes(explained(16))
+
+
+def test_texts_of_all_lengths_are_explained_as_each_alone() -> None:
+    class Last(nn.Module):
+        """Reads words one after the other, and cuts a batch to its longest text."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.step, self.head = nn.Linear(8, 5).to(DOUBLE), nn.Linear(5, 2).to(DOUBLE)
+
+        def forward(self, x: Tensor) -> Tensor:
+            here = (x != 0).any(-1)
+            state = x.new_zeros(len(x), 5)
+            for word in range(int(here.sum(1).max())):
+                new = self.step(torch.cat([x[:, word], state], 1)).tanh()
+                state = torch.where(here[:, word, None], new, state)
+            return self.head(state)
+
+    x, target = numbers(40, 9, 3), torch.arange(40) % 2
+    for row in range(40):
+        x[row, 1 + row * 7 % 9 :] = 0
+    about = reference(torch.zeros(1, 9, 3, dtype=DOUBLE), "text")
+    together = IntegratedGradients().explain(Last(), x, target, about)
+    for row in range(40):
+        alone = IntegratedGradients().explain(Last(), x[row : row + 1], target[row : row + 1], about)
+        torch.testing.assert_close(alone.values[0], together.values[row], rtol=0, atol=1e-12)
+        torch.testing.assert_close(alone.change[0], together.change[row], rtol=0, atol=1e-12)
