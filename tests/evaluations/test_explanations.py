@@ -75,7 +75,8 @@ def test_a_map_is_placed_between_its_strongest_control_and_the_oracle(patients: 
     best, strongest = one(found, "oracle_area").value, max(controls.values())
     assert set(controls) == {"global_ranking", "other_record", "shuffled"}
     row = one(found, "faithfulness", method=METHOD)
-    assert row.value == pytest.approx((own - strongest) / (best - strongest), abs=1e-6)
+    # The oracle of a record is the search, or the map itself where that is better: at least the search, on average.
+    assert (own - strongest) / (max(best, own) + 0.3 - strongest) < row.value <= (own - strongest) / (best - strongest)
     assert 0 < row.low < row.value < row.high <= 1
     parts = [one(found, "area_between", method=METHOD, replacement=name).value for name in PANEL]
     assert own == pytest.approx(np.mean(parts), abs=1e-6)
@@ -133,7 +134,10 @@ def test_a_map_that_knows_nothing_beats_no_control(patients: Subject, one: One, 
 
 def test_methods_that_replacements_rank_differently_are_inconclusive(patients: Subject, one: One) -> None:
     found = judged(QUICK.model_copy(update={"methods": (build("explainer", "saliency"),)}).measure(patients))
-    assert one(found, "panel_agreement").n == 3
+    agreement = one(found, "panel_agreement")
+    check = one(found, "check.panel_agrees")
+    assert (agreement.n, check.value) == (3, agreement.value)
+    assert check.verdict == ("pass" if agreement.value >= 0.7 else "warn")
     few = judged(QUICK.measure(patients))
     assert one(few, "panel_agreement").status == "not_applicable"
 
@@ -174,13 +178,25 @@ def test_private_records_are_neither_baseline_nor_replacement(patients: Subject,
     assert "zeros" in row.conditions["reference"]
 
 
+def test_maps_that_are_the_same_for_all_records_are_no_better_than_each_other(make: Make, one: One) -> None:
+    # All of one class, by a linear model: all gradients are alike.
+    x = np.random.default_rng(0).choice([1.0, 2.0], size=(40, 6)).astype(np.float32)
+    subject = make(linear([3.0, -2.0, 1.0, 0.5, 0.2, -0.1]), x, np.arange(40) % 2)
+    measures = tuple(build("explanation_measure", name) for name in ("infidelity", "correlation_of_sums"))
+    found = judged(asked(methods=(build("explainer", "saliency"),), measures=measures).measure(subject))
+    for measure in ("infidelity", "correlation_of_sums"):
+        own, other = (m.value for m in found if m.name == measure and m.conditions["method"] == "saliency")
+        assert own == pytest.approx(other, abs=1e-5), measure
+        assert one(found, "measure_p", method="saliency", endpoint=measure).value > 0.05
+
+
 def test_further_measures_stand_beside_another_records_map(patients: Subject, one: One) -> None:
     measures = tuple(build("explanation_measure", name) for name in ("infidelity", "sparseness", "cascade"))
     found = judged(asked(measures=measures).measure(patients))
     rows = [m for m in found if m.name == "infidelity" and m.conditions["method"] == METHOD]
     assert [m.conditions.get("control") for m in rows] == [None, "other_record"]
     assert rows[0].value < rows[1].value
-    p = one(found, "faithfulness_p", method=METHOD, endpoint="infidelity")
+    p = one(found, "measure_p", method=METHOD, endpoint="infidelity")
     assert p.value < 0.05
     # What does not decide has no p, and what explains again has no control.
     assert not [m for m in found if m.conditions.get("endpoint") in {"sparseness", "cascade"}]
@@ -401,6 +417,21 @@ def test_maps_of_another_seed_must_be_more_alike_than_those_of_random_weights(
     assert again.asked == 0
 
 
+def test_measures_that_train_are_not_asked_of_private_recipes(patients: Subject, trained: nn.Module, one: One) -> None:
+    measures = tuple(build("explanation_measure", {"name": name}) for name in ("f_fidelity", "roar"))
+    plain = Recipe.model_validate({"training": {"epochs": 2, "batch_size": 32}})
+    usual = replace(patients, recipe=plain, network=lambda: copy.deepcopy(trained))
+    found = judged(asked(measures=measures, retrained=False).measure(usual))
+    for name in ("f_fidelity", "roar"):
+        rows = [m for m in found if m.name == name and m.conditions["method"] == METHOD]
+        assert rows and all(m.status == "measured" for m in rows), name
+    private = replace(usual, recipe=Recipe.model_validate({"privacy": {"epsilon": 1.0}}))
+    found = judged(asked(measures=measures, retrained=False).measure(private))
+    for name in ("f_fidelity", "roar"):
+        row = one(found, name, method=METHOD)
+        assert (row.status, row.reason) == ("not_applicable", "unpaid"), name
+
+
 def test_a_private_recipe_is_not_trained_once_more(patients: Subject, trained: nn.Module) -> None:
     again = Retrained(trained.eval())
     recipe = Recipe.model_validate({"privacy": {"epsilon": 1.0}})
@@ -419,8 +450,11 @@ def test_methods_without_a_gradient_explain_a_model_that_has_none(make: Make, wd
     assert subject.why_no_gradient
     found = judged(asked(methods=("exact_shapley", "occlusion", "saliency")).measure(subject))
     assert one(found, "insertion_gain", method="exact_shapley").value > 0
-    for method in ("exact_shapley", "occlusion"):
-        assert 0 <= one(found, "off_the_data", method=method).value <= 1
+    # All of its steps depend on the first column, which occlusion names; 30 columns are taken away one by one.
+    assert one(found, "check.holds_on_the_data", method="occlusion").value == 1.0
+    assert (
+        one(found, "off_the_data", method="exact_shapley").value > one(found, "off_the_data", method="occlusion").value
+    )
     for method in (METHOD, "deep_shap", "saliency"):
         row = one(found, "insertion_gain", method=method)
         assert (row.status, row.reason) == ("not_applicable", "no_gradient")

@@ -211,12 +211,14 @@ def test_the_greedy_order_of_a_sum_is_the_true_one(modality: Modality) -> None:
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_no_map_is_better_than_the_oracle_and_the_truth_beats_the_controls(modality: Modality) -> None:
+def test_a_search_comes_near_the_truth_which_beats_the_controls(modality: Modality) -> None:
     records = records_of(modality)
-    about = Panel(records=records, draws=3)
+    about = Panel(records=records, draws=3, groups=200)
     truth = records.reference.by_feature(records.x)
-    best = about.oracle([truth])
-    assert bool((best >= about.between(truth) - 1e-5).all())
+    searched = about.searched()
+    noise = records.drawn("a map that knows nothing", lambda g, shape: g.standard_normal(shape))
+    assert float(searched.mean()) > 0.9 * float(about.between(truth).mean())
+    assert float(searched.mean()) > float(about.between(noise).mean()) + 0.1
     for control in about.controls:
         if control.decides:
             assert float(about.of_control(control, truth).mean()) < float(about.between(truth).mean()), control.name

@@ -86,6 +86,11 @@ class Subject:
     """The threshold that is already part of the model; see ``decided``."""
 
     @property
+    def is_private(self) -> bool:
+        """Whether the recipe trains privately, so that no ε pays for what else is told of training records."""
+        return self.recipe is not None and self.recipe.privacy is not None
+
+    @property
     def personalised(self) -> bool:
         """Whether each client has a model of its own; ``model`` is then the shared network."""
         federation = None if self.recipe is None else self.recipe.federation

@@ -16,11 +16,13 @@ BACKGROUND = 50
 """Usual number of background records."""
 _MOST_AVERAGED = 2000
 """Records whose mean is the baseline."""
+_FEWEST_OTHERS = 20
+"""Records beside those that are measured that suffice to replace features; with fewer, these may, too."""
 _POOL = 300
 """Records whose values replace removed features."""
 
 
-def reference_of(subject: Subject, size: int = BACKGROUND) -> Reference:
+def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: bool = True) -> Reference:
     """Returns what records of a subject are compared with: in evaluations, and by the served model.
 
     The baseline is the mean of up to 2,000 training records, and the background a sample of them; without a training
@@ -30,6 +32,7 @@ def reference_of(subject: Subject, size: int = BACKGROUND) -> Reference:
     Args:
         subject: the model with its data.
         size: number of background records.
+        from_training: whether training records may serve; without them every recipe has the reference of a private one.
 
     Returns:
         The reference.
@@ -39,13 +42,14 @@ def reference_of(subject: Subject, size: int = BACKGROUND) -> Reference:
     if modality == "text":
         blank = torch.zeros_like(subject.records(rows[:1])[0])
         return Reference(modality="text", background=blank, source="words without a meaning")
-    if _is_private(subject):
+    if subject.is_private or not from_training:
         zeros = subject.dataset.bounds.clip(torch.zeros(1, *subject.dataset.shape))
         return Reference(
             modality=modality,
             background=zeros.to(subject.device),
             spread=_range(subject.records(subject.chosen(subject.split.test, _MOST_AVERAGED))[0]),
-            source="a record of zeros: training records stay private",
+            source="a record of zeros: no training records"
+            + (", which stay private" if subject.is_private else ", as asked"),
         )
     some = subject.chosen(rows, _MOST_AVERAGED)
     known = subject.records(some)[0]
@@ -63,7 +67,7 @@ def measured_records(subject: Subject, rows: np.ndarray, reference: Reference) -
     """Returns records whose maps are measured, with the predicted class as the target.
 
     Removed features get values of other records: training records that are not in the background of explanations, as
-    far as there are enough; test records where the recipe is private or nothing was trained.
+    far as there are enough; records of the other splits where the recipe is private or nothing was trained.
 
     Args:
         subject: the model with its data.
@@ -74,8 +78,7 @@ def measured_records(subject: Subject, rows: np.ndarray, reference: Reference) -
         The records.
     """
     x = subject.records(rows)[0]
-    held = subject.split.test if _is_private(subject) else _held(subject)[0]
-    order = _shuffled(subject, held)
+    order = _shuffled(subject, _others(subject, rows, reference))
     others = order[len(reference.background) :] if len(order) >= 2 * len(reference.background) else order
     return MeasuredRecords(
         model=subject.model,
@@ -99,7 +102,7 @@ def learnt_by(subject: Subject) -> Learnt | None:
         Up to 2,000 records; None where nothing can be trained, or where the recipe is private: no ε pays for it.
     """
     recipe, rows, made = subject.recipe, subject.split.train, subject.network
-    if recipe is None or made is None or _is_private(subject) or not len(rows):
+    if recipe is None or made is None or subject.is_private or not len(rows):
         return None
     x, y = subject.records(subject.chosen(rows, _MOST_AVERAGED))
     training = recipe.training.model_copy(update={"early_stopping": None})
@@ -137,8 +140,14 @@ def answers_differ(subject: Subject, rows: np.ndarray) -> bool:
     return bool(((once - again).abs() > rounding).any())
 
 
-def _is_private(subject: Subject) -> bool:
-    return subject.recipe is not None and subject.recipe.privacy is not None
+def _others(subject: Subject, rows: np.ndarray, reference: Reference) -> np.ndarray:
+    """Returns the records whose values replace features: of training, or else all but these and those of training."""
+    split = subject.split
+    if len(split.train) and not subject.is_private and len(reference.background) > 1:
+        return split.train
+    held = np.concatenate([split.validation, split.calibration, split.test])
+    others = np.setdiff1d(held, rows)
+    return others if len(others) >= _FEWEST_OTHERS else held
 
 
 def _shuffled(subject: Subject, rows: np.ndarray) -> np.ndarray:

@@ -234,8 +234,7 @@ def second_network(subject: Subject) -> nn.Module | None:
     Returns:
         The network; None where it cannot be trained, would tell more than ε allows, or reads vectors of other words.
     """
-    private = subject.recipe is not None and subject.recipe.privacy is not None
-    if subject.train is None or private or not len(subject.split.train):
+    if subject.train is None or subject.is_private or not len(subject.split.train):
         return None
     if subject.dataset.modality == "text":  # each network has word vectors of its own, and the records are vectors
         return None

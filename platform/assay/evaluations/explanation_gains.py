@@ -80,12 +80,12 @@ class Gains:
             areas, rows = self._areas(one)
             found += rows
             judged.append(self._judged(one, areas))
-        best = self.panel.oracle([one.map.values for one in maps]).double().cpu().numpy()
-        found.append(self._share("oracle_area", best, {"replacement": PANEL}))
-        tests = [self._strongest(one) for one in judged]
+        searched = _numbers(self.panel.searched())
+        found.append(self._share("oracle_area", searched, {"replacement": PANEL}))
+        tests = [self._least_certain(one) for one in judged]
         adjusted = holm([p for _, p in tests])
         for scores, (control, _), p in zip(judged, tests, adjusted, strict=True):
-            found += self._compared(scores, best, control, p)
+            found += self._compared(scores, np.maximum(searched, scores.own), control, p)
         return [*found, *self._panel_agrees(judged)]
 
     def _nothing_changes(self) -> bool:
@@ -122,7 +122,7 @@ class Gains:
             controls=controls,
         )
 
-    def _strongest(self, one: _Judged) -> tuple[str, float]:
+    def _least_certain(self, one: _Judged) -> tuple[str, float]:
         """Returns the control that a map beats with the least certainty, and the one-sided p of the map above it.
 
         A map is better only if it beats every control, so the greatest p needs no correction for their number.
@@ -143,9 +143,11 @@ class Gains:
             rows.append(self._share("control_area", values, {**about, "control": name}))
         n = len(one.own)
         scaled = self._scaled(one, best)
-        where = {**about, "endpoint": "area_between", "control": control}
-        rows.append(estimated("faithfulness", scaled, n=n, unit=SCALED, conditions=where))
-        rows.append(Measurement(name="faithfulness_p", value=p, n=n, unit=P_VALUE, conditions=where))
+        strongest = max(self._deciding, key=lambda name: float(one.controls[name].mean()))
+        where = {**about, "endpoint": "area_between"}
+        rows.append(estimated("faithfulness", scaled, n=n, unit=SCALED, conditions={**where, "control": strongest}))
+        tested = {**where, "control": control}
+        rows.append(Measurement(name="faithfulness_p", value=p, n=n, unit=P_VALUE, conditions=tested))
         return [*rows, self._better(str(about["method"]), scaled, control, p), *self._blur(one)]
 
     def _better(self, method: str, scaled: Interval, control: str, p: float) -> Check:

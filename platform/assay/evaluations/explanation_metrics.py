@@ -32,8 +32,17 @@ EXPLANATION_METRICS = (
     Metric(
         name="faithfulness_p",
         title="p of faithfulness",
-        meaning="One-sided p of the hypothesis that a map is no better than its strongest control, after Holm's "
-        "correction over methods.",
+        meaning="One-sided p of the hypothesis that a map is no better than a control, the greatest over the controls, "
+        "after Holm's correction over methods.",
+        unit=P_VALUE,
+        better="lower",
+        limits=(0.0, 1.0),
+    ),
+    Metric(
+        name="measure_p",
+        title="p of a further measure",
+        meaning="One-sided p of the hypothesis that a measure scores a map no better than another record's map, after "
+        "Holm's correction over methods and measures.",
         unit=P_VALUE,
         better="lower",
         limits=(0.0, 1.0),
@@ -54,7 +63,8 @@ EXPLANATION_METRICS = (
     Metric(
         name="oracle_area",
         title="Area of the best known order",
-        meaning="Greatest area between the curves of each record, of all maps and of greedy searches.",
+        meaning="Greatest area between the curves that greedy searches find for each record. The oracle of a map is "
+        "this, or the map's own area where that is greater.",
         unit=SHARE,
     ),
     Metric(

@@ -1,6 +1,7 @@
 """Further measures of maps, each beside the map of another record where a control has a score."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,13 +11,12 @@ from assay.evaluations.explanation_gains import ExplainedMap
 from assay.evaluations.explanation_metrics import P_VALUE
 from assay.explain.base import ExplanationError
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
-from assay.explain.measures.controls.base import Control, controls_of
+from assay.explain.measures.controls.same_values import OtherRecord
 from assay.metrics import Metric
 from assay.results import Finding, Measurement, ReasonCode, not_applicable
 from assay.statistics import holm
 
 OF_CONTROL = "other_record"
-"""The control that has a score by every measure."""
 
 
 def secondary(
@@ -24,6 +24,8 @@ def secondary(
     maps: Sequence[ExplainedMap],
     records: MeasuredRecords,
     clusters: np.ndarray | None,
+    *,
+    draws: int,
 ) -> list[Finding]:
     """Scores maps by several measures.
 
@@ -34,11 +36,12 @@ def secondary(
         maps: of the same records.
         records: with the model.
         clusters: (n,) records that count as one.
+        draws: of the control.
 
     Returns:
         A row for each measure and map, one for its control, and p where the measure decides.
     """
-    control = next((one for one in controls_of(records.reference.modality) if one.name == OF_CONTROL), None)
+    control = OtherRecord()
     rows: list[Finding] = []
     tests: list[tuple[Measurement, float]] = []
     for measure in measures:
@@ -46,24 +49,25 @@ def secondary(
         if why:
             rows += [not_applicable(measure.name, why, reason=reason, **one.about) for one in maps]
             continue
-        for one in maps:
+        for given in maps:
+            one = given
+            if records.reference.modality == "text":  # maps of other lengths have values by word alone
+                one = replace(given, map=replace(given.map, entries=None))
             try:
                 own = measure.score(records, one.map).double().cpu().numpy()
             except ExplanationError as error:  # of other records or networks than those that were explained
                 rows.append(not_applicable(measure.name, str(error), reason=error.reason, **one.about))
                 continue
             rows.append(_row(measure, own, clusters, {**one.about}))
-            if measure.needs_method or control is None or len(records.x) < 2:
+            if measure.needs_method or len(records.x) < 2:
                 continue
-            other = _of_control(measure, records, one, control)
+            other = _of_control(measure, records, one, control, draws)
             rows.append(_row(measure, other, clusters, {**one.about, "control": OF_CONTROL}))
             if measure.decides and rows[-2].status == "measured":  # type: ignore[union-attr]
                 sign = 1 if measure.better == "higher" else -1
                 p = intervals.mean(sign * (own - other), clusters).p_above
                 where = {**one.about, "endpoint": measure.name, "control": OF_CONTROL}
-                tests.append(
-                    (Measurement(name="faithfulness_p", value=0.0, n=len(own), unit=P_VALUE, conditions=where), p)
-                )
+                tests.append((Measurement(name="measure_p", value=0.0, n=len(own), unit=P_VALUE, conditions=where), p))
     adjusted = holm([1.0 if np.isnan(p) else p for _, p in tests])
     rows += [
         Measurement(name=row.name, value=p, n=row.n, unit=row.unit, conditions=row.conditions)
@@ -108,11 +112,19 @@ def metrics_of(measures: Sequence[type[ExplanationMeasure]]) -> tuple[Metric, ..
 
 
 def _of_control(
-    measure: ExplanationMeasure, records: MeasuredRecords, one: ExplainedMap, control: Control
+    measure: ExplanationMeasure, records: MeasuredRecords, one: ExplainedMap, control: OtherRecord, draws: int
 ) -> np.ndarray:
-    drawn = MeasuredMap(values=control.draw(records, one.map.values, 0))
-    found: np.ndarray = measure.score(records, drawn).double().cpu().numpy()
-    return found
+    """Returns the mean score of other records' maps, read as the map itself is: as slopes, or as contributions."""
+    found = []
+    for number in range(draws):
+        others = control.others(records, number)
+        own = one.map
+        if own.entries is None or records.reference.modality == "text":
+            drawn = MeasuredMap(values=control.draw(records, own.values, number))
+        else:
+            drawn = replace(own, values=own.values[others], entries=own.entries[others], again=None, of_others=None)
+        found.append(measure.score(records, drawn).double().cpu().numpy())
+    return np.mean(found, axis=0)
 
 
 def _row(

@@ -31,7 +31,7 @@ from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanation_metrics import EXPLANATION_METRICS
 from assay.evaluations.explanation_secondary import metrics_of, secondary
 from assay.explain.base import Attribution, Explainer, ExplanationError
-from assay.explain.measures.base import MeasuredMap, MeasuredRecords
+from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
 from assay.explain.measures.panel import Panel
 from assay.explain.measures.randomisation import rank_agreement
 from assay.explain.methods.attention import Attention
@@ -45,7 +45,9 @@ _TRIED = 4
 """Records that are asked twice, to find models that answer at random."""
 _MOST_SEARCHED = 2000
 """Test records among which examples are chosen; few are answered wrong."""
+_OF_CURVES = {"deletion", "insertion", "area_between"}
 _MEASURES: list[Any] = [one for one in methods("explanation_measure").values() if one.__module__.startswith("assay.")]
+_FURTHER = [one for one in _MEASURES if one.model_fields["name"].default not in _OF_CURVES]
 
 
 @register("evaluation")
@@ -64,15 +66,15 @@ class Explanations(Evaluation):
     """
 
     name: Literal["explanations"] = "explanations"
-    metrics: ClassVar[tuple[Metric, ...]] = EXPLANATION_METRICS + metrics_of(_MEASURES)
+    metrics: ClassVar[tuple[Metric, ...]] = EXPLANATION_METRICS + metrics_of(_FURTHER)
 
     methods: tuple[choice_of("explainer"), ...] = Field(default=(), validate_default=True)  # type: ignore[valid-type]
     """Further explanation methods, beside integrated gradients, Deep SHAP, and the attention of a network with one."""
     measures: tuple[choice_of("explanation_measure"), ...] = Field(default=(), validate_default=True)  # type: ignore[valid-type]
-    """Further measures of maps."""
+    """Further measures of maps; ``deletion``, ``insertion`` and ``area_between`` are always measured."""
     points: int = Field(default=243, ge=3)
-    """Greatest number of points of integrated gradients; taken are 9, 27, 81 …, or a third of it and three times that
-    where it is below 27. Not used where ``methods`` names integrated gradients."""
+    """Greatest number of points of integrated gradients. It starts with 9 points, or with a third of this number where
+    that is less, and triples them up to this number. Not used where ``methods`` names integrated gradients."""
     measured: int = Field(default=50, ge=2)
     """Records whose maps are compared with controls, and that all methods but integrated gradients explain."""
     control_draws: int = Field(default=20, ge=3)
@@ -83,6 +85,9 @@ class Explanations(Evaluation):
     """Training records of the background."""
     examples: int = Field(default=4, ge=0, le=12)
     """Records that are kept with their maps for readers, where the licence lets everybody publish records."""
+    from_training: bool = True
+    """Whether training records serve as baseline and background. Never those of a private recipe: to compare it with
+    others, turn this off for all."""
     retrained: bool = True
     """Whether a second network is trained for the randomised-weights test."""
     draws: int = Field(default=200, ge=50)
@@ -97,7 +102,7 @@ class Explanations(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         rows = self.sample(subject)
         few = subject.chosen(rows, self.measured)
-        reference = reference_of(subject, self.shap_background)
+        reference = reference_of(subject, self.shap_background, from_training=self.from_training)
         every, some = (measured_records(subject, chosen, reference) for chosen in (rows, few))
         if any(measure.trains for measure in self.measures):
             some = replace(some, learnt=learnt_by(subject))
@@ -117,9 +122,12 @@ class Explanations(Evaluation):
             panel = Panel(records=some, steps=self.steps, draws=self.control_draws)
             clusters = subject.clusters(few)
             gains = Gains(panel=panel, clusters=clusters, seed=subject.seed, draws=self.draws)
-            found += gains.findings(maps) + secondary(self.measures, maps, some, clusters)
+            found += gains.findings(maps) + secondary(self._further(), maps, some, clusters, draws=self.control_draws)
             found += asked.examples(by_method, self.examples)
         return [*found, *asked.agreements(maps)]
+
+    def _further(self) -> list[ExplanationMeasure]:
+        return [one for one in self.measures if one.name not in _OF_CURVES]
 
     def _explainers(self, subject: Subject) -> list[Explainer]:
         """Returns the methods that are measured, integrated gradients first."""

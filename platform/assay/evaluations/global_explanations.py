@@ -133,8 +133,7 @@ class GlobalExplanations(Evaluation):
         Returns:
             True if they do.
         """
-        private = subject.recipe is not None and subject.recipe.privacy is not None
-        return self.from_training and not private and len(subject.split.train) > 0
+        return self.from_training and not subject.is_private and len(subject.split.train) > 0
 
     def _explained(self, subject: Subject, rows: np.ndarray, units: Units | None) -> "_ExplainedAll":
         """Returns the attributions of records to their predicted class."""

@@ -21,8 +21,8 @@ from assay.registry import register
 
 STEPS = 50
 """Usual greatest number of steps of a curve."""
-_ENTRIES = 2**21
-"""Entries of the records that are changed at once."""
+_ENTRIES = 2**16
+"""Entries of the records that are changed at once: more is slower on a processor, whose caches are small."""
 
 
 @dataclass(frozen=True, kw_only=True)

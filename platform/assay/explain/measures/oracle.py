@@ -21,7 +21,7 @@ def greedy_maps(records: MeasuredRecords, fill: Fill, *, most: int = GROUPS) -> 
 
     At each step the first removes the group without which the log-odds are lowest, and the second restores the group
     with which they are highest. It asks the model G(G + 1)/2 times for each record and search. No order is proved to be
-    the best one, so the oracle of a record is the best of these and of all maps that are compared.
+    the best one, so the oracle of a map is the best of these and of the map itself.
 
     Args:
         records: with the model.

@@ -39,11 +39,6 @@ class Panel:
         return {one.name: prepared(self.records, one) for one in panel(self.records.reference.modality)}
 
     @cached_property
-    def titles(self) -> dict[str, str]:
-        """The replacements for readers, by name."""
-        return {one.name: one.title for one in panel(self.records.reference.modality)}
-
-    @cached_property
     def controls(self) -> tuple[Control, ...]:
         """The controls of these records."""
         few = len(self.records.x) < 2
@@ -124,18 +119,17 @@ class Panel:
             self._of_records[control.name] = found
         return found
 
-    def oracle(self, maps: Sequence[Tensor]) -> Tensor:
-        """Returns the greatest area that is known for each record: of the maps, and of greedy searches.
+    def searched(self) -> Tensor:
+        """Returns the greatest area that greedy searches find for each record: what an oracle has at least.
 
-        Args:
-            maps: (n, ...) by feature each.
+        The oracle of a map is this, or the map's own area where that is greater; other maps do not matter to it.
 
         Returns:
             (n,) shares of the change, the mean over the panel.
         """
         best = []
         for name, fill in self.fills.items():
-            tried = [*maps, *greedy_maps(self.records, fill, most=self.groups)]
+            tried = greedy_maps(self.records, fill, most=self.groups)
             best.append(best_of([self.measured(one, [name])[name].between for one in tried]))
         return torch.stack(best).mean(0)
 

@@ -116,7 +116,7 @@ def areas(view: View) -> go.Figure | None:
     best = runs_of(of_recipe(measured(view.frame, "oracle_area"), recipe))
     if len(best):
         at = view.card.design.summarise(best.runs).mean
-        about: dict[str, Any] = {"annotation_text": "best known order", "annotation_position": "top"}
+        about: dict[str, Any] = {"annotation_text": "best order found by search", "annotation_position": "top"}
         figure.add_vline(x=at, line={"color": STRONG, "dash": "dot"}, **about)
     figure.update_yaxes(categoryorder="array", categoryarray=[one.title for one in methods][::-1])
     above, height = 50 + 20 * -(-len(figure.data) // 3), 30 * len(methods)

@@ -100,5 +100,5 @@ def _control(view: View, method: MapMethod, column: MeasureColumn, recipe: str) 
 
 
 def _greatest_p(view: View, method: MapMethod, column: MeasureColumn, recipe: str) -> float:
-    rows = method.rows(view.frame, "faithfulness_p", recipe, endpoint=column.name)
+    rows = method.rows(view.frame, "measure_p", recipe, endpoint=column.name)
     return float(rows["value"].max()) if len(rows) and column.decides else float("nan")

@@ -52,11 +52,7 @@ class OtherRecord(Control):
     modalities: ClassVar[Modalities] = frozenset({"tabular", "image", "signal", "text"})
 
     def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
-        if len(values) < 2:
-            raise ValueError("another record's map needs two records, and 1 was given")
-        generators = records.generators(f"other record {number}")
-        steps = np.array([int(generator.integers(1, len(values))) for generator in generators])
-        others = (np.arange(len(values)) + steps) % len(values)
+        others = self.others(records, number)
         features, held = records.features.cpu().numpy(), values.detach().cpu().double().numpy()
         maps = [held[row][features[row]] for row in range(len(values))]
 
@@ -67,3 +63,23 @@ class OtherRecord(Control):
             return other if len(other) == len(own) else other[np.arange(len(own)) * len(other) // max(len(own), 1)]
 
         return each_record(records, values, of_other)
+
+    def others(self, records: MeasuredRecords, number: int) -> np.ndarray:
+        """Draws another record for each.
+
+        Args:
+            records: two or more.
+            number: of the draw.
+
+        Returns:
+            (n,) positions, none its own.
+
+        Raises:
+            ValueError: a single record.
+        """
+        n = len(records.x)
+        if n < 2:
+            raise ValueError("another record's map needs two records, and 1 was given")
+        generators = records.generators(f"other record {number}")
+        steps = np.array([int(generator.integers(1, n)) for generator in generators])
+        return (np.arange(n) + steps) % n
