@@ -19,7 +19,7 @@ from tests.benchmarks.known_answers import deceivers, fooling
 from tests.benchmarks.known_answers.honest import Honest, honest_models
 
 MODELS, FEW = 300, 18
-FIRST = 300
+FIRST = 600
 """Number of the first model: checks were mended by what they said of those before."""
 MOST_ACCUSED = 0.01
 SETTINGS = {"records": 60, "control_draws": 3, "steps": 6, "draws": 50}
@@ -60,9 +60,10 @@ def measure(quick: bool = False) -> dict[str, Any]:
         "deceivers": caught,
         "ratio": {
             **{rule: round(1 - share, 4) for rule, share in shares.items()},
+            "models_not_accused": round(1 - len(accused) / count, 4),
             "deceivers_caught": sum(caught.values()) / len(caught),
         },
-        "bar": {**dict.fromkeys(shares, 1 - MOST_ACCUSED), "deceivers_caught": 1.0},
+        "bar": {**dict.fromkeys((*shares, "models_not_accused"), 1 - MOST_ACCUSED), "deceivers_caught": 1.0},
     }
 
 

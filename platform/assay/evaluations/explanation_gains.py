@@ -24,7 +24,7 @@ _AGREE = 0.7
 _FEWEST_METHODS = 3
 """Methods that are needed before their order by two replacements can be compared."""
 _ALPHA = 0.05
-_LEAST_ROOM = 0.2
+_LEAST_ROOM = 0.1
 """Share of the room between the strongest control and the oracle that a map of any use may have."""
 _NO_CHANGE = 64
 """Units in the last place of the answers below which removing all features changes nothing."""
@@ -153,7 +153,7 @@ class Gains:
     def _better(self, method: str, scaled: Interval, control: str, p: float) -> Check:
         """Checks whether a map beats every control.
 
-        It fails to where its interval excludes a fifth of the room between the strongest control and the oracle. In
+        It fails to where its interval excludes a tenth of the room between the strongest control and the oracle. In
         between nothing is concluded: a control may coincide with what the model looks at, and records may be few.
         """
         title = {each.name: each.title for each in self.panel.controls}[control]
