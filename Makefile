@@ -17,7 +17,7 @@ help:
 	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy, interaction and explanations, and the benchmarks (about four hours)"
-	@echo "make peers     environments of their own for peers whose pins clash with ours (14 GB); for python -m jobs.benchmark certified-claim, federated-round and explain-truth"
+	@echo "make peers     environments of their own for peers whose pins clash with ours (14 GB); for python -m jobs.benchmark certified-claim, federated-round, explain-truth and explain-measures"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
@@ -70,6 +70,12 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.study explanations --set preset=laptop
 	$(BIN)/python -m jobs.benchmark dp-step
 	$(BIN)/python -m jobs.benchmark lira
+	$(BIN)/python -m jobs.benchmark explain
+	$(BIN)/python -m jobs.benchmark explain-shapley
+	$(BIN)/python -m jobs.benchmark explain-rulers
+	$(BIN)/python -m jobs.benchmark explain-truth
+	$(BIN)/python -m jobs.benchmark explain-honest
+	$(BIN)/python -m jobs.benchmark explain-measures
 	$(BIN)/python -m jobs.benchmark explain-truth
 	$(BIN)/python -m jobs.benchmark explain-honest
 

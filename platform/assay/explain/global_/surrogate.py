@@ -58,8 +58,7 @@ def surrogate_tree(x: np.ndarray, answers: np.ndarray, *, depth: int, digits: in
     """Learns a decision tree that gives a model's answers.
 
     Thresholds are rounded, and a question whose sides give the same answer is left out, so that what is measured is the
-    tree that a reader sees. A leaf holds at least 1 % of the records, and at least five, so that no threshold is one
-    record's value.
+    tree that a reader sees. A leaf holds at least 1 % of the records, and at least five: no rule is about one record.
 
     Args:
         x: (n, features) records.

@@ -55,7 +55,8 @@ class MaxSensitivity(_NearRecords):
     name: Literal["max_sensitivity"] = "max_sensitivity"
     title: ClassVar[str] = "Sensitivity"
     meaning: ClassVar[str] = (
-        "Greatest change of a map, relative to its length, over random changes of the record that leave the decision."
+        "Greatest change of a map, relative to its length, over random changes of the record that do not change the "
+        "decision."
     )
     catches: ClassVar[str] = "Maps that small changes of a record overturn."
     misses: ClassVar[str] = "A constant map is not sensitive at all; worse changes exist than random ones."

@@ -44,7 +44,7 @@ class ExplanationsSection(Section):
                 "recipe": recipe,
                 "fewest": int(rows["n"].min()) if len(rows) else 0,
                 "most": int(rows["n"].max()) if len(rows) else 0,
-                "references": settings(rows, "reference"),
+                "references": _references(view),
                 "agreement": None if not len(agreement) else float(agreement["value"].min()),
                 "measures": measure_table(view),
                 "missing": missing,
@@ -54,3 +54,12 @@ class ExplanationsSection(Section):
                 "kept": bool(len(measured(view.frame, "explanation_examples"))),
             },
         )
+
+
+def _references(view: View) -> dict[str, list[str]]:
+    """Returns what maps count from, in words, each with the recipes that count from it."""
+    found: dict[str, list[str]] = {}
+    for recipe in view.card.recipes:
+        for said in settings(of_recipe(measured(view.frame, "faithfulness"), recipe), "reference"):
+            found.setdefault(str(said), []).append(recipe)
+    return found
