@@ -73,6 +73,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark explain
 	$(BIN)/python -m jobs.benchmark explain-shapley
 	$(BIN)/python -m jobs.benchmark explain-rulers
+	$(BIN)/python -m jobs.benchmark explain-methods
 	$(BIN)/python -m jobs.benchmark explain-truth
 	$(BIN)/python -m jobs.benchmark explain-honest
 	$(BIN)/python -m jobs.benchmark explain-measures

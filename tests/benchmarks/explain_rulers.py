@@ -3,7 +3,8 @@
 - Ladder: eight maps, from integrated gradients to noise of the same look, each with more noise than the one before.
   Means of the measure must rank them, with a Spearman correlation of at least 0.95.
 - Coverage: in 1,000 draws of records and of maps that know nothing, the 95 % interval of the difference between such a
-  map and its control must hold the true difference, 0, in 93 to 97 %.
+  map and its control must hold the true difference, 0, in 93 to 97 %. Scores of few values, or of a few records that
+  are far from the others, fail it.
 - False "better than control": in at most 6.4 % of these draws may the one-sided test at 5 % call the map better.
 - Blur: the blurred copy of the map may not score higher (of tables there is none).
 
@@ -104,7 +105,7 @@ def records_of(modality: str) -> MeasuredRecords:
     build_trainer(network, recipe, x, y, bounds=dataset.bounds, classes=2, seed=0).run()
     network.eval()
     with torch.no_grad():
-        own, learnt = (continuous(network, torch.from_numpy(dataset.x[r])) for r in (_test(source), train))
+        own, learnt = (continuous(network, torch.from_numpy(dataset.x[r])) for r in (tested(source), train))
         target = network(own).argmax(1)
     blank = torch.zeros_like(learnt[:1]) if modality == "text" else learnt[:50]
     return MeasuredRecords(
@@ -118,7 +119,15 @@ def records_of(modality: str) -> MeasuredRecords:
     )
 
 
-def _test(source: Planted) -> np.ndarray:
+def tested(source: Planted) -> np.ndarray:
+    """Returns the rows of the test records.
+
+    Args:
+        source: a planted set; its first four fifths are for training.
+
+    Returns:
+        (n,) positions.
+    """
     return np.arange(source.size * 4 // 5, source.size)[:RECORDS]
 
 
