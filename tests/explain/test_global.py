@@ -75,6 +75,19 @@ def test_copies_of_a_record_make_no_difference_surer() -> None:
     assert copied == pytest.approx(plain)
 
 
+def test_a_patient_in_both_classes_counts_once() -> None:
+    rarely, patients = 0, np.repeat(np.arange(12), 10)
+    for seed in range(200):
+        draw = generator(seed)
+        target = draw.integers(2, size=120)
+        of_patient = draw.normal(size=12)[patients]
+        values = 5 + 3 * of_patient[:, None] * (2 * (patients[:, None] % 2) - 1) + draw.normal(size=(120, 1))
+        # A patient has records mostly of one class, and own values: the classes themselves do not differ.
+        target = np.where(draw.random(120) < 0.9, patients % 2, target)
+        rarely += contrasts(values, target, clusters=patients)[0].p < 0.05
+    assert rarely / 200 < 0.12
+
+
 def test_the_strongest_come_first() -> None:
     assert strongest(np.array([[1.0, -5.0, 2.0], [1.0, 5.0, -2.0]]), 2) == [1, 2]
 

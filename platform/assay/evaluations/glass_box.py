@@ -97,8 +97,8 @@ class GlassBoxRival(Evaluation):
         difference = Measurement(
             name="glass_box_difference",
             value=value,
-            low=max(-1.0, low),
-            high=min(1.0, high),
+            low=float(np.maximum(-1.0, low)),
+            high=float(np.minimum(1.0, high)),
             n=len(rows),
             conditions={**about, "only_network_right": int((ours & ~theirs).sum()),
                         "only_glass_box_right": int((theirs & ~ours).sum())},

@@ -15,7 +15,7 @@ from assay.evaluations.explained_records import reference_of
 from assay.evaluations.global_counterfactuals import Counterfactual
 from assay.evaluations.global_metrics import GLOBAL_METRICS, LOG_ODDS
 from assay.evaluations.global_surrogates import Surrogate
-from assay.evaluations.global_units import Units, answer_name, neutral, units_of, words_of_texts
+from assay.evaluations.global_units import Units, answer_name, units_of, words_of_texts
 from assay.evaluations.licences import is_public
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.global_.by_class import FEWEST, by_class, by_word, contrasts, strongest
@@ -139,7 +139,7 @@ class GlobalExplanations(Evaluation):
         """Returns the attributions of records to their predicted class."""
         x, _ = subject.records(rows)
         target = subject.decisions(respond(subject.model, x))
-        reference = reference_of(subject) if self.reads_training(subject) else neutral(subject)
+        reference = reference_of(subject, from_training=self.reads_training(subject))
         explainer = self._explainer(subject, units)
         attribution = explainer.explain(subject.model, x, target, reference, seed=subject.seed)
         return _ExplainedAll(

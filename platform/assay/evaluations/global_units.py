@@ -106,20 +106,3 @@ def words_of_texts(subject: Subject, rows: np.ndarray) -> list[list[str]] | None
     else:
         return None
     return [[words[number] for number in text if number] for text in numbers.tolist()]
-
-
-def neutral(subject: Subject) -> Reference:
-    """Returns the reference that is no function of any record: zeros, moved into the bounds; words without a meaning.
-
-    Args:
-        subject: the model with its data.
-
-    Returns:
-        The reference.
-    """
-    dataset = subject.dataset
-    if dataset.modality == "text":
-        blank = torch.zeros(1, *dataset.form.network_shape, device=subject.device)
-        return Reference(modality="text", background=blank, source="words without a meaning")
-    zeros = subject.bounds.clip(torch.zeros(1, *dataset.shape, device=subject.device))
-    return Reference(modality=dataset.modality, background=zeros, source="a record of zeros, no training records")

@@ -95,7 +95,8 @@ def contrasts(values: np.ndarray, target: np.ndarray, *, clusters: np.ndarray | 
     """Compares the mean |attribution| of each feature between classes: which features matter for one class alone?
 
     With two predicted classes the greater one is compared with the other; with more, each with all others together.
-    The test is Welch's, on the means of clusters, with Holm's correction over features and classes.
+    The test is Student's, with Holm's correction over features and classes. Its variance allows for sides of different
+    variance, and is that of sums over clusters: a patient with records in both classes counts once.
 
     Args:
         values: (n, features) attributions to the predicted class.
@@ -113,8 +114,9 @@ def contrasts(values: np.ndarray, target: np.ndarray, *, clusters: np.ndarray | 
     found: list[tuple[int, int, Interval, float]] = []
     for one in compared:
         sides = [target == one, np.isin(target, classes) & (target != one)]
-        samples = [_means(strengths[side], None if clusters is None else clusters[side]) for side in sides]
-        found += [(feature, int(one), *_welch(*(s[:, feature] for s in samples))) for feature in range(values.shape[1])]
+        counted = np.arange(len(target)) if clusters is None else clusters
+        for feature in range(values.shape[1]):
+            found.append((feature, int(one), *_difference(strengths[:, feature], sides, counted)))
     corrected = holm([p for *_, p in found])
     return [
         ClassContrast(feature=feature, target=one, difference=difference, p=p, p_holm=p_holm)
@@ -135,28 +137,27 @@ def strongest(values: np.ndarray, most: int) -> list[int]:
     return np.argsort(-np.abs(values).mean(0), kind="stable")[:most].tolist()
 
 
-def _means(values: np.ndarray, clusters: np.ndarray | None) -> np.ndarray:
-    """Returns the mean of each cluster, (clusters, features)."""
-    if clusters is None:
-        return values
-    known, place = np.unique(clusters, return_inverse=True)
-    sums = np.zeros((len(known), values.shape[1]))
-    np.add.at(sums, place, values)
-    return sums / np.bincount(place)[:, None]
+def _difference(values: np.ndarray, sides: list[np.ndarray], clusters: np.ndarray) -> tuple[Interval, float]:
+    """Returns the difference of the means of two sides of records, with the variance of sums over clusters.
 
-
-def _welch(one: np.ndarray, other: np.ndarray) -> tuple[Interval, float]:
-    """Returns the difference of two means with its 95 % interval, and the p-value of Welch's test."""
-    difference = float(one.mean() - other.mean())
-    parts = [side.var(ddof=1) / len(side) if len(side) > 1 else np.nan for side in (one, other)]
-    error = float(np.sqrt(sum(parts)))
-    if not np.isfinite(error):
+    Each record moves the difference by its distance from the mean of its side, divided by the size of the side; a
+    cluster moves it by the sum (linearisation, as for surveys).
+    """
+    means = [float(values[side].mean()) for side in sides]
+    moved = np.zeros(len(values))
+    for side, mean, sign in zip(sides, means, (1, -1), strict=True):
+        moved[side] = sign * (values[side] - mean) / side.sum()
+    some = sides[0] | sides[1]
+    _, place = np.unique(clusters[some], return_inverse=True)
+    sums, difference = np.bincount(place, moved[some]), means[0] - means[1]
+    count = len(sums)
+    if count < FEWEST:
         return Interval(value=difference, low=np.nan, high=np.nan), np.nan
+    error = float(np.sqrt(count / (count - 1) * (sums**2).sum()))
     if error == 0:
         return Interval(value=difference, low=difference, high=difference), 0.0 if difference else 1.0
-    freedom = sum(parts) ** 2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (one, other), strict=True))
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
-    p = float(2 * stats.t.sf(abs(difference) / error, freedom))
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    p = float(2 * stats.t.sf(abs(difference) / error, count - 1))
     return Interval(value=difference, low=difference - reach, high=difference + reach), p
 
 
