@@ -318,3 +318,24 @@ def test_smoothing_depends_on_no_other_record(mlp: nn.Module) -> None:
         alone = explainer("smooth_gradient").explain(mlp, TABLE[row : row + 1], THREE[row : row + 1], about).values
         torch.testing.assert_close(alone[0], whole[row])
     assert not torch.allclose(whole, explainer("saliency").explain(mlp, TABLE, THREE, about).values)
+
+
+# Targets and layers that no explanation is for
+
+
+def test_targets_of_any_whole_numbers_are_classes_and_others_are_refused(mlp: nn.Module) -> None:
+    usual = of_table("integrated_gradients", mlp, torch.arange(5))
+    method = explainer("integrated_gradients")
+    about = reference(numbers(4, 6, seed=1))
+    for kind in (torch.uint8, torch.int32):
+        found = method.explain(mlp, TABLE, THREE.to(kind), about, seed=3).values
+        torch.testing.assert_close(found, usual)
+    for kind in (torch.bool, torch.float32):
+        with pytest.raises(ValueError, match="no class numbers"):
+            method.explain(mlp, TABLE, THREE.to(kind), about)
+
+
+def test_a_layer_that_reads_the_other_records_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 3)).to(DOUBLE)
+    with pytest.raises(ExplanationError, match="layer '1' normalises by the batch"):
+        of_table("saliency", model, torch.arange(5))

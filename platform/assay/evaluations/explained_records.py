@@ -48,7 +48,7 @@ def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: boo
             modality=modality,
             background=zeros.to(subject.device),
             spread=_range(subject.records(subject.chosen(subject.split.test, _MOST_AVERAGED))[0]),
-            source="a record of zeros: no training records"
+            source="a record of zeros, moved into the valid bounds: no training records"
             + (", which stay private" if subject.is_private else ", as asked"),
         )
     some = subject.chosen(rows, _MOST_AVERAGED)
@@ -87,6 +87,7 @@ def measured_records(subject: Subject, rows: np.ndarray, reference: Reference) -
         reference=reference,
         pool=subject.records(np.sort(others[:_POOL]))[0],
         seed=subject.seed,
+        decide=subject.decisions,
     )
 
 
@@ -136,7 +137,7 @@ def answers_differ(subject: Subject, rows: np.ndarray) -> bool:
     with seeds.generators_kept():
         x = subject.records(rows)[0]
         once, again = (respond(subject.model, x) for _ in range(2))
-    rounding = 64 * torch.finfo(once.dtype).eps * once.nan_to_num().abs().max().clamp_min(1)
+    rounding = 64 * torch.finfo(once.dtype).eps * once.nan_to_num().abs().max()
     return bool(((once - again).abs() > rounding).any())
 
 

@@ -21,8 +21,9 @@ _LARGEST_ERROR = 0.1
 """Greatest error of a sum, as a share of the change, and of a value, as a share of the greatest, without a warning."""
 _NEARLY_ALL = 0.99
 """Share of the records whose errors must be below."""
-_MOST_SIMILAR = 0.7
-"""Greatest likeness to a map of random weights where no second network can be trained: a convention."""
+_MOST_SIMILAR = 0.95
+"""Greatest likeness to a map of random weights where no second network can be trained: beyond, the ranking is that of
+the record. Less likeness proves nothing: inputs of different sizes are ranked alike by any network."""
 _WATCHED = 5
 """Records whose explanation is watched for what it asks the model."""
 _FEWEST_KNOWN = 20

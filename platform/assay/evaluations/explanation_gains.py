@@ -24,6 +24,8 @@ _AGREE = 0.7
 _FEWEST_METHODS = 3
 """Methods that are needed before their order by two replacements can be compared."""
 _ALPHA = 0.05
+_FEWEST_COUNTED = 10
+"""Records, or patients, that are needed to say that a map is no better than a control."""
 _LEAST_ROOM = 0.1
 """Share of the room between the strongest control and the oracle that a map of any use may have."""
 _NO_CHANGE = 64
@@ -70,7 +72,7 @@ class Gains:
         Returns:
             Areas, gains, controls, the oracle, and the checks.
         """
-        if self._nothing_changes():
+        if not self._replacements_that_change():
             why = "removing all features changes no answer: there is nothing to explain"
             names = ("faithfulness", "insertion_gain", "deletion_gain")
             return [not_applicable(name, why, reason="inconclusive", **one.about) for one in maps for name in names]
@@ -88,11 +90,18 @@ class Gains:
             found += self._compared(scores, np.maximum(searched, scores.own), control, p)
         return [*found, *self._panel_agrees(judged)]
 
-    def _nothing_changes(self) -> bool:
+    def _replacements_that_change(self) -> bool:
+        """Leaves out replacements that change no answer; returns whether any is left."""
         values = self.panel.records.whole.new_zeros(self.panel.records.features.shape)
         eps = _NO_CHANGE * torch.finfo(values.dtype).eps
         found = self.panel.raw(values)
-        return any(float(area.change.max()) <= eps * float(area.whole.abs().max() + 1) for area in found.values())
+        still = [
+            name for name, area in found.items() if float(area.change.max()) <= eps * float(area.whole.abs().max())
+        ]
+        # A blur changes nothing of a plain image: another replacement may.
+        for name in still if len(still) < len(found) else []:
+            del self.panel.fills[name]
+        return len(still) < len(found)
 
     def _areas(self, one: ExplainedMap) -> tuple[dict[str, Any], list[Finding]]:
         """Returns the areas of a map by replacement, and the rows about deletion, insertion and their gains."""
@@ -145,7 +154,12 @@ class Gains:
         scaled = self._scaled(one, best)
         strongest = max(self._deciding, key=lambda name: float(one.controls[name].mean()))
         where = {**about, "endpoint": "area_between"}
-        rows.append(estimated("faithfulness", scaled, n=n, unit=SCALED, conditions={**where, "control": strongest}))
+        about_control = {**where, "control": strongest}
+        if np.isnan(scaled.value):
+            why = "the strongest control is as good as the best order that is known: there is no room to place a map in"
+            rows.append(not_applicable("faithfulness", why, reason="inconclusive", **about_control))
+        else:
+            rows.append(estimated("faithfulness", scaled, n=n, unit=SCALED, conditions=about_control))
         tested = {**where, "control": control}
         rows.append(Measurement(name="faithfulness_p", value=p, n=n, unit=P_VALUE, conditions=tested))
         return [*rows, self._better(str(about["method"]), scaled, control, p), *self._blur(one)]
@@ -157,7 +171,8 @@ class Gains:
         between nothing is concluded: a control may coincide with what the model looks at, and records may be few.
         """
         title = {each.name: each.title for each in self.panel.controls}[control]
-        beats, no_better = p < _ALPHA, scaled.high < _LEAST_ROOM
+        count = len(self.panel.records.x) if self.clusters is None else len(np.unique(self.clusters))
+        beats, no_better = p < _ALPHA, scaled.high < _LEAST_ROOM and count >= _FEWEST_COUNTED
         told = f"inconclusive: neither better than {title}, nor shown to be no better"
         if beats or no_better:
             told = "the map is better than every control" if beats else f"the map is no better than {title}"

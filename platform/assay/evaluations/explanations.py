@@ -122,7 +122,11 @@ class Explanations(Evaluation):
             panel = Panel(records=some, steps=self.steps, draws=self.control_draws)
             clusters = subject.clusters(few)
             gains = Gains(panel=panel, clusters=clusters, seed=subject.seed, draws=self.draws)
-            found += gains.findings(maps) + secondary(self._further(), maps, some, clusters, draws=self.control_draws)
+            try:
+                found += gains.findings(maps)
+            except ExplanationError as error:
+                return [*found, *asked.unmeasured(maps, error)]
+            found += secondary(self._further(), maps, some, clusters, draws=self.control_draws)
             found += asked.examples(by_method, self.examples)
         return [*found, *asked.agreements(maps)]
 
@@ -189,8 +193,22 @@ class _Asked:
             found += depends_on_weights(
                 explainer, self._subject, records, by_feature, values_of, second, clusters, about
             )
-        place = torch.from_numpy(np.searchsorted(rows, self._few)).to(by_feature.device)
+        order = np.argsort(rows)
+        place = torch.from_numpy(order[np.searchsorted(rows, self._few, sorter=order)]).to(by_feature.device)
         return ExplainedMap(about=about, map=self._map(explainer, attribution.values[place], by_feature[place])), found
+
+    def unmeasured(self, maps: Sequence[ExplainedMap], error: ExplanationError) -> list[Finding]:
+        """Returns the questions about maps that cannot be measured.
+
+        Args:
+            maps: of all methods.
+            error: why.
+
+        Returns:
+            Rows without a value.
+        """
+        names = ("faithfulness", "deletion_gain", "insertion_gain")
+        return [not_applicable(name, str(error), reason=error.reason, **one.about) for one in maps for name in names]
 
     def unanswered(self, explainer: Explainer, why: str, reason: ReasonCode) -> list[Finding]:
         """Returns the questions about a method that has no answer.
@@ -276,13 +294,13 @@ class _Asked:
         return lambda model: records.reference.by_feature(self._values(explainer, model, records, records.x).values)
 
     def _map(self, explainer: Explainer, entries: Tensor, values: Tensor) -> MeasuredMap:
-        records = self._some
-        single = explainer.adds_up and not explainer.from_background
+        records, reference = self._some, self._some.reference
+        middle = reference.background.to(records.x).mean(0, keepdim=True).expand_as(records.x)
         return MeasuredMap(
             values=values,
             entries=entries,
             kind="contributions" if explainer.multiplies_by_change else "slopes",
-            baseline=records.reference.baseline(records.x) if single else None,
+            baseline=middle if explainer.from_background else reference.baseline(records.x),
             of_others=lambda x, target: records.reference.by_feature(
                 explainer.explain(self._subject.model, x, target, records.reference, seed=self._subject.seed).values
             ),

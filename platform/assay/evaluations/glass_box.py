@@ -77,7 +77,8 @@ class GlassBoxRival(Evaluation):
         privacy = None if subject.recipe is None else subject.recipe.privacy
         if privacy is None:
             groups = subject.groups(rows)
-            machine = train_glass_box(x, y, names=names, seed=seed, bags=self.bags, pairs=self.pairs, groups=groups)
+            settings = {"seed": seed, "bags": self.bags, "pairs": self.pairs, "classes": dataset.classes}
+            machine = train_glass_box(x, y, names=names, groups=groups, **settings)
             return machine, {"machine": "EBM"}
         bounds = (np.broadcast_to(dataset.low, dataset.shape), np.broadcast_to(dataset.high, dataset.shape))
         machine = train_private_glass_box(

@@ -25,16 +25,19 @@ class GlassBox(nn.Module):
 
     Args:
         machine: of interpret-core.
+        classes: number of classes of the data; those that the machine has not learnt have probability 0.
     """
 
-    def __init__(self, machine: Any) -> None:
+    def __init__(self, machine: Any, classes: int) -> None:
         super().__init__()
-        self.machine = machine
+        self.machine, self._classes = machine, classes
         self._logits = LogProbabilities()
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns (n, classes) logits."""
-        found = np.asarray(self.machine.predict_proba(x.detach().cpu().double().numpy()))
+        learnt = np.asarray(self.machine.predict_proba(x.detach().cpu().double().numpy()))
+        found = np.zeros((len(learnt), self._classes))
+        found[:, np.asarray(self.machine.classes_, int)] = learnt
         return self._logits(torch.from_numpy(found)).to(x.device)
 
     @property
@@ -71,6 +74,7 @@ def train_glass_box(
     seed: int,
     bags: int,
     pairs: int,
+    classes: int = 2,
     groups: np.ndarray | None = None,
 ) -> GlassBox:
     """Trains an explainable boosting machine.
@@ -82,6 +86,7 @@ def train_glass_box(
         seed: of all that is drawn.
         bags: machines that are averaged; each leaves out 15 % of the records to know when to stop.
         pairs: greatest number of terms of two features.
+        classes: of the data; those without a training record get probability 0.
         groups: (n,) patients, who are left out as a whole; None where each record counts by itself.
 
     Returns:
@@ -101,7 +106,7 @@ def train_glass_box(
         random_state=seed,
         n_jobs=1,
     )
-    return GlassBox(machine.fit(x.astype(np.float64), y, bags=_bags(y, groups, bags, seed)))
+    return GlassBox(machine.fit(x.astype(np.float64), y, bags=_bags(y, groups, bags, seed)), classes)
 
 
 def train_private_glass_box(
@@ -151,7 +156,7 @@ def train_private_glass_box(
     with warnings.catch_warnings():
         # It warns that a fixed seed makes noise that can be subtracted; the caller says so beside the figure.
         warnings.filterwarnings("ignore", message="Privacy violation: using a fixed random_state")
-        return GlassBox(machine.fit(x.astype(np.float64), y))
+        return GlassBox(machine.fit(x.astype(np.float64), y), 2)
 
 
 def _refuse_without() -> None:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from assay import seeds
 from assay.evaluations.base import Evaluation, Subject, estimated
-from assay.evaluations.explained_records import reference_of
+from assay.evaluations.explained_records import answers_differ, reference_of
 from assay.evaluations.global_counterfactuals import Counterfactual
 from assay.evaluations.global_metrics import GLOBAL_METRICS, LOG_ODDS
 from assay.evaluations.global_surrogates import Surrogate
 from assay.evaluations.global_units import Units, answer_name, units_of, words_of_texts
 from assay.evaluations.licences import is_public
-from assay.explain.base import Attribution, Explainer, ExplanationError
+from assay.explain.base import Attribution, Explainer, ExplanationError, RandomAnswersError
 from assay.explain.global_.by_class import FEWEST, by_class, by_word, contrasts, strongest
 from assay.explain.global_.interactions import MOST_FEATURES, averaged_pairs, pair_values
 from assay.explain.methods.integrated_gradients import IntegratedGradients
@@ -31,6 +31,8 @@ from assay.results import Finding, Measurement, ReasonCode, not_applicable
 
 _OF_FEATURES = ("attribution_strength", "attribution_direction", "attribution_contrast")
 _OF_TABLES = ("interaction_strength", *Surrogate.names, *Counterfactual.names)
+_TRIED = 4
+"""Records that are asked twice, to find models that answer at random."""
 _NO_TABLE = "it is asked of tables whose records are rows of columns"
 
 
@@ -98,6 +100,8 @@ class GlobalExplanations(Evaluation):
         if units is None and not text:
             return _not_asked((*_OF_FEATURES, *_OF_TABLES), subject)
         try:
+            if answers_differ(subject, rows[:_TRIED]):
+                raise RandomAnswersError("the model answers the same record differently each time")
             explained = self._explained(subject, rows, units)
         except ExplanationError as error:
             names = (*(("word_attribution",) if text else _OF_FEATURES), *_OF_TABLES)
@@ -248,7 +252,7 @@ class GlobalExplanations(Evaluation):
             return [not_applicable(name, "the table has one column", reason="other_kind_of_records")]
         features = sorted(strongest(units.summed(explained.attribution.values), self.pair_features))
         rows = subject.chosen(explained.rows, self.pair_records)
-        same = torch.from_numpy(np.searchsorted(explained.rows, rows)).to(explained.x.device)
+        same = torch.from_numpy(_places(explained.rows, rows)).to(explained.x.device)
         about = {"baseline": _baseline(explained.reference), "features": len(features)}
         try:
             values = pair_values(
@@ -306,3 +310,10 @@ def _not_asked(names: Sequence[str], subject: Subject) -> list[Finding]:
     reason: ReasonCode = "other_kind_of_records"
     why = f"{_NO_TABLE}; these are {subject.dataset.modality}, shape {subject.dataset.shape}"
     return [not_applicable(name, why, reason=reason) for name in names]
+
+
+def _places(held: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns where rows stand among others, in whatever order these are."""
+    order = np.argsort(held)
+    found: np.ndarray = order[np.searchsorted(held, rows, sorter=order)]
+    return found

@@ -1,11 +1,16 @@
 """Whether records of a data set may stand in a report."""
 
+import re
+
 from assay.data.base import Dataset
 
-_OPEN = ("cc by", "cc0", "cc-by", "odc-by", "pddl", "public domain", "none needed", "drawn by assay")
+_OPEN = re.compile(r"(cc[ -]by|cc0|odc-by|pddl|public domain|none needed|drawn by assay)\b")
 """How licences begin that let everybody publish records."""
-_RESTRICTED = ("-nd", " nd", "noderiv", "no deriv", "-nc", " nc", "noncommercial", "non-commercial")
-"""What licences contain that forbid a changed record, such as a picture with an overlay, or let only some publish."""
+_RESTRICTED = re.compile(
+    r"[- ](nd|nc)\b|no ?deriv|non-?commercial|request|credential|restrict|pending|only|consent|agreement|embargo|not "
+)
+"""What texts about licences contain that forbid a changed record, such as a picture with an overlay, or let only some
+publish. A text that says more than a licence is read as a restriction where in doubt."""
 
 
 def is_public(dataset: Dataset) -> bool:
@@ -21,4 +26,4 @@ def is_public(dataset: Dataset) -> bool:
         True if its licence is known to be open.
     """
     licence = dataset.licence.casefold()
-    return licence.startswith(_OPEN) and not any(word in licence for word in _RESTRICTED)
+    return _OPEN.match(licence) is not None and _RESTRICTED.search(licence) is None

@@ -40,6 +40,12 @@ class NotFiniteError(ExplanationError):
     reason: ReasonCode = "no_finite_answers"
 
 
+class RandomAnswersError(ExplanationError):
+    """The model answers the same record differently each time: a map would explain one draw."""
+
+    reason: ReasonCode = "random_answers"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Explained:
     """What a method proposes for some records."""
@@ -165,7 +171,8 @@ class Explainer(Method):
                 finite.
             ValueError: a target is no class of the model, or the background has another shape than the records.
         """
-        _refuse(x, target, reference)
+        target = _as_classes(target)
+        _refuse(model, x, target, reference)
         started = time.perf_counter()
         parts: list[Explained] = []
         with untouched(model), repeatable(), differentiable(model):
@@ -256,7 +263,19 @@ def _value_error(values: Tensor, second: Tensor | None, greatest: Tensor) -> Ten
     return (values - second).flatten(1).abs().amax(1) / greatest.clamp_min(torch.finfo(values.dtype).tiny)
 
 
-def _refuse(x: Tensor, target: Tensor, reference: Reference) -> None:
+def _as_classes(target: Tensor) -> Tensor:
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise ValueError(f"targets of type {target.dtype} are no class numbers: give whole numbers, as torch.long")
+    return target.long()
+
+
+def _refuse(model: nn.Module, x: Tensor, target: Tensor, reference: Reference) -> None:
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None:
+            raise ExplanationError(
+                f"layer {name!r} normalises by the batch, so an answer depends on the records beside it: track running "
+                "statistics"
+            )
     if not len(x) or target.shape != x.shape[:1]:
         raise ValueError(
             f"{len(x)} records and targets of shape {tuple(target.shape)}: give one target for each record"

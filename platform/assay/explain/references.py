@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from assay.data.base import Modality
@@ -64,6 +65,11 @@ class Reference:
             return self.spread.to(x)
         if len(self.background) > 1:
             return (self.background.amax(0, keepdim=True) - self.background.amin(0, keepdim=True)).to(x)
+        present = self.present(x)
+        if present is not None:  # of a text, its words: padding has no part in it
+            most = x.masked_fill(~present, -torch.inf).flatten(1).amax(1)
+            least = x.masked_fill(~present, torch.inf).flatten(1).amin(1)
+            return (most - least).clamp_min(0).nan_to_num(nan=0.0).view(-1, *[1] * (x.dim() - 1))
         flat = x.flatten(1)
         return (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.dim() - 1))
 

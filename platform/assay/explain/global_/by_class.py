@@ -36,7 +36,7 @@ class ClassContrast:
     target: int
     difference: Interval
     p: float
-    """Of Welch's test that there is no difference; NaN where it cannot be computed."""
+    """Of the test that there is no difference; NaN where it cannot be computed."""
     p_holm: float
     """The same with Holm's correction over all features and classes that are compared."""
 

@@ -21,6 +21,10 @@ Modalities = frozenset[str]
 EVERYWHERE: Modalities = frozenset({"tabular", "image", "signal", "text"})
 
 
+def _likeliest(logits: Tensor) -> Tensor:
+    return logits.argmax(1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasuredRecords:
     """Records whose explanations are measured, with the model.
@@ -40,6 +44,8 @@ class MeasuredRecords:
     pool: Tensor
     """(m, ...) other records, of which features are replaced; in text they may have another length."""
     seed: int
+    decide: Callable[[Tensor], Tensor] = field(default=_likeliest, compare=False)
+    """From logits (n, classes) to the decisions, (n,); the likeliest class by default."""
     learnt: "Learnt | None" = None
     """What measures need that train a network; None where nothing may be trained."""
     cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from assay.explain.base import NotFiniteError
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
 from assay.explain.measures.replacements.base import Fill, panel, prepared
 from assay.explain.scalars import log_odds
@@ -128,6 +129,8 @@ def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, rem
         gone = (own < border) if removes_first else (own >= border)
         mixed = fill(row[here], gone & records.features[row[here]])
         values[here] = log_odds(respond(records.reader, mixed), records.target[row[here]]).to(values)
+    if not bool(values.isfinite().all()):
+        raise NotFiniteError("the model answers NaN or infinity for records with some features replaced")
     # A state that is not new has the value of the last new one of its record.
     place = torch.zeros(new.shape, dtype=torch.long, device=new.device)
     place[state, row] = torch.arange(len(row), device=new.device)

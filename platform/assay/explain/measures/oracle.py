@@ -11,6 +11,8 @@ from assay.explain.measures.replacements.base import Fill
 from assay.explain.scalars import log_odds
 from assay.models.batches import respond
 
+_ENTRIES = 2**22
+"""Entries of the records that are tried at once."""
 GROUPS = 30
 """Usual greatest number of groups of features that the search moves together."""
 
@@ -51,6 +53,7 @@ def _greedy(records: MeasuredRecords, fill: Fill, groups: Tensor, *, removes: bo
     count, n = group_count(groups), len(groups)
     left = torch.stack([(groups == number).flatten(1).any(1) for number in range(count)], dim=1)
     removed = torch.zeros_like(groups, dtype=torch.bool) if removes else groups >= 0
+    most_rows = max(1, _ENTRIES // records.x[0].numel())
     order = torch.zeros(n, count, dtype=records.x.dtype, device=groups.device)
     for step in range(count):
         row, group = left.nonzero(as_tuple=True)
@@ -58,7 +61,12 @@ def _greedy(records: MeasuredRecords, fill: Fill, groups: Tensor, *, removes: bo
             break
         here = groups[row] == group.view(-1, *[1] * (groups.dim() - 1))
         tried = (removed[row] | here) if removes else (removed[row] & ~here)
-        answers = log_odds(respond(records.reader, fill(row, tried)), records.target[row]).double()
+        answers = torch.cat(
+            [
+                log_odds(respond(records.reader, fill(part, tried[place])), records.target[part])
+                for part, place in zip(row.split(most_rows), torch.arange(len(row)).split(most_rows), strict=True)
+            ]
+        ).double()
         worth = torch.full((n, count), -torch.inf, dtype=torch.float64, device=groups.device)
         worth[row, group] = -answers if removes else answers
         rows = left.any(1).nonzero().squeeze(1)

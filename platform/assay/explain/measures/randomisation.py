@@ -99,10 +99,12 @@ class Cascade(ExplanationMeasure):
 
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         assert explained.again is not None
-        found = []
+        found: list[np.ndarray] = []
         for network in cascade(records.model, seeds.torch_seed(records.seed, "cascade"), most=self.most):
             values = explained.again(network, records.x)
             found.append(rank_agreement(explained.values, values, records.features))
+        if not found:  # a model without weights
+            return torch.full_like(records.whole, torch.nan)
         return torch.from_numpy(np.mean(found, axis=0)).to(records.x)
 
 

@@ -43,4 +43,4 @@ class Road(ExplanationMeasure):
     def _kept(self, records: MeasuredRecords, fill: Fill, removed: Tensor) -> Tensor:
         rows = torch.arange(len(records.x), device=records.x.device)
         answers = respond(records.reader, fill(rows, removed & records.features))
-        return (answers.argmax(1) == records.target).to(records.x)
+        return (records.decide(answers) == records.target).to(records.x)

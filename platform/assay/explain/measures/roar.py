@@ -50,7 +50,7 @@ class Roar(ExplanationMeasure):
             pool=records.pool,
             seed=records.seed,
         )
-        decided = respond(records.model, held.x).argmax(1)
+        decided = records.decide(respond(records.model, held.x))
         learnt = explained.of_others(held.x, decided)
         found = [
             self._errors(records, held, share, explained.values, learnt) - self._at_random(records, held, share)

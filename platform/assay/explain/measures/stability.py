@@ -26,7 +26,7 @@ class _NearRecords(ExplanationMeasure):
         found = torch.full((len(records.x), self.copies), torch.nan, dtype=torch.float64, device=records.x.device)
         for number, near in enumerate(self._near(records)):
             # Where the decision changes, the map should change too.
-            same = respond(records.model, near).argmax(1) == respond(records.model, records.x).argmax(1)
+            same = records.decide(respond(records.model, near)) == records.decide(respond(records.model, records.x))
             values = explained.again(records.model, near)
             found[same, number] = self._of(records, explained.values, values)[same]
         return self._over(found)
@@ -66,7 +66,8 @@ class MaxSensitivity(_NearRecords):
         length = values.flatten(1).double().norm(dim=1)
         apart = (values - others).flatten(1).double().norm(dim=1)
         # The change of a map of zeros has no relative size.
-        return torch.where(length > 0, apart / length, torch.where(apart > 0, torch.nan, 0.0))
+        relative = apart / length.clamp_min(1e-300)
+        return torch.where(length > 0, relative, torch.where(apart > 0, torch.nan, 0.0))
 
     def _over(self, found: Tensor) -> Tensor:
         most = found.nan_to_num(nan=-torch.inf).amax(1)

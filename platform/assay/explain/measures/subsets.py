@@ -22,7 +22,7 @@ from assay.registry import register
 
 _SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Shares of the features that subsets remove; equally many subsets have each."""
-_SMALLEST = 1e-12
+_SMALLEST = 1e-300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,9 @@ class Infidelity(_BySubsets):
         factor = (said * happened).sum(1) / said.square().sum(1).clamp_min(_SMALLEST)
         # A negative factor would turn a map round.
         wrong = (happened - factor.clamp_min(0)[:, None] * said).square().sum(1)
-        return wrong / happened.square().sum(1).clamp_min(_SMALLEST)
+        whole = happened.square().sum(1)
+        # Where nothing changes the answer, every map is right, and none is better.
+        return torch.where(whole > 0, wrong / whole.clamp_min(_SMALLEST), torch.nan)
 
 
 @register("explanation_measure")
@@ -88,7 +90,8 @@ class CorrelationOfSums(_BySubsets):
         # Within a size: larger subsets change more, whatever the map says.
         said, happened = (_within_sizes(each) for each in (subsets.said, subsets.happened))
         both = (said.square().sum(1) * happened.square().sum(1)).sqrt()
-        return (said * happened).sum(1) / both.clamp_min(_SMALLEST)
+        known = happened.square().sum(1) > 0
+        return torch.where(known, (said * happened).sum(1) / both.clamp_min(_SMALLEST), torch.nan)
 
 
 def _within_sizes(values: Tensor) -> Tensor:
@@ -139,5 +142,5 @@ def _said(records: MeasuredRecords, explained: MeasuredMap, removed: Tensor, mix
     if explained.kind == "contributions":
         assert explained.baseline is not None
         whole = records.x - explained.baseline
-        moved = torch.where(whole.abs() > _SMALLEST, moved / whole, 0.0)
+        moved = torch.where(whole != 0, moved / whole, 0.0)
     return (explained.entries * moved).flatten(1).sum(1)

@@ -53,7 +53,10 @@ class DeepShap(Explainer):
             rows = target == chosen
             values[rows] = _values(_Lead(network, chosen), records[rows], background)
         with torch.no_grad():
-            logits, neutral = network(records), network(background)
+            try:
+                logits, neutral = network(records), network(background)
+            except RuntimeError as error:
+                raise ExplanationError(_cannot(network, f"it does not run in float64: {error}")) from None
         change = lead(logits, target) - torch.stack([lead(neutral, one.expand(len(neutral))).mean() for one in target])
         floor = (_ROUNDING * torch.maximum(logits.abs().amax(1), neutral.abs().max())).clamp_min(1e-300)
         scale = torch.maximum(torch.maximum(change.abs(), values.flatten(1).abs().amax(1)), floor)

@@ -22,15 +22,13 @@ class BlurredMap(Control):
     random: ClassVar[bool] = False
     decides: ClassVar[bool] = False
     width: float = Field(default=0.05, gt=0, le=1)
-    """Standard deviation, as a share of the shortest side of an image or of the length of a signal; a text has one
-    word."""
+    """Standard deviation, as a share of each side of an image or of the length of a signal; of a text, one word."""
 
     def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
         if records.reference.modality != "text":
-            return blurred(values, max(0.5, self.width * min(values.shape[2:])))
+            return blurred(values, self.width)
         here = records.features.to(values)
         line, weight = (part.transpose(1, 2) for part in (values * here, here))
-        deviation = 1.0
         # Over the words that are there: padding has no part in it.
-        near = [blurred(torch.nn.functional.pad(part, (4, 4)), deviation)[..., 4:-4] for part in (line, weight)]
+        near = [blurred(torch.nn.functional.pad(part, (4, 4)), 0.0, least=1.0)[..., 4:-4] for part in (line, weight)]
         return (near[0] / near[1].clamp_min(1e-6)).transpose(1, 2) * here

@@ -42,7 +42,8 @@ class Edges(Control):
     of_the_map: ClassVar[bool] = False
 
     def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
-        slopes = torch.gradient(records.x, dim=list(range(2, records.x.dim())))
+        axes = [axis for axis in range(2, records.x.dim()) if records.x.shape[axis] > 1]
+        slopes = torch.gradient(records.x, dim=axes) if axes else ()
         return records.reference.by_feature(sum((slope.square() for slope in slopes), torch.zeros_like(records.x)))
 
 

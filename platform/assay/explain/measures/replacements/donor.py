@@ -10,6 +10,9 @@ from assay.explain.measures.base import MeasuredRecords, Modalities
 from assay.explain.measures.replacements.base import Fill, Replacement, donors
 from assay.registry import register
 
+_ENTRIES = 2**24
+"""Entries of the matrices that are solved at once."""
+
 
 @register("replacement")
 class Donor(Replacement):
@@ -67,7 +70,14 @@ class Conditional(Replacement):
         others = standard[donors(records, "conditional")]
         x = (records.x.flatten(1) - middle) / deviation
 
+        most = max(1, _ENTRIES // covariance.numel())
+
         def fill(rows: Tensor, removed: Tensor) -> Tensor:
+            if len(rows) <= most:
+                return some(rows, removed)
+            return torch.cat([some(*part) for part in zip(rows.split(most), removed.split(most), strict=True)])
+
+        def some(rows: Tensor, removed: Tensor) -> Tensor:
             kept = (~removed).flatten(1).to(x)
             # Rows and columns of removed features are those of the identity: what is solved concerns the others alone.
             inner = covariance * kept[:, :, None] * kept[:, None]

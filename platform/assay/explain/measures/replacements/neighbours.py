@@ -27,13 +27,15 @@ class Neighbours(Replacement):
     modalities: ClassVar[Modalities] = frozenset({"image", "signal"})
     imputes: ClassVar[bool] = True
     noise: float = Field(default=0.1, ge=0)
-    """Standard deviation of the noise, as a share of that of all values of the pool."""
+    """Standard deviation of the noise, as a share of that of all values of a channel in the pool."""
 
     def prepare(self, records: MeasuredRecords) -> Fill:
         pool = records.pool.to(records.x)
-        mean = pool.mean()
+        # By channel: leads of an ECG may differ a thousandfold.
+        axes = (0, *range(2, pool.dim()))
+        mean, deviation = pool.mean(axes, keepdim=True), pool.std(axes, keepdim=True)
         drawn = records.drawn("neighbours", lambda generator, shape: generator.standard_normal(shape, np.float32))
-        noise = drawn * self.noise * pool.std()
+        noise = drawn * self.noise * deviation
         between = _interpolated_images if records.x.dim() == 4 else _interpolated_signals
 
         def fill(rows: Tensor, removed: Tensor) -> Tensor:

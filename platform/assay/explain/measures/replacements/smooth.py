@@ -20,28 +20,29 @@ class Blurred(Replacement):
     title: ClassVar[str] = "the blurred record"
     modalities: ClassVar[Modalities] = frozenset({"image", "signal"})
     width: float = Field(default=0.12, gt=0, le=1)
-    """Standard deviation of the blur, as a share of the shortest side of an image, or of the length of a signal."""
+    """Standard deviation of the blur, as a share of each side of an image, or of the length of a signal."""
 
     def prepare(self, records: MeasuredRecords) -> Fill:
-        coarse = blurred(records.x, self.width * min(records.x.shape[2:]))
+        coarse = blurred(records.x, self.width)
         return lambda rows, removed: torch.where(removed, coarse[rows], records.x[rows])
 
 
-def blurred(values: Tensor, deviation: float) -> Tensor:
+def blurred(values: Tensor, width: float, *, least: float = 0.5) -> Tensor:
     """Returns values after a Gaussian blur over their places; at a border, over those that exist.
 
     Args:
         values: (n, channels, places) or (n, channels, height, width).
-        deviation: of the blur, in places.
+        width: standard deviation, as a share of each side.
+        least: standard deviation in places, at least.
 
     Returns:
         The same shape.
     """
-    reach = max(1, min(round(3 * deviation), max(values.shape[2:]) - 1))
-    offsets = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
-    kernel = (-(offsets**2) / (2 * deviation**2)).exp()
     for axis in range(2, values.dim()):
-        values = _along(values, kernel, axis)
+        deviation = max(least, width * values.shape[axis])
+        reach = max(1, min(round(3 * deviation), values.shape[axis] - 1))
+        offsets = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
+        values = _along(values, (-(offsets**2) / (2 * deviation**2)).exp(), axis)
     return values
 
 
