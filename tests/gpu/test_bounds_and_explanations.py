@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from assay.bounds.interval import certified_by_intervals, interval, logits_and_worst
 from assay.bounds.smoothing import Smoothing, certify, predict
-from assay.explain.measures.curves import deletion, insertion
 from assay.models.lstm import LSTM
 from assay.models.resnet import Basic, Bottleneck, ResNet18
 from assay.threats import Threat
 from tests.bounds.networks import box, convolutional, one_hidden, residual_network, small_blocks, two_hidden
-from tests.explaining import deep_shap, integrated_gradients
+from tests.explaining import curves, deep_shap, integrated_gradients
 from tests.gpu.devices import ARCHITECTURES, CLASSES, CPU, DEVICE, UNIT, records, trained
 
 SMALL: dict[str, tuple[Callable[[int], nn.Module], tuple[int, ...], float]] = {
@@ -84,10 +83,8 @@ def explained(name: str, device: torch.device) -> dict[str, Tensor]:
     if name != "lstm":
         shap = deep_shap(model, x, target, background=background)
         found |= {"shap": shap.values, "its error": shap.error}
-    for measure in (deletion, insertion):
-        found[measure.__name__] = measure(
-            model, x, target, gradients.values, replacement=background.mean(0, keepdim=True), ties=gradients.values
-        )
+    areas = curves(model, x, target, gradients.values, background.mean(0, keepdim=True))
+    found |= {"deletion": areas.deletion, "insertion": areas.insertion}
     return {key: value.cpu() for key, value in found.items()}
 
 
@@ -110,7 +107,7 @@ def test_entries_of_one_score_go_in_the_same_order_on_every_device() -> None:
         target = torch.zeros(24, dtype=torch.long, device=device)
         about = (model, x.to(device), target, scores.to(device))
         ties = torch.rand(scores.shape, generator=torch.Generator().manual_seed(0)).to(device)
-        found.append(insertion(*about, replacement=torch.zeros(1, 1, 8, 8), ties=ties).cpu())
+        found.append(curves(*about, torch.zeros(1, 1, 8, 8), ties).insertion.cpu())
     torch.testing.assert_close(*found, rtol=0, atol=1e-3)
 
 

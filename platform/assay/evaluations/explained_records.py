@@ -87,6 +87,7 @@ def measured_records(subject: Subject, rows: np.ndarray, reference: Reference) -
         reference=reference,
         pool=subject.records(np.sort(others[:_POOL]))[0],
         seed=subject.seed,
+        task=subject.task,
         decide=subject.decisions,
     )
 

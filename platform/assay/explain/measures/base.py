@@ -16,13 +16,11 @@ from assay.explain.scalars import log_odds
 from assay.models.batches import respond
 from assay.models.layout import channels_last
 from assay.registry import Method
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
 
 Modalities = frozenset[str]
 EVERYWHERE: Modalities = frozenset({"tabular", "image", "signal", "text"})
-
-
-def _likeliest(logits: Tensor) -> Tensor:
-    return logits.argmax(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +42,10 @@ class MeasuredRecords:
     pool: Tensor
     """(m, ...) other records, of which features are replaced; in text they may have another length."""
     seed: int
-    decide: Callable[[Tensor], Tensor] = field(default=_likeliest, compare=False)
-    """From logits (n, classes) to the decisions, (n,); the likeliest class by default."""
+    task: Task = CLASSIFICATION
+    """Defines when an answer is wrong, and the loss of one."""
+    decide: Callable[[Tensor], Tensor] = field(default=CLASSIFICATION.decide, compare=False)
+    """From logits (n, classes) to the decisions, (n,), perhaps at an operating point; the likeliest class by default."""
     learnt: "Learnt | None" = None
     """What measures need that train a network; None where nothing may be trained."""
     cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from assay import seeds
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
@@ -131,6 +130,6 @@ def tuned_on_gaps(records: MeasuredRecords, *, epochs: int, learning_rate: float
             limit = torch.from_numpy(generator.random(len(rows)) * removed).to(held.x)
             gone = (drawn < limit.view(-1, *[1] * (drawn.dim() - 1))) & held.features[rows]
             optimiser.zero_grad()
-            F.cross_entropy(network(fill(rows, gone)), held.target[rows]).backward()
+            records.task.losses(network(fill(rows, gone)), held.target[rows]).mean().backward()
             optimiser.step()
     return network.requires_grad_(False).eval()

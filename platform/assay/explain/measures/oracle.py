@@ -70,7 +70,7 @@ def _greedy(records: MeasuredRecords, fill: Fill, groups: Tensor, *, removes: bo
         worth = torch.full((n, count), -torch.inf, dtype=torch.float64, device=groups.device)
         worth[row, group] = -answers if removes else answers
         rows = left.any(1).nonzero().squeeze(1)
-        taken = worth.argmax(1)
+        taken = worth.max(1).indices
         order[rows, taken[rows]] = float(count - step)
         left[rows, taken[rows]] = False
         chosen = (groups == taken.view(-1, *[1] * (groups.dim() - 1))) & (worth.amax(1) > -torch.inf).view(

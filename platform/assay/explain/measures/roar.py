@@ -72,7 +72,7 @@ class Roar(ExplanationMeasure):
         train: Callable[[Tensor, Tensor], torch.nn.Module] = records.learnt.train  # type: ignore[union-attr]
         network = train(_without(held, learnt, share), held.target)
         answers = respond(network, _without(records, asked, share))
-        return (answers.argmax(1) != records.target).to(records.x)
+        return (records.decide(answers) != records.target).to(records.x)
 
 
 def _without(records: MeasuredRecords, values: Tensor, share: float) -> Tensor:
