@@ -45,7 +45,7 @@ class MeasuredRecords:
     task: Task = CLASSIFICATION
     """Defines when an answer is wrong, and the loss of one."""
     decide: Callable[[Tensor], Tensor] = field(default=CLASSIFICATION.decide, compare=False)
-    """From logits (n, classes) to the decisions, (n,), perhaps at an operating point; the likeliest class by default."""
+    """From logits (n, classes) to decisions, (n,), perhaps at an operating point; the likeliest class by default."""
     learnt: "Learnt | None" = None
     """What measures need that train a network; None where nothing may be trained."""
     cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
