@@ -12,7 +12,7 @@ export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 .PHONY: study lint style types test test-all fast-tests all-tests serve evidence peers clean help
 
 help:
-	@echo "make study     run the quickstart study (four to eight minutes on 2 cores) and print the path of its report"
+	@echo "make study     run the quickstart study (three to six minutes on 2 cores) and print the path of its report"
 	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
 	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"

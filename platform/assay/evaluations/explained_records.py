@@ -59,7 +59,7 @@ def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: boo
         background=subject.records(chosen)[0],
         middle=known.mean(0, keepdim=True),
         spread=_range(known),
-        source=f"{len(chosen)} of the {len(rows)} {whose}, or the mean of {len(some)}",
+        source=f"{len(chosen)} {whose}, or the mean of {'all' if len(some) == len(rows) else f'{len(some)} of them'}",
     )
 
 
