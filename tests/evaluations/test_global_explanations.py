@@ -73,7 +73,7 @@ def test_features_of_a_linear_model_have_the_means_of_its_terms(ward: Subject, f
             assert strength.value == pytest.approx(float(own.abs().mean().detach()), abs=1e-5)
             assert direction.value == pytest.approx(float(own.mean().detach()), abs=1e-5)
             assert strength.n == int((target == number).sum())
-            assert strength.conditions["baseline"]== "50 training records, or the mean of all"
+            assert strength.conditions["baseline"] == "50 training records, or the mean of all"
 
 
 def test_a_model_that_adds_up_has_no_interactions(found: list[Finding]) -> None:

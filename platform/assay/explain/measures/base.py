@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -50,6 +50,19 @@ class MeasuredRecords:
     """What measures need that train a network; None where nothing may be trained."""
     cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     """Answers of the model that do not depend on the map, kept by measures from one map to the next."""
+
+    def of_training(self) -> "MeasuredRecords":
+        """Returns the training records of the model with their classes, to be asked like these records.
+
+        Returns:
+            The records.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.learnt is None:
+            raise ValueError("the measure trains a network on training records, and none are given: set learnt")
+        return replace(self, x=self.learnt.x, target=self.learnt.y, cache={})
 
     @cached_property
     def features(self) -> Tensor:

@@ -108,16 +108,7 @@ def tuned_on_gaps(records: MeasuredRecords, *, epochs: int, learning_rate: float
     Raises:
         ValueError: there are no training records.
     """
-    if records.learnt is None:
-        raise ValueError("F-Fidelity tunes a network on training records, and none are given: set records.learnt")
-    held = MeasuredRecords(
-        model=records.model,
-        x=records.learnt.x,
-        target=records.learnt.y,
-        reference=records.reference,
-        pool=records.pool,
-        seed=records.seed,
-    )
+    held = records.of_training()
     fill = prepared(held, imputing(records.reference.modality))
     network = copy.deepcopy(records.model).eval().requires_grad_(True)
     optimiser = torch.optim.Adam([one for one in network.parameters() if one.requires_grad], lr=learning_rate)

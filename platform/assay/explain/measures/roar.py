@@ -40,16 +40,8 @@ class Roar(ExplanationMeasure):
     most_entries: ClassVar[int | None] = 1024
 
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
-        if records.learnt is None or explained.of_others is None:
-            raise ValueError("ROAR trains networks on training records, and none are given: set records.learnt")
-        held = MeasuredRecords(
-            model=records.model,
-            x=records.learnt.x,
-            target=records.learnt.y,
-            reference=records.reference,
-            pool=records.pool,
-            seed=records.seed,
-        )
+        assert explained.of_others is not None
+        held = records.of_training()
         decided = records.decide(respond(records.model, held.x))
         learnt = explained.of_others(held.x, decided)
         found = [
