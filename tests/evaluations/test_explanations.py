@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from assay.data.base import Dataset
 from assay.evaluations.base import Subject
 from assay.evaluations.explained_records import measured_records, reference_of
+from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanations import Explanations
 from assay.explain.base import Explained, Explainer
-from assay.explain.measures.base import MeasuredRecords
+from assay.explain.measures.base import MeasuredMap, MeasuredRecords
 from assay.explain.measures.panel import Panel
 from assay.explain.measures.randomisation import rank_agreement
 from assay.explain.references import Reference
@@ -558,3 +559,17 @@ def test_rows_may_stand_in_any_order(patients: Subject, one: One) -> None:
     mixed = replace(patients, split=replace(split, test=np.random.default_rng(0).permutation(split.test)))
     values = [one(judged(QUICK.measure(one_of)), "faithfulness", method=METHOD).value for one_of in (patients, mixed)]
     assert values[1] > 0.2 and values[0] > 0.2
+
+
+def test_a_single_replacement_that_changes_answers_has_no_order_to_agree_with(patients: Subject, one: One) -> None:
+    records = measured_records(*_first(patients))
+    panel = Panel(records=records, steps=5, draws=3)
+    for name in ("conditional", "marginal"):
+        del panel.fills[name]
+    maps = [
+        ExplainedMap(about={"method": name}, map=MeasuredMap(values=records.x * place))
+        for place, name in enumerate(("a", "b", "c"), start=1)
+    ]
+    found = judged(Gains(panel=panel, clusters=None, seed=0, draws=50).findings(maps))
+    row = one(found, "panel_agreement")
+    assert (row.status, row.reason) == ("not_applicable", "inconclusive")

@@ -13,6 +13,7 @@ from assay.evaluations.base import estimated
 from assay.evaluations.explanation_metrics import P_VALUE, SCALED, SHARE
 from assay.explain.measures.base import MeasuredMap
 from assay.explain.measures.controls.base import Control
+from assay.explain.measures.curves import Areas
 from assay.explain.measures.panel import Panel, mean_between
 from assay.explain.measures.randomisation import spearman
 from assay.intervals import Interval
@@ -78,8 +79,9 @@ class Gains:
             return [not_applicable(name, why, reason="inconclusive", **one.about) for one in maps for name in names]
         found: list[Finding] = []
         judged = []
+        random = self.panel.measured(self.panel.records.ties)
         for one in maps:
-            areas, rows = self._areas(one)
+            areas, rows = self._areas(one, random)
             found += rows
             judged.append(self._judged(one, areas))
         searched = _numbers(self.panel.searched())
@@ -103,10 +105,9 @@ class Gains:
             del self.panel.fills[name]
         return len(still) < len(found)
 
-    def _areas(self, one: ExplainedMap) -> tuple[dict[str, Any], list[Finding]]:
+    def _areas(self, one: ExplainedMap, random: dict[str, Areas]) -> tuple[dict[str, Areas], list[Finding]]:
         """Returns the areas of a map by replacement, and the rows about deletion, insertion and their gains."""
         areas = self.panel.measured(one.map.values)
-        random = self.panel.measured(self.panel.records.ties)
         rows: list[Finding] = []
         for name, sign in (("deletion", -1), ("insertion", 1)):
             by_name = {key: _numbers(getattr(area, name)) for key, area in areas.items()}
@@ -120,7 +121,7 @@ class Gains:
             rows.append(self._share("area_between", _numbers(area.between), {**one.about, "replacement": key}))
         return areas, rows
 
-    def _judged(self, one: ExplainedMap, areas: dict[str, Any]) -> _Judged:
+    def _judged(self, one: ExplainedMap, areas: dict[str, Areas]) -> _Judged:
         controls = {
             control.name: _numbers(self.panel.of_control(control, one.map.values)) for control in self.panel.controls
         }
@@ -227,6 +228,9 @@ class Gains:
         if len(judged) < _FEWEST_METHODS:
             why = f"{len(judged)} methods have maps, and {_FEWEST_METHODS} are needed to compare their order"
             return [not_applicable("panel_agreement", why, reason="too_few_records")]
+        if len(orders) < 2:
+            why = "one replacement alone changes the answers, and its order of the methods has none to agree with"
+            return [not_applicable("panel_agreement", why, reason="inconclusive")]
         least = min(_alike(a, b) for place, a in enumerate(orders) for b in orders[:place])
         agrees = least >= _AGREE
         told = "rank the methods alike" if agrees else "rank the methods differently: their order is inconclusive"
