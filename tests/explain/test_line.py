@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from assay.data.base import Normalisation
 from assay.explain.base import gradient_of
 from assay.explain.leading import without_leading_layers
-from assay.explain.line import Line, midpoints, sums_along
+from assay.explain.line import Line, LineGradients, _segments, midpoints
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.scalars import log_odds
 from assay.models.front import Normalise
@@ -37,20 +37,57 @@ def dense() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh(), nn.Linear(8, 3)).to(DOUBLE)
 
 
-@pytest.mark.parametrize("make", [convolutions, dense])
 @pytest.mark.parametrize("rows", [3, 160])
-def test_the_sums_are_those_of_the_gradients_at_each_point(
-    make: Callable[[], nn.Module], rows: int, monkeypatch: pytest.MonkeyPatch
+def test_the_mean_of_a_smooth_network_is_that_of_its_gradients_at_each_point(
+    rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assay.explain.line._ROWS", rows)
+    model, target = dense(), torch.arange(7) % 3
+    line = Line(start=numbers(7, 1, 6, 6), difference=numbers(7, 1, 6, 6, seed=1), target=target)
+    assert without_leading_layers(model)[0] is not None
+    expected = sum(
+        gradient_of(model, line.start + point * line.difference, target, log_odds) / 9 for point in midpoints(9)
+    )
+    found = LineGradients(model, line, 9, log_odds).mean(line, 9)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [convolutions, dense])
+def test_leading_layers_that_are_taken_out_change_nothing(
+    make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, target = make(), torch.arange(7) % 3
     line = Line(start=numbers(7, 1, 6, 6), difference=numbers(7, 1, 6, 6, seed=1), target=target)
-    points = [(point, place % 2) for place, point in enumerate(midpoints(9))]
-    assert without_leading_layers(model)[0] is not None
-    expected = [torch.zeros_like(line.start) for _ in range(2)]
-    for point, which in points:
-        expected[which] += gradient_of(model, line.start + point * line.difference, target, log_odds)
-    torch.testing.assert_close(sums_along(model, line, points, log_odds), expected, rtol=0, atol=1e-12)
+    found = []
+    for least in (1, 1000):
+        monkeypatch.setattr("assay.explain.line._WORTH_A_SPLIT", least)
+        found.append(LineGradients(model, line, 9, log_odds).mean(line, 9))
+    torch.testing.assert_close(*found, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 11, 12, 13, 25, 100])
+@pytest.mark.parametrize("most", [4, 12])
+def test_neighbours_are_computed_together_in_runs_of_nearly_equal_length(count: int, most: int) -> None:
+    runs = _segments(count, most)
+    assert [point for run in runs for point in run] == midpoints(count)
+    lengths = {len(run) for run in runs}
+    assert max(lengths) <= most
+    assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("together", [1, 40, 2**18])
+def test_a_record_with_neighbours_in_the_batch_is_explained_as_alone(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.explain.line._TOGETHER", 2**18)
+    model, target = convolutions(), torch.arange(7) % 3
+    line = Line(start=numbers(7, 1, 6, 6), difference=numbers(7, 1, 6, 6, seed=1), target=target)
+    monkeypatch.setattr("assay.explain.line._ROWS", max(4, together))
+    all_of_them = LineGradients(model, line, 30, log_odds).mean(line, 30)
+    for row in range(7):
+        alone = line.of(slice(row, row + 1))
+        found = LineGradients(model, alone, 30, log_odds).mean(alone, 30)
+        torch.testing.assert_close(found[0], all_of_them[row], rtol=0, atol=1e-12)
 
 
 class Doubled(nn.Linear):
@@ -93,7 +130,7 @@ def test_the_layers_in_their_order_are_the_model() -> None:
 
 @pytest.mark.parametrize("make", [convolutions, dense])
 def test_memory_does_not_depend_on_the_number_of_points(make: Callable[[], nn.Module]) -> None:
-    model, x, target = make(), numbers(32, 1, 6, 6), torch.zeros(32, dtype=torch.long)
+    model, x, target = make(), numbers(64, 1, 6, 6), torch.zeros(64, dtype=torch.long)
     about = reference(numbers(4, 1, 6, 6, seed=1), "image")
 
     def explained(points: int) -> Callable[[], Any]:

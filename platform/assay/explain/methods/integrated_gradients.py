@@ -1,12 +1,12 @@
-"""Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365), with points added until several rules agree.
+"""Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365), with points added until two rules agree.
 
-Points are midpoints of equal steps along the straight line from the baseline. The midpoints of n steps are among those
-of 3n, so each tripling computes new gradients only. The change of every value by the tripling, its difference from the
-rule of every other point, and the sum of all values tell the error. Each may be 0 by chance: the first two where a
-network has one kink, the sum where two wrong values cancel.
+Points are midpoints of equal steps along the straight line from the baseline, and slopes of kinks are averaged over a
+step (``assay.explain.kinks``), which takes a fifth of the points that slopes at the points take. The change of every
+value from n points to 2n + 1, and the sum of all values, tell the error. Each may be 0 by chance: the first where both
+rules miss a narrow step, the sum where two wrong values cancel. The two numbers have no common divisor: midpoints of n
+and 2n steps meet a sudden step of the gradient alike half of the time.
 """
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.explain.base import Explained, Explainer
-from assay.explain.line import Line, midpoints, new_midpoints, sums_along
+from assay.explain.line import Line, LineGradients
 from assay.explain.references import Reference
 from assay.registry import register
 
@@ -30,10 +30,11 @@ class IntegratedGradients(Explainer):
     name: Literal["integrated_gradients"] = "integrated_gradients"
     title: ClassVar[str] = "Integrated gradients"
     draws: ClassVar[bool] = False
-    points: int = Field(default=9, ge=1)
-    """Points to begin with; they are tripled where two rules disagree."""
-    most: int = Field(default=243, ge=1)
-    """Greatest number of points, unless ``points`` is more. The error that is left is reported."""
+    points: int = Field(default=3, ge=1)
+    """Points to begin with, n; 2n + 1 follow, and so on, until two rules agree."""
+    most: int = Field(default=255, ge=1)
+    """Greatest number of points, unless ``points`` is more. The error that is left is reported; it is unknown where
+    this leaves no room for a second rule."""
     tolerance: float = Field(default=0.05, gt=0, lt=1)
     """Greatest difference of a value between two rules, relative to the record's greatest value, and of their sum from
     the change that is explained."""
@@ -49,34 +50,27 @@ class IntegratedGradients(Explainer):
         change: Tensor,
     ) -> Explained:
         line, order = _line(x, target, reference), _by_length(x, reference)
+        gradients = LineGradients(model, line, self.points, type(self).scalar)
         if order is None:
-            values, second = self._both(model, line, change)
-        else:
-            found = [self._both(model, line.of(rows), change[rows]) for rows in order.split(_TEXTS)]
-            values, second = (torch.cat(each)[order.argsort()] for each in zip(*found, strict=True))
-        return Explained(values=values, second=None if self.points == 1 and self.most < 3 else second)
+            return self._agreed(gradients, line, change)
+        parts = [self._agreed(gradients, line.of(rows), change[rows]) for rows in order.split(_TEXTS)]
+        back, second = order.argsort(), [part.second for part in parts if part.second is not None]
+        values = torch.cat([part.values for part in parts])[back]
+        return Explained(values=values, second=torch.cat(second)[back] if second else None)
 
-    def _both(self, model: nn.Module, line: Line, change: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the values, and those of the rule that differs most, entry by entry."""
-        count, scalar = self.points, type(self).scalar
-        sums = sums_along(model, line, [(point, place % 2) for place, point in enumerate(midpoints(count))], scalar)
-        values, second = _rules(sums, count, line.difference)
+    def _agreed(self, gradients: LineGradients, line: Line, change: Tensor) -> Explained:
+        """Returns the values by as many points as two rules need to agree, and those of the rule before."""
+        count, values = self.points, gradients.mean(line, self.points) * line.difference
+        if 2 * count + 1 > self.most:
+            return Explained(values=values)
+        second = values.clone()
         rows = torch.arange(len(values), device=values.device)
-        while 3 * count <= self.most:
-            # A single point has no second rule.
-            left = _is_wrong(values[rows], second[rows], change[rows], self.tolerance) | (count == 1)
-            if not bool(left.any()):
-                break
-            rows, sums, count = rows[left], [each[left] for each in sums], 3 * count
-            chosen = line.of(rows)
-            # The points before are every third of these, and those at even places are now at odd ones.
-            added = sums_along(model, chosen, new_midpoints(count), scalar)
-            sums = [sums[1] + added[0], sums[0] + added[1]]
-            before = values[rows]
-            finer, halved = _rules(sums, count, chosen.difference)
-            values[rows] = finer
-            second[rows] = torch.where((before - finer).abs() > (halved - finer).abs(), before, halved)
-        return values, second
+        while len(rows) and 2 * count + 1 <= self.most:
+            count, some = 2 * count + 1, line if len(rows) == len(values) else line.of(rows)
+            finer = gradients.mean(some, count) * some.difference
+            second[rows], values[rows] = values[rows], finer
+            rows = rows[_is_wrong(finer, second[rows], change[rows], self.tolerance)]
+        return Explained(values=values, second=second)
 
 
 def _line(x: Tensor, target: Tensor, reference: Reference) -> Line:
@@ -88,18 +82,6 @@ def _by_length(x: Tensor, reference: Reference) -> Tensor | None:
     """Returns an order in which texts of similar length follow each other, (n,); None for other records."""
     present = reference.present(x)
     return None if present is None else present.flatten(1).sum(1).argsort(stable=True)
-
-
-def _rules(sums: Sequence[Tensor], count: int, difference: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the values by all points, and by those at even places.
-
-    Args:
-        sums: gradients summed over the points at even places, and over those at odd ones.
-        count: number of all points.
-        difference: (n, ...) of the records from their baselines.
-    """
-    even = (count + 1) // 2
-    return (sums[0] + sums[1]) / count * difference, sums[0] / even * difference
 
 
 def _is_wrong(values: Tensor, second: Tensor, change: Tensor, tolerance: float) -> Tensor:
