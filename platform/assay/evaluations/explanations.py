@@ -72,9 +72,9 @@ class Explanations(Evaluation):
     """Further explanation methods, beside integrated gradients, Deep SHAP, and the attention of a network with one."""
     measures: tuple[choice_of("explanation_measure"), ...] = Field(default=(), validate_default=True)  # type: ignore[valid-type]
     """Further measures of maps; ``deletion``, ``insertion`` and ``area_between`` are always measured."""
-    points: int = Field(default=243, ge=3)
-    """Greatest number of points of integrated gradients. It starts with 9 points, or with a third of this number where
-    that is less, and triples them up to this number. Not used where ``methods`` names integrated gradients."""
+    points: int = Field(default=255, ge=3)
+    """Greatest number of points of integrated gradients. It starts with 3, or 1 where that leaves no room for a second
+    rule, and adds points as far as this number. Not used where ``methods`` names integrated gradients."""
     measured: int = Field(default=50, ge=2)
     """Records whose maps are compared with controls, and that all methods but integrated gradients explain."""
     control_draws: int = Field(default=20, ge=3)
@@ -135,7 +135,7 @@ class Explanations(Evaluation):
 
     def _explainers(self, subject: Subject) -> list[Explainer]:
         """Returns the methods that are measured, integrated gradients first."""
-        start = 9 if self.points >= 27 else max(1, self.points // 3)
+        start = 3 if self.points >= 7 else 1
         usual: list[Explainer] = [IntegratedGradients(points=start, most=self.points), DeepShap()]
         network: Any = getattr(subject.model, "network", subject.model)
         if getattr(network, "attention", None) is not None and hasattr(network, "attention_weights"):
