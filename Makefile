@@ -44,6 +44,9 @@ test: $(STAMP)
 test-all: $(STAMP)
 	@$(MAKE) --no-print-directory --keep-going --jobs 3 style types all-tests
 
+# Modules are compiled once, and not by each process that tests start.
+fast-tests all-tests: export PYTHONDONTWRITEBYTECODE =
+
 fast-tests: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
 

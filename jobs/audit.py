@@ -48,7 +48,8 @@ def main(
         from assay.registry import build
         from assay.study.audit import audit_trial, compare_noise
         from assay.study.plan import load_datasets, plan
-        from assay.study.spec import read_study, with_one_recipe
+        from assay.study.reading import read_study
+        from assay.study.spec import with_one_recipe
 
         settings = {"canaries": canaries, "space": space, "confidence": confidence, "audits": audits}
         audit = build("evaluation", {"name": "audit", **settings})

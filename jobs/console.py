@@ -12,9 +12,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
+    from assay.design import Design
     from assay.release.keeper import Keeper
     from assay.report.cells import Cell
-    from assay.statistics import Design
     from assay.store.folder import Store
     from assay.study.spec import Study
 

@@ -83,7 +83,7 @@ def _tell_failures(record: "TrialRecord", evaluations: set[str]) -> None:
 def _settings(data: str, **about: Any) -> dict[str, Any]:
     """Returns the settings of a data set: from a YAML file, or from a file of arrays and the options that describe it."""
     from assay.errors import SpecError
-    from assay.study.spec import settings_in
+    from assay.study.reading import settings_in
 
     path = Path(data).expanduser()
     if path.suffix not in (".yaml", ".yml"):

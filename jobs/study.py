@@ -58,7 +58,7 @@ def main(
     output = Console(stderr=True) if json_ else console
     with user_errors(output):
         output.print("reading the study …", style="dim")
-        from assay.study.spec import read_study
+        from assay.study.reading import read_study
 
         asked = read_study(study, tuple(set_ or ()), folder=STUDIES)
         if json_ or require:

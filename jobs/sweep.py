@@ -49,7 +49,7 @@ def main(
         from assay.cluster.sweep import sweep_to_store
         from assay.report import sweep as report
         from assay.store.folder import Store
-        from assay.study.spec import read_study
+        from assay.study.reading import read_study
         from jobs.progress import ConsoleWatcher
 
         asked = read_study(study, tuple(set_ or ()), folder=STUDIES)

@@ -61,7 +61,8 @@ def main(
         from assay.report.page import publish_report
         from assay.store.folder import Store
         from assay.study.plan import load_datasets, plan
-        from assay.study.spec import read_study, with_one_recipe
+        from assay.study.reading import read_study
+        from assay.study.spec import with_one_recipe
 
         asked = with_one_recipe(
             read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold

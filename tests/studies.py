@@ -9,7 +9,8 @@ import pytest
 
 from assay.data.base import Dataset
 from assay.results import Measurement, TrialRecord
-from assay.study.spec import Study, build_study
+from assay.study.reading import build_study
+from assay.study.spec import Study
 from assay.study.trial import Trial
 
 QUICK = {"epochs": 2, "batch_size": 16, "learning_rate": 0.01}

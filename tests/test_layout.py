@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 VOCABULARY = {
     *("errors", "seeds", "devices", "registry", "threats", "tasks", "recipes", "results", "metrics", "executors"),
-    *("progress", "statistics", "intervals", "outcomes", "paired"),
+    *("progress", "statistics", "design", "intervals", "outcomes", "paired"),
 }
 BESIDE = {"tracking"}
 STAGES = [

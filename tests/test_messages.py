@@ -36,7 +36,8 @@ from assay.release.export import report_of
 from assay.store.folder import Store
 from assay.study.external import given_study
 from assay.study.plan import forecast_study, plan
-from assay.study.spec import build_study, read_study, with_one_recipe
+from assay.study.reading import build_study, read_study
+from assay.study.spec import with_one_recipe
 from assay.study.sweep import Sweep, base_of, prepare_sweep
 from assay.tasks.classification import Classification
 from jobs.submit import check_arguments, url

@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from assay.design import Design, Runs, weighed
 from assay.intervals import proportion, proportion_of_clusters
 from assay.outcomes import Outcomes
 from assay.paired import PairedReach, differing_share, paired_reach
-from assay.statistics import Design, Runs, weighed
 
 Z_975 = 1.9599639845
 GIVEN = Design(folds=1, repeats=1)

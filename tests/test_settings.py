@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from assay.errors import SpecError
 from assay.registry import Number, Settings, build
-from assay.study.spec import build_study
+from assay.study.reading import build_study
 
 
 class Some(Settings):

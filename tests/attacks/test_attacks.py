@@ -1,6 +1,7 @@
 """Every registered attack keeps the same promises, and none reports its own success."""
 
 import copy
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from assay.attacks.base import Attack, Attacked, judge_proposal
 from assay.attacks.losses import cross_entropy, margin
+from assay.attacks.pgd import PGD
 from assay.data.base import Dataset
 from assay.registry import build, names
 from assay.seeds import Draw
@@ -402,6 +404,15 @@ def test_a_record_outside_the_bounds_is_refused(case: Case, value: float) -> Non
     x = torch.tensor([[0.0, 0.0], [value, 0.0]])
     with pytest.raises(ValueError, match="a record lies outside the bounds of a valid input by"):
         case.run(nn.Linear(2, 2), x, torch.zeros(2).long(), unit_threat(case.norm, 0.1), seed=0)
+
+
+@pytest.mark.parametrize(("value", "refused"), [(5000.004, False), (5000.01, True)])
+def test_a_record_that_rounding_moves_past_a_large_bound_is_attacked(value: float, refused: bool) -> None:
+    """A data set with such a record is accepted, too."""
+    bounds = Bounds(low=torch.zeros(2), high=torch.tensor([1.0, 5000.0]))
+    x, threat = torch.tensor([[0.5, value]]), Threat(norm="linf", epsilon=0.1, bounds=bounds)
+    with pytest.raises(ValueError, match="a record lies outside") if refused else nullcontext():
+        PGD(steps=1).run(nn.Linear(2, 2), x, torch.zeros(1).long(), threat, seed=0)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -11,8 +11,9 @@ from assay.cluster.executor import RayExecutor
 from assay.cluster.session import set_defaults
 from assay.registry import build
 from assay.store.folder import Store
+from assay.study.reading import read_study
 from assay.study.run import run_study
-from assay.study.spec import Study, read_study
+from assay.study.spec import Study
 from jobs.console import STUDIES
 from tests.benchmarks.study import Silent
 

@@ -37,7 +37,8 @@ from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
 from assay.executors import LocalExecutor
 from assay.study.plan import load_datasets, plan
-from assay.study.spec import Study, read_study
+from assay.study.reading import read_study
+from assay.study.spec import Study
 from assay.study.training import network_of, prepare_records, train_trial
 from assay.study.trial import Trial
 from assay.threats import Threat, radius_text

@@ -23,7 +23,7 @@ from assay.objectives.interval_bounds import IntervalBounds
 from assay.objectives.pgd import AdversarialPGD
 from assay.recipes import Recipe, Training
 from assay.registry import build
-from assay.study.spec import read_study
+from assay.study.reading import read_study
 from assay.threats import Bounds, Threat
 from assay.training.build import build_trainer
 from assay.training.loop import Trainer

@@ -16,8 +16,9 @@ from assay.data.splits import Splitting
 from assay.executors import Executor, LocalExecutor
 from assay.results import TrialRecord
 from assay.store.folder import Store
+from assay.study.reading import read_study
 from assay.study.run import run_study
-from assay.study.spec import Study, read_study
+from assay.study.spec import Study
 from assay.study.trial import Trial
 
 ROUNDS = 3

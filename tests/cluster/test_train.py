@@ -25,7 +25,8 @@ from assay.recipes import Privacy, Recipe
 from assay.release.keeper import Keeper
 from assay.store.folder import Store
 from assay.study.measure import run_trial
-from assay.study.spec import Study, build_study
+from assay.study.reading import build_study
+from assay.study.spec import Study
 from assay.study.training import Trained, log_of, train_alone, train_trial, trainer_of
 from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes, restore_trainer

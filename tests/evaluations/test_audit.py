@@ -23,7 +23,7 @@ from assay.recipes import Federation, Privacy, Recipe, Training
 from assay.results import Check, Measurement
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
-from assay.study.spec import build_study
+from assay.study.reading import build_study
 
 Make = Callable[..., Subject]
 RECORDS, STEPS, CLAIM = 200, 8, 4.0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from assay.attacks.pgd import PGD
 from assay.data.base import Dataset
-from assay.evaluations import checks, robustness
+from assay.evaluations import checks, model_checks, robustness_checks
 from assay.evaluations.base import Subject
 from assay.evaluations.certificates import Certificates
 from assay.evaluations.robustness import Robustness
@@ -198,7 +198,7 @@ def test_saturated_logits_hide_gradients_from_cross_entropy_alone(
 def test_a_broken_certificate_is_caught_and_stands_on_certified_accuracy(
     subject: Callable[..., Subject], trained: nn.Module, one: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(robustness, "proven_right", lambda model, x, y, threat, task: torch.ones(len(x)).bool())
+    monkeypatch.setattr(robustness_checks, "proven_right", lambda model, x, y, threat, task: torch.ones(len(x)).bool())
     given = subject(trained.eval())
     asked = Robustness(epsilons=(0.5,), carlini_wagner={"steps": 2, "search_steps": 1})
     found = judged([*asked.measure(given), *Certificates(epsilons=(0.5,)).measure(given)])
@@ -212,8 +212,8 @@ def test_what_a_euclidean_attack_fools_within_the_radius_counts_against_a_certif
 ) -> None:
     given = subject(trained.eval())
     clean = given.model(given.records(given.split.test)[0]).argmax(1) == given.records(given.split.test)[1]
-    monkeypatch.setattr(robustness, "proven_right", lambda model, x, y, threat, task: clean)
-    monkeypatch.setattr(robustness, "worst_case", lambda curves: dict.fromkeys((0.0, 3.0, float("inf")), ~clean))
+    monkeypatch.setattr(robustness_checks, "proven_right", lambda model, x, y, threat, task: clean)
+    monkeypatch.setattr(robustness_checks, "worst_case", lambda curves: dict.fromkeys((0.0, 3.0, float("inf")), ~clean))
     asked = Robustness(epsilons=(3.0,), carlini_wagner={"steps": 30, "search_steps": 3})
     assert one(judged(asked.measure(given)), "check.certified_is_never_fooled").verdict == "fail"
 
@@ -284,11 +284,11 @@ def some(count: int) -> Tensor:
         (checks.clean_beside_robust({"pgd": [0.0, 0.1], "fgsm": [0.0]}), "pass", 0.0),
         (checks.clean_beside_robust({"pgd": [0.0, 0.1], "fgsm": [0.1], "square": []}), "fail", 2.0),
         (checks.unbounded_attack_wins(0.06, fixed=True), "warn", 0.06),
-        (checks.randomised_forward(0.0), "pass", 0.0),
-        (checks.randomised_forward(1e-6), "warn", 1e-6),
-        (checks.batch_dependence(0.09, 0.0, 10.0), "pass", 0.09),
-        (checks.batch_dependence(0.2, 0.0, 10.0), "fail", 0.2),
-        (checks.batch_dependence(3.0, 1.5, 10.0), "pass", 0.0),
+        (model_checks.randomised_forward(0.0), "pass", 0.0),
+        (model_checks.randomised_forward(1e-6), "warn", 1e-6),
+        (model_checks.batch_dependence(0.09, 0.0, 10.0), "pass", 0.09),
+        (model_checks.batch_dependence(0.2, 0.0, 10.0), "fail", 0.2),
+        (model_checks.batch_dependence(3.0, 1.5, 10.0), "pass", 0.0),
         (checks.losses_agree("fgsm", "cross_entropy", 0.9, {"cross_entropy": 0.80, "margin": 0.71}, 0.1), "pass", 0.09),
         (checks.losses_agree("fgsm", "cross_entropy", 0.9, {"cross_entropy": 0.80, "margin": 0.6}, 0.1), "warn", 0.2),
         (checks.losses_agree("fgsm", "cross_entropy", 0.9, {"cross_entropy": 0.70, "margin": 0.80}, 0.1), "pass", 0.0),
@@ -309,7 +309,7 @@ def test_a_record_without_gradient_is_counted_alone() -> None:
             return torch.where(x[:, :1] > 0, x, x.detach().round())
 
     x, y = torch.tensor([[1.0, 2.0], [-1.0, 2.0], [1.0, 3.0], [2.0, 3.0]]), torch.tensor([0, 0, 1, 1])
-    found = {check.rule: check for check in checks.model_behaviour(Half().eval(), x, y)}
+    found = {check.rule: check for check in model_checks.model_behaviour(Half().eval(), x, y)}
     assert (found["zero_gradients"].figure, found["zero_gradients"].verdict) == (0.25, "fail")
 
 
@@ -321,7 +321,7 @@ def test_logits_that_happen_to_sum_to_one_are_no_probabilities() -> None:
     y = torch.zeros(3, dtype=torch.long)
     outside, inside = torch.tensor([[0.2], [2.0], [0.5]]), torch.tensor([[0.2], [0.9], [0.5]])
     for x, verdict in ((outside, "pass"), (inside, "warn")):
-        found = {check.rule: check for check in checks.model_behaviour(Signed().eval(), x, y)}
+        found = {check.rule: check for check in model_checks.model_behaviour(Signed().eval(), x, y)}
         assert found["probability_outputs"].verdict == verdict
 
 
@@ -331,7 +331,7 @@ def test_every_verdict_can_be_stored_whatever_the_model_answers() -> None:
             return x * torch.tensor([math.inf, math.nan])
 
     x, y = torch.ones(3, 2), torch.zeros(3, dtype=torch.long)
-    rows = [check.measurement() for check in checks.model_behaviour(Endless().eval(), x, y)]
+    rows = [check.measurement() for check in model_checks.model_behaviour(Endless().eval(), x, y)]
     assert len(rows) == 4
 
 
@@ -361,7 +361,7 @@ def test_a_confident_model_without_fault_is_not_blind() -> None:
         model.weight.copy_(torch.tensor([[500.0, 0.0], [0.0, 0.0]]))
     point = x.clone().requires_grad_(True)
     assert not torch.autograd.grad(torch.nn.functional.cross_entropy(model(point), y), point)[0].any()
-    found = {check.rule: check for check in checks.model_behaviour(model, x, y)}
+    found = {check.rule: check for check in model_checks.model_behaviour(model, x, y)}
     assert (found["zero_gradients"].figure, found["zero_gradients"].verdict) == (0.0, "pass")
 
 
@@ -373,7 +373,8 @@ def test_a_model_that_lets_nothing_through_is_a_finding_and_no_error(behind: str
                 return x.detach() * 2
 
     found = {
-        check.rule: check for check in checks.model_behaviour(Closed().eval(), torch.rand(4, 2), torch.zeros(4).long())
+        check.rule: check
+        for check in model_checks.model_behaviour(Closed().eval(), torch.rand(4, 2), torch.zeros(4).long())
     }
     assert (found["zero_gradients"].figure, found["zero_gradients"].verdict) == (1.0, "fail")
 
@@ -392,7 +393,7 @@ def test_a_model_that_lets_nothing_through_is_a_finding_and_no_error(behind: str
 def test_probabilities_of_any_kind_are_told_from_logits_and_from_their_own_logarithms(
     outputs: Tensor, verdict: str
 ) -> None:
-    assert checks.probability_outputs(outputs).verdict == verdict
+    assert model_checks.probability_outputs(outputs).verdict == verdict
 
 
 def test_a_model_that_looks_at_its_batch_is_caught_without_a_flag() -> None:
@@ -402,7 +403,7 @@ def test_a_model_that_looks_at_its_batch_is_caught_without_a_flag() -> None:
 
     x = torch.rand(10, 2, generator=torch.Generator().manual_seed(0))
     for model, verdict in ((Relative(), "fail"), (nn.Identity(), "pass")):
-        found = {check.rule: check for check in checks.model_behaviour(model.eval(), x, torch.zeros(10).long())}
+        found = {check.rule: check for check in model_checks.model_behaviour(model.eval(), x, torch.zeros(10).long())}
         assert found["batch_dependence"].verdict == verdict
         assert found["randomised_forward"].verdict == "pass"
 

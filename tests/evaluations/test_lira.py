@@ -27,7 +27,7 @@ from assay.registry import build
 from assay.results import Check, Finding, Measurement
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
-from assay.study.spec import build_study
+from assay.study.reading import build_study
 from assay.training.log import TrainingLog
 
 Make = Callable[..., Subject]

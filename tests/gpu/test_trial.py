@@ -17,7 +17,7 @@ from assay.registry import build, names
 from assay.results import Measurement, judged
 from assay.study.measure import evaluate, run_trial
 from assay.study.plan import load_datasets, plan
-from assay.study.spec import build_study
+from assay.study.reading import build_study
 from assay.study.training import Trained, network_of, train_trial
 from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes

@@ -15,8 +15,8 @@ import jobs.console
 import jobs.study
 import jobs.sweep
 from assay.cluster.sweep import Swept
+from assay.design import Design
 from assay.report.words import design_text, interval_meaning
-from assay.statistics import Design
 from assay.study.run import RunSummary
 from jobs.console import count_of
 from jobs.submit import ROOT

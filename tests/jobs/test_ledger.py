@@ -17,8 +17,9 @@ from assay.ledger.account import ReleaseRequest
 from assay.ledger.experiments import Processing
 from assay.release.keeper import Keeper
 from assay.store.folder import Store
+from assay.study.reading import build_study
 from assay.study.run import run_study
-from assay.study.spec import Study, build_study
+from assay.study.spec import Study
 from assay.training.checkpoints import read_weights
 from jobs.ledger import app
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from assay.results import TrialRecord
 from assay.study.plan import load_datasets, plan
-from assay.study.spec import build_study
+from assay.study.reading import build_study
 from jobs.progress import ConsoleWatcher
 
 

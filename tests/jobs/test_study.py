@@ -18,11 +18,12 @@ from click.testing import Result
 from processes import ROOT, Ended, Job, maps_torch, wait_for
 
 from assay.executors import LocalExecutor
-from assay.store.folder import MEASUREMENT_SCHEMA, Store
+from assay.store.folder import Store
+from assay.store.rows import MEASUREMENT_SCHEMA
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
+from assay.study.reading import read_study
 from assay.study.run import run_study
-from assay.study.spec import read_study
 
 # Every kind of trial and of figure, and no more of them than it takes to see that nothing is lost or done twice.
 TINY = """

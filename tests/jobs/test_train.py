@@ -16,7 +16,8 @@ from assay.cluster.session import set_defaults
 from assay.executors import LocalExecutor
 from assay.store.folder import Store
 from assay.study.plan import load_datasets, plan
-from assay.study.spec import read_study, with_one_recipe
+from assay.study.reading import read_study
+from assay.study.spec import with_one_recipe
 from assay.study.training import train_trial
 from assay.training.checkpoints import from_bytes
 

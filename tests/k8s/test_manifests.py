@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from assay.study.spec import read_study
+from assay.study.reading import read_study
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"

@@ -22,7 +22,7 @@ from assay.privacy.clipping import STABILITY
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Privacy, Recipe, Training
 from assay.seeds import Draw
-from assay.study.spec import build_study
+from assay.study.reading import build_study
 from assay.threats import Bounds
 from assay.training.build import build_trainer
 from assay.training.feed import InMemory

@@ -20,8 +20,9 @@ from assay.release.keeper import Keeper
 from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.plan import load_datasets
+from assay.study.reading import build_study
 from assay.study.run import run_study
-from assay.study.spec import Study, build_study
+from assay.study.spec import Study
 
 MADE: Any = SimpleNamespace(name="made", origin=SimpleNamespace(digest="made"))
 PRIVATE = {"privacy": {"epsilon": 2.0, "noise": "entropy", "delta": 1e-3}, "training": {"batch_size": 20}}

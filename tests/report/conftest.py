@@ -12,8 +12,9 @@ import pytest
 from assay.report.scorecard import Scorecard, scorecard
 from assay.results import NOT_RELEASABLE, Check, Flag, Measurement, TrialRecord, Verdict, not_applicable
 from assay.store.folder import Store
+from assay.study.reading import build_study
 from assay.study.run import write_study
-from assay.study.spec import Study, build_study
+from assay.study.spec import Study
 
 RADII = (0.0, 0.1, 0.3, 0.5)
 RECIPES: dict[str, Any] = {

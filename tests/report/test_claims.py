@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 import assay.explain.methods  # noqa: F401
+from assay.design import Design
 from assay.outcomes import Outcomes
 from assay.registry import methods
 from assay.report.claims import Claim, claim_figure, claimed_text, judge_claim, read_claims
-from assay.statistics import Design
 
 TERMS = ({"recipe": "standard", "name": "accuracy"}, {"recipe": "pgd", "name": "accuracy"})
 

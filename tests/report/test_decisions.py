@@ -225,7 +225,7 @@ def test_on_an_official_split_records_and_seeds_are_uncertain(
 @pytest.mark.parametrize("candidates", [1, 3])
 def test_with_the_truth_at_the_limit_no_more_than_the_level_is_met(candidates: int) -> None:
     """Folds that share training data are correlated as Nadeau and Bengio suppose; all candidates lie at the limit."""
-    from assay.statistics import Design, Runs
+    from assay.design import Design, Runs
 
     design, generator = Design(folds=5, repeats=1, test_share=SHARE), np.random.default_rng(1)
     shared = SHARE / (1 + SHARE)

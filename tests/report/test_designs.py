@@ -4,7 +4,8 @@ import pytest
 
 from assay.recipes import Recipe
 from assay.report.designs import grid, poisoned
-from assay.study.spec import Study, build_study
+from assay.study.reading import build_study
+from assay.study.spec import Study
 
 
 def recipes(study: Study, **data: list[object]) -> dict[str, Recipe]:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from assay.design import Design, Runs
 from assay.errors import DataError
 from assay.paired import differing_share
 from assay.report.decisions import ONE_SIDED_LEVEL
 from assay.report.foresight import Showable, showable
 from assay.report.scorecard import share_tested
-from assay.statistics import Design, Runs
 from assay.study.spec import Study
 
 MakeStudy = Callable[..., Study]

@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 
 from assay.data.splits import Split
+from assay.design import Design
 from assay.report.card import card_of
 from assay.report.claims import Claim, judge_claim
 from assay.report.figures import certificates, failsafe, robustness
@@ -22,7 +23,6 @@ from assay.report.tables.attacks import attacks
 from assay.report.tables.classes import classes
 from assay.report.words import notes
 from assay.results import Measurement, TrialRecord
-from assay.statistics import Design
 from assay.store.folder import Store
 from assay.study.finished import Finished
 from assay.study.run import write_study

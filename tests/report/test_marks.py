@@ -3,7 +3,7 @@
 from assay.report.cells import Cell, ScoreTable
 from assay.report.evidence import in_tables, scorecard_columns
 from assay.report.marks import marks, merged
-from assay.store.folder import MEASUREMENT_SCHEMA
+from assay.store.rows import MEASUREMENT_SCHEMA
 
 NOTHING = MEASUREMENT_SCHEMA.empty_table().to_pandas()
 COLUMNS = {column.key: column for column in scorecard_columns(NOTHING, epsilon=0.3)}

@@ -17,7 +17,8 @@ from assay.report.page import Publisher, publish_report
 from assay.report.scorecard import Scorecard
 from assay.report.words import cell_text, comparison_text, interval_text
 from assay.results import Measurement, TrialRecord
-from assay.store.folder import MEASUREMENT_SCHEMA, Store
+from assay.store.folder import Store
+from assay.store.rows import MEASUREMENT_SCHEMA
 from assay.study.plan import load_datasets, plan
 from assay.study.registration import register_requirements
 from assay.study.run import write_study

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from assay.design import Design, Runs
 from assay.outcomes import Outcomes
 from assay.report.decisions import Decisions, decide
 from assay.report.page import render
 from assay.report.scorecard import Scorecard, scorecard
 from assay.results import Measurement, TrialRecord
-from assay.statistics import Design, Runs
 from assay.store.folder import Store
 from assay.study.plan import load_datasets
 from assay.study.registration import Registration

@@ -11,12 +11,12 @@ import pytest
 
 from assay import statistics
 from assay.data.base import Source
+from assay.design import Design
 from assay.report.lines import everything
 from assay.report.rows import runs_of, select, values_by_run
 from assay.report.scorecard import Scorecard, design_of, scorecard, share_tested
 from assay.report.words import records_text
 from assay.results import Check, Measurement, TrialRecord
-from assay.statistics import Design
 from assay.store.folder import Store
 from assay.study.spec import Study
 

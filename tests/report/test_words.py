@@ -20,7 +20,7 @@ from assay.report.words import (
     summary_text,
 )
 from assay.statistics import Comparison, Summary
-from assay.store.folder import MEASUREMENT_SCHEMA
+from assay.store.rows import MEASUREMENT_SCHEMA
 from assay.study.spec import Study
 
 MakeStudy = Callable[..., Study]

@@ -9,8 +9,8 @@ from assay.executors import LocalExecutor
 from assay.store.folder import Store
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
+from assay.study.reading import build_study
 from assay.study.run import write_study
-from assay.study.spec import build_study
 
 RECIPES: dict[str, Any] = {
     "standard": {"training": {"epochs": 4, "learning_rate": 0.01}},

@@ -15,8 +15,8 @@ from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
+from assay.study.reading import build_study
 from assay.study.run import write_study
-from assay.study.spec import build_study
 from serve.api import create_api
 from serve.model import ServedModel
 

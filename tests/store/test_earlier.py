@@ -9,7 +9,8 @@ import pytest
 
 from assay.results import Check, Flag, Measurement
 from assay.store.earlier import TYPED, typed
-from assay.store.folder import MEASUREMENT_SCHEMA, Store
+from assay.store.folder import Store
+from assay.store.rows import MEASUREMENT_SCHEMA
 
 EARLIER = Path(__file__).parents[1] / "study" / "earlier" / "out"
 CHECK = {"concerns": "accuracy", "verdict": "warn", "attack": "pgd"}

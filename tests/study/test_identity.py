@@ -22,9 +22,10 @@ from assay.store.folder import Store
 from assay.study import measure, sources
 from assay.study.identity import _SCORE_MODULES, key_of_question
 from assay.study.plan import load_datasets, plan
+from assay.study.reading import build_study
 from assay.study.run import RunSummary, run_study
 from assay.study.sources import closure, code_of, modules_in
-from assay.study.spec import Study, build_study
+from assay.study.spec import Study
 from assay.study.trial import Trial
 from assay.tasks.classification import CLASSIFICATION
 

@@ -10,8 +10,8 @@ import yaml
 
 from assay.executors import LocalExecutor
 from assay.store.folder import Store
+from assay.study.reading import read_study
 from assay.study.run import run_study
-from assay.study.spec import read_study
 
 README = Path(__file__).parents[2] / "jobs" / "README.md"
 STUDIES = {

@@ -9,7 +9,7 @@ import pytest
 from assay.executors import LocalExecutor
 from assay.release.charge import forecast_charge
 from assay.study.plan import forecast_study, load_datasets, plan
-from assay.study.spec import build_study
+from assay.study.reading import build_study
 from assay.study.training import network_of, prepare_records, train_trial
 
 

@@ -16,7 +16,8 @@ from assay.executors import LocalExecutor
 from assay.privacy.accounting import Mechanism, rdp_epsilon
 from assay.study import trial as trials
 from assay.study.plan import evaluation_costs, forecast_study, load_datasets, plan
-from assay.study.spec import Study, build_study, with_one_recipe
+from assay.study.reading import build_study
+from assay.study.spec import Study, with_one_recipe
 from assay.study.training import network_of, train_trial
 from tests.mistakes import refused
 

@@ -7,7 +7,7 @@ import yaml
 
 from assay.errors import DataError
 from assay.study.plan import forecast_study, load_datasets, plan
-from assay.study.spec import read_study
+from assay.study.reading import read_study
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 FEDERATED = sorted(STUDIES.glob("federated*.yaml"))

@@ -7,8 +7,9 @@ import pytest
 
 from assay.errors import SpecError
 from assay.report.foresight import showable
+from assay.study.reading import build_study
 from assay.study.requirements import METRICS, Requirement, digest
-from assay.study.spec import Study, build_study, with_one_recipe
+from assay.study.spec import Study, with_one_recipe
 from tests.mistakes import refused
 
 

@@ -10,7 +10,8 @@ import yaml
 
 from assay.errors import DataError, SpecError
 from assay.recipes import INCOMPATIBLE
-from assay.study.spec import Study, build_study, read_study, settings_in, with_one_recipe
+from assay.study.reading import build_study, read_study, settings_in
+from assay.study.spec import Study, with_one_recipe
 from tests.mistakes import refused
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"

@@ -8,7 +8,8 @@ import pytest
 
 from assay.errors import SpecError
 from assay.study.plan import load_datasets, plan
-from assay.study.spec import Study, build_study
+from assay.study.reading import build_study
+from assay.study.spec import Study
 from assay.study.sweep import Sweep, base_of, point_name, prepare_sweep, study_of
 from tests.mistakes import refused
 

@@ -19,7 +19,8 @@ from assay.store.folder import Store
 from assay.study.external import evaluate_given, given_study
 from assay.study.measure import run_trial
 from assay.study.plan import forecast_study, load_datasets, plan
-from assay.study.spec import Study, build_study
+from assay.study.reading import build_study
+from assay.study.spec import Study
 
 N = 120
 STATED = {

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from assay.design import Design, LimitTest, Runs
 from assay.evaluations.base import Subject
 from assay.evaluations.client_answers import ALONE, AtClient
 from assay.metrics import SIGNED, Metric
 from assay.outcomes import Outcomes
 from assay.results import Check, Finding, Flag, Measurement, not_applicable
-from assay.statistics import LEVEL, Design, LimitTest, Runs, holm
+from assay.statistics import LEVEL, holm
 
 _COUNTS = {"gains": "clients_that_gain", "loses": "clients_that_lose", "inconclusive": "clients_inconclusive"}
 METRICS = (

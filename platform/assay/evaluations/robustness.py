@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.attacks.adaptive import AdaptiveAttack, LogitsOfProbabilities, answers
+from assay.attacks.adaptive import AdaptiveAttack, answers
 from assay.attacks.base import Attack, Judged
 from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.fgsm import FGSM
@@ -18,24 +18,18 @@ from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
 from assay.attacks.square import Square
 from assay.attacks.targeted_pgd import TargetedPGD
-from assay.bounds.interval import UnboundableError
-from assay.evaluations import checks
+from assay.evaluations import checks, model_checks
 from assay.evaluations.attack_facts import (
     answers_without_attack,
     attack_settings,
     curve_of_nearest,
-    first_records,
-    fooled_by_any,
     has_run,
     is_white_box,
-    radius_that_half_withstand,
     why_nothing_to_follow,
-    worst_of,
 )
 from assay.evaluations.attack_runs import UNLIMITED, AttackRun, AttackTarget, Curves, as_used, worst_case
 from assay.evaluations.balanced import under_attack
 from assay.evaluations.base import Evaluation, Subject, share, share_by_record
-from assay.evaluations.certificates import proven_right
 from assay.evaluations.constant_answers import drop_explained_diagnoses
 from assay.evaluations.missing_attacks import (
     QUANTILES,
@@ -46,14 +40,11 @@ from assay.evaluations.missing_attacks import (
     rows_of_missing,
     why_missing,
 )
-from assay.evaluations.probe import attack_survivors
+from assay.evaluations.robustness_checks import attack_checks, certificate_checks
 from assay.evaluations.robustness_metrics import ROBUSTNESS_METRICS
-from assay.evaluations.slopes import true_slopes
 from assay.metrics import Metric
-from assay.models.batches import respond
 from assay.registry import Number, choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
-from assay.seeds import Draw
 from assay.threats import Norm
 
 _UNBOUNDED = "unbounded"
@@ -122,7 +113,7 @@ class Robustness(Evaluation):
         return subject.examined(subject.split.test, self.records)
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
-        as_given = checks.train_mode(subject.model)
+        as_given = model_checks.train_mode(subject.model)
         with as_used(subject.model), seeds.generators_kept():
             # What a model that answers at random says here must not hang on who drew before.
             torch.manual_seed(seeds.torch_seed(subject.seed, "robustness"))
@@ -131,7 +122,7 @@ class Robustness(Evaluation):
     def _findings(self, subject: Subject) -> list[Finding]:
         """Returns all findings on a model in evaluation mode."""
         target = AttackTarget.of(subject, norm=self.norm, epsilons=self.epsilons, records=self.records)
-        behaviour = checks.model_behaviour(subject.network_alone, *target.first)
+        behaviour = model_checks.model_behaviour(subject.network_alone, *target.first)
         if any(check.rule == "randomised_forward" and check.verdict != "pass" for check in behaviour):
             target = replace(target, passes=self.samples)
         every = self._every_attack(subject)
@@ -148,7 +139,7 @@ class Robustness(Evaluation):
             curves |= self.on_survivors(target, runs, curves)
         reached = worst_case([*curves.values(), {UNLIMITED: unbounded}])[UNLIMITED]
         moved = float((reached & target.right.cpu()).double().sum() / target.right.sum().clamp_min(1))
-        verdicts = [*behaviour, *self._checks(target, runs, curves, unbounded)]
+        verdicts = [*behaviour, *attack_checks(target, runs, curves, unbounded)]
         raised = drop_explained_diagnoses(verdicts, answers_without_attack(target), moved=moved)
         adaptive = self._adaptive(target, runs, raised)
         rows: list[Finding] = [*raised, *self._rows(target, curves | adaptive.curves, runs | adaptive.runs)]
@@ -156,7 +147,7 @@ class Robustness(Evaluation):
         if adaptive.curves:
             rows += self._before_and_after(target, curves, adaptive)
         rows += rows_of_missing(every, missing, norm=self.norm, epsilons=target.radii)
-        rows += self._certificates(target, curves | adaptive.curves, nearest)
+        rows += certificate_checks(target, curves | adaptive.curves, nearest)
         for name, judged in nearest.items():
             rows += self._distances(target, runs[name], judged)
         return rows
@@ -302,137 +293,6 @@ class Robustness(Evaluation):
             *self._worst(target, "worst_case_before_adaptive", curves),
             checks.adaptive_answer(*left, epsilon=epsilon, attacks=list(answered), rules=sorted(adaptive.because)),
         ]
-
-    def _checks(
-        self,
-        target: AttackTarget,
-        runs: Mapping[str, AttackRun],
-        curves: Curves,
-        unbounded: Judged,
-    ) -> list[Check]:
-        white_box = {name for name, run in runs.items() if is_white_box(run) and name in curves}
-        fixed = target.base.bounds.fixed is not None
-        return [
-            checks.clean_beside_robust({name: list(curve) for name, curve in curves.items()}),
-            checks.clean_at_zero(
-                target.clean, [curve[0.0].accuracy for curve in curves.values()], records=len(target.x)
-            ),
-            *(checks.monotone(name, [curves[name][e].accuracy for e in target.radii]) for name in sorted(white_box)),
-            checks.unbounded_attack_wins(unbounded.accuracy, fixed=fixed, gradients=bool(white_box)),
-            *(self._of_gradients(target, runs, curves, white_box) if white_box else []),
-            checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
-        ]
-
-    def _of_gradients(
-        self, target: AttackTarget, runs: Mapping[str, AttackRun], curves: Curves, white_box: Collection[str]
-    ) -> list[Check]:
-        """Returns checks of attacks that follow gradients, and of these gradients.
-
-        Args:
-            white_box: names of these attacks.
-        """
-        return [
-            *self._masking(target, curves),
-            *attack_survivors(target, worst_case(list(curves.values()))),
-            *self._slopes(target, curves),
-            *(
-                worst_of(
-                    [
-                        checks.black_box_loses(name, fooled_by_any(curves, white_box, e), curves[name][e].fooled, e)
-                        for e in target.radii
-                    ]
-                )
-                for name in curves
-                if name not in white_box
-            ),
-            *self._step_sizes(target, runs, curves),
-        ]
-
-    def _step_sizes(self, target: AttackTarget, runs: Mapping[str, AttackRun], curves: Curves) -> list[Check]:
-        """Checks the usual PGD, and every attack whose steps are too short to cross the ball.
-
-        One start each, on a few records, at the radius that about half of all records withstand.
-        """
-        x, y = first_records(target)
-        found: list[Check] = []
-        for name, curve in curves.items():
-            attack = runs[name].attack
-            path = getattr(attack, "relative_step", None)
-            usual = name in ("pgd_cross_entropy", "pgd_margin")
-            if path is None or runs[name].through is not None or not (usual or path < checks.ENOUGH_PATH):
-                continue
-            epsilon = radius_that_half_withstand(target, curve)
-            if epsilon is None:
-                continue
-            found += checks.steps_cross_the_ball(
-                attack.model_copy(update={"restarts": 1}) if hasattr(attack, "restarts") else attack,
-                target.judge,
-                x,
-                y,
-                target.base.at(epsilon),
-                seed=target.subject.seed,
-                through=target.subject.model if target.passes > 1 else None,
-                label=name,
-            )
-        return found
-
-    def _slopes(self, target: AttackTarget, curves: Curves) -> list[Check]:
-        """Checks whether gradients hold at the scale of the radius that about half of all records withstand.
-
-        A randomised model is not checked, because its answers differ without a step.
-        """
-        epsilon = radius_that_half_withstand(target, curves["pgd_margin"])
-        if epsilon is None or target.passes > 1:
-            return []
-        (x, y), model = first_records(target), target.subject.model
-        if checks.probability_outputs(respond(alone := target.subject.network_alone, x)).verdict != "pass":
-            # A probability is no straight line even where its logit is.
-            model = LogitsOfProbabilities(alone)
-        draw = Draw(seeds.stream(target.subject.seed, "slopes"), len(x))
-        return [true_slopes(model, x, y, target.base.at(epsilon), draw)]
-
-    def _masking(self, target: AttackTarget, curves: Curves) -> list[Check]:
-        """Checks each attack at the radius where another loss finds most that its own loss does not."""
-        return [
-            worst_of(
-                [
-                    checks.losses_agree(
-                        name,
-                        loss,
-                        curves[name][e].accuracy,
-                        {of: curves[f"pgd_{of}"][e].accuracy for of in ("cross_entropy", "margin")},
-                        e,
-                    )
-                    for e in target.radii
-                ]
-            )
-            for name, loss in (("fgsm", "cross_entropy"), ("pgd_cross_entropy", "cross_entropy"))
-        ]
-
-    def _certificates(self, target: AttackTarget, curves: Curves, nearest: Mapping[str, Judged]) -> list[Check]:
-        """Compares certificates by interval bounds with the attacks, record by record, at every radius.
-
-        A change that is shorter than ε in L2 is also shorter in L∞, so attacks in either norm count. A randomised model
-        has no certificate.
-        """
-        if target.passes > 1:
-            return []
-        subject = target.subject
-        try:
-            proven = {
-                e: proven_right(subject.model, target.x, target.y, target.base.at(e), task=subject.task)
-                for e in target.radii
-            }
-        except UnboundableError:
-            return []
-        worst = worst_case(list(curves.values()))
-        found = []
-        for epsilon in target.radii:
-            fooled = worst[epsilon]
-            for judged in nearest.values():
-                fooled = fooled | (judged.fooled & (judged.distance <= epsilon))
-            found.append(checks.certified_is_never_fooled(proven[epsilon].cpu(), fooled, epsilon))
-        return [worst_of(found)]
 
     def _distances(self, target: AttackTarget, run: AttackRun, nearest: Judged) -> list[Measurement]:
         """Measures the smallest changes that an attack found, over the records that were right without an attack."""

@@ -174,7 +174,6 @@ class Explainer(Method):
         target = _as_classes(target)
         _refuse(model, x, target, reference)
         started = time.perf_counter()
-        parts: list[Explained] = []
         with untouched(model), repeatable(), differentiable(model):
             change, rounding = self._change(model, x, target, reference)
             if not bool(change.isfinite().all()):
@@ -182,15 +181,7 @@ class Explainer(Method):
                 raise NotFiniteError(
                     f"the model answers NaN or infinity for record {bad}, or for what it is compared with"
                 )
-            for place in places(len(x), tuple(x.shape[1:])):
-                draw = seeds.stream(seed, "explain", self.name) if self.draws else _UNUSED
-                some = model, x[place], target[place], reference, draw
-                parts.append(self.attribute_change(*some, change=change[place]))
-        values = self._checked(torch.cat([part.values.detach() for part in parts]), x, reference)
-        second = None
-        if parts[0].second is not None:
-            found = torch.cat([part.second for part in parts if part.second is not None])
-            second = self._checked(found.detach(), x, reference)
+            values, second = self._by_batch(model, x, target, reference, seed, change)
         greatest = values.flatten(1).abs().amax(1)
         scale = torch.maximum(torch.maximum(change.abs(), greatest), rounding)
         missed = (values.flatten(1).sum(1) - change).abs() / scale
@@ -202,6 +193,21 @@ class Explainer(Method):
             value_error=_value_error(values, second, greatest),
             seconds=time.perf_counter() - started,
         )
+
+    def _by_batch(  # noqa: PLR0917
+        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, seed: int, change: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the checked contributions, and those of a second rule if the method has one; both like x."""
+        parts: list[Explained] = []
+        for place in places(len(x), tuple(x.shape[1:])):
+            draw = seeds.stream(seed, "explain", self.name) if self.draws else _UNUSED
+            some = model, x[place], target[place], reference, draw
+            parts.append(self.attribute_change(*some, change=change[place]))
+        values = self._checked(torch.cat([part.values.detach() for part in parts]), x, reference)
+        if parts[0].second is None:
+            return values, None
+        found = torch.cat([part.second for part in parts if part.second is not None])
+        return values, self._checked(found.detach(), x, reference)
 
     def _change(self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference) -> tuple[Tensor, Tensor]:
         """Returns what the values should add up to, and the part of it that may be rounding; both (n,)."""

@@ -58,6 +58,23 @@ def layer_chain(
     Raises:
         ExplanationError: a layer has no rule, or something is computed between two layers; the message names them.
     """
+    ran, logits = _run(model, x)
+    if not ran:
+        raise ExplanationError(f"{method} sees no layer of this network: its layers must be modules of PyTorch")
+    if bad := next((each for each in ran if type(each.layer) not in known), None):
+        raise ExplanationError(f"{method} has no rule for the layer {bad.name}")
+    before, version, place = x, x._version, "the record"
+    for each in ran:
+        if not _is_reshaped(each.given, each.given_version, before, version):
+            raise ExplanationError(_between(method, place, each.name))
+        before, version, place = each.out, each.out_version, each.name
+    if not _is_reshaped(logits, _version(logits), before, version):
+        raise ExplanationError(_between(method, place, "the logits"))
+    return [Step(name=each.name, layer=each.layer, given=each.given) for each in ran], logits
+
+
+def _run(model: nn.Module, x: Tensor) -> tuple[list[_Ran], Tensor]:
+    """Returns the calls of layers without layers of their own, in order, and the logits."""
     ran: list[_Ran] = []
     names = {layer: name for name, layer in model.named_modules() if not list(layer.children())}
 
@@ -81,18 +98,7 @@ def layer_chain(
         finally:
             for hook in hooks:
                 hook.remove()
-    if not ran:
-        raise ExplanationError(f"{method} sees no layer of this network: its layers must be modules of PyTorch")
-    if bad := next((each for each in ran if type(each.layer) not in known), None):
-        raise ExplanationError(f"{method} has no rule for the layer {bad.name}")
-    before, version, place = x, x._version, "the record"
-    for each in ran:
-        if not _is_reshaped(each.given, each.given_version, before, version):
-            raise ExplanationError(_between(method, place, each.name))
-        before, version, place = each.out, each.out_version, each.name
-    if not _is_reshaped(logits, _version(logits), before, version):
-        raise ExplanationError(_between(method, place, "the logits"))
-    return [Step(name=each.name, layer=each.layer, given=each.given) for each in ran], logits
+    return ran, logits
 
 
 def _between(method: str, before: str, after: str) -> str:

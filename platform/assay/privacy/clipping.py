@@ -126,9 +126,10 @@ class PerRecordGradients:
             self._passing_back = True
             with without_autocast(losses.device), full_precision(losses.device):
                 expected = self._inspect(losses) if self._due else None
-                self._pass_back(losses)
+                self._pass_back(losses, keep_graph=expected is not None)
                 if expected is not None:
-                    inspection.refuse_unrecorded(self._names, self._found, expected, rough=self._rough)
+                    again = partial(inspection.expected, losses, update=self._update)
+                    inspection.refuse_unrecorded(self._names, self._found, expected, again, rough=self._rough)
                 with torch.no_grad():
                     sums = self._clipped(max_grad_norm)
         except RuntimeError as error:
@@ -310,17 +311,20 @@ class PerRecordGradients:
             inspection.refuse_mixed_losses(losses, self._edges, self._update)
         return inspection.expected(losses, list(self._names), self._update)
 
-    def _pass_back(self, losses: Tensor) -> None:
+    def _pass_back(self, losses: Tensor, *, keep_graph: bool) -> None:
         """Runs one backward pass, down to the first recorded outputs; no gradient of a weight is formed."""
         self._records = len(losses)
         edges = [*self._roots, *(edge for _, edge in self._kept)]
-        gradients = torch.autograd.grad(losses.sum(), edges, allow_unused=True) if edges else ()
+        gradients: Sequence[Tensor | None] = ()
+        if edges:
+            gradients = torch.autograd.grad(losses.sum(), edges, retain_graph=keep_graph, allow_unused=True)
         with torch.no_grad():
             for product in self._pending:
                 self._add(product, product.joined)
             for (product, _), backprops in zip(self._kept, gradients[len(self._roots) :], strict=True):
                 if backprops is not None:
                     self._add(product, backprops)
+        self._records = None  # further backward passes are not recorded
 
     def _pass_by(self, product: "_Product", number: int, backprops: Tensor | None) -> None:
         """Receives the gradient of an output of a product, or of one of its steps in time; None counts as zero."""

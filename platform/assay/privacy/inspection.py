@@ -6,7 +6,7 @@ tested at the first update, the second, the tenth, the hundredth and so on, and 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.autograd.graph import GradientEdge
 
 from assay import seeds
 from assay.errors import IncompatibleRecipeError
-from assay.privacy.precision import HALVES, at_least_float32
+from assay.privacy.precision import HALVES, SumsInFloat64, at_least_float32
 from assay.privacy.separation import KEEP_APART
 from assay.privacy.shares import Share
 
@@ -156,39 +156,60 @@ def expected(losses: Tensor, parameters: Sequence[Tensor], update: int) -> list[
     ]
 
 
-@torch.no_grad()
 def refuse_unrecorded(
-    names: Mapping[Tensor, str], found: Mapping[Tensor, Share], halves: Sequence[Expected], *, rough: bool
+    names: Mapping[Tensor, str],
+    found: Mapping[Tensor, Share],
+    halves: Sequence[Expected],
+    again: Callable[[Sequence[Tensor]], Sequence[Expected]],
+    *,
+    rough: bool,
 ) -> None:
     """Raises if what was recorded is not the gradient of the model.
 
     Both halves of the records must show a difference. So a single record in which autograd's sum is lost to rounding
-    does not end training.
+    does not end training. Nor does the rounding of all records: parameters that seem to differ are compared once more,
+    with all sums in float64.
 
     Args:
         names: of each parameter.
         found: recorded share of each parameter.
         halves: autograd's gradients.
+        again: returns autograd's gradients once more, of the given parameters alone.
         rough: whether some of it was computed in float16 or bfloat16, which leaves two digits.
 
     Raises:
         IncompatibleRecipeError: names the parameter.
     """
+    tolerance = 0.05 if rough else 1e-4
+    suspected = _unrecorded(list(names), found, halves, tolerance)
+    if suspected:
+        with SumsInFloat64():
+            suspected = _unrecorded(suspected, found, again(suspected), tolerance)
+    if suspected:
+        raise IncompatibleRecipeError(
+            f"parameter {names[suspected[0]]!r} is used where per-record gradients cannot record it: use it only in "
+            "the forward pass of the layer that holds it"
+        )
+
+
+@torch.no_grad()
+def _unrecorded(
+    parameters: Sequence[Tensor], found: Mapping[Tensor, Share], halves: Sequence[Expected], tolerance: float
+) -> list[Tensor]:
+    """Returns the parameters whose recorded gradient differs from autograd's in both halves of the records."""
     lengths = {parameter: share.norms for parameter, share in found.items()}
 
-    def is_missing(parameter: Tensor, place: int, of: Expected) -> bool:
-        gradient = of.gradients[place]
+    def differs(parameter: Tensor, gradient: Tensor | None, records: Tensor) -> bool:
         missing = torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
-        limit = 1e-6 * max([float(norms[of.records].sum()) for norms in lengths.values()], default=0.0)
+        limit = 1e-6 * max([float(norms[records].sum()) for norms in lengths.values()], default=0.0)
         if parameter in found:
             norms = lengths[parameter]
-            missing = missing - found[parameter].weighted(torch.ones_like(norms), of.records)
-            limit += (0.05 if rough else 1e-4) * float(norms[of.records].sum())
+            missing = missing - found[parameter].weighted(torch.ones_like(norms), records)
+            limit += tolerance * float(norms[records].sum())
         return bool(missing.norm() > limit)
 
-    for place, (parameter, name) in enumerate(names.items()):
-        if all(is_missing(parameter, place, of) for of in halves):
-            raise IncompatibleRecipeError(
-                f"parameter {name!r} is used where per-record gradients cannot record it: use it only in the forward "
-                "pass of the layer that holds it"
-            )
+    return [
+        parameter
+        for place, parameter in enumerate(parameters)
+        if all(differs(parameter, of.gradients[place], of.records) for of in halves)
+    ]

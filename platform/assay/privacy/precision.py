@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from assay.errors import IncompatibleRecipeError
 
@@ -183,6 +185,52 @@ def full_precision(device: torch.device) -> Iterator[None]:
     finally:
         for place, given in short:
             place.fp32_precision = given
+
+
+class SumsInFloat64(TorchDispatchMode):
+    """Computes every operation within the context in float64, and rounds its result once, to the type it has outside.
+
+    The kernel of a convolution, for example, adds the gradient of a bias over all records and positions in one run of
+    float32 additions, which loses three digits where all have the same sign. Autograd's backward passes are covered,
+    and so is what they compute again for checkpoints.
+
+    An operation stays as it is if its result shares memory with its arguments (views, changes in place), if it draws
+    random numbers, if it reads the workspace of another kernel, or if it has no float64 kernel.
+    """
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if not _is_widened(func, [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]):
+            return result
+        try:
+            wide = func(*tree_map(_widened, args), **tree_map(_widened, kwargs))
+        except (RuntimeError, NotImplementedError):
+            return result
+        return tree_map(_rounded_as, wide, result)
+
+
+def _is_widened(func: Any, tensors: list[Tensor]) -> bool:
+    """Returns whether an operation can be repeated in float64."""
+    if any(argument.alias_info is not None for argument in func._schema.arguments):
+        return False
+    if torch.Tag.nondeterministic_seeded in func.tags or any(one.dtype == torch.uint8 for one in tensors):
+        return False
+    return any(_is_narrow(one) and _has_float64(one.device) for one in tensors)
+
+
+def _is_narrow(tensor: Tensor) -> bool:
+    return tensor.dtype in DTYPES and tensor.dtype != torch.float64
+
+
+def _widened(argument: Any) -> Any:
+    return argument.double() if isinstance(argument, Tensor) and _is_narrow(argument) else argument
+
+
+def _rounded_as(wide: Any, result: Any) -> Any:
+    return wide.to(result.dtype) if isinstance(wide, Tensor) and isinstance(result, Tensor) else wide
 
 
 def _products(device: torch.device) -> list[Any]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from assay.design import Design
 from assay.report.checks import CheckResult, checks_of, sum_up
 from assay.report.evidence import Evidence
 from assay.report.rows import RunValues, largest_sample, of_recipe, own_flags, own_words, runs_of, select, shared
 from assay.results import ReasonCode
-from assay.statistics import Design, Summary
+from assay.statistics import Summary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,12 @@ import pandas as pd
 import yaml
 from pydantic import Field, model_validator
 
+from assay.design import Design, Runs, weighed
 from assay.metrics import rests_on_a_sample
 from assay.registry import Settings
 from assay.report.rows import largest_sample, measured, of_recipe, runs_of, shared
 from assay.results import NOT_RELEASABLE
-from assay.statistics import Design, Runs, Summary, weighed
+from assay.statistics import Summary
 
 ClaimVerdict = Literal["holds", "stronger", "weaker", "inconclusive", "not tested here"]
 _TERMS = {"value": 1, "difference": 2, "excess": 4, "ratio": 2}

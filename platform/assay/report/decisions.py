@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from assay.design import Design
 from assay.report.checks import CheckResult, CheckSummary, checks_of, sum_up
 from assay.report.rows import (
     RunValues,
@@ -24,7 +25,7 @@ from assay.report.rows import (
 )
 from assay.report.scorecard import design_of
 from assay.results import NOT_RELEASABLE
-from assay.statistics import Design, holm
+from assay.statistics import holm
 from assay.study.registration import Registration
 from assay.study.requirements import Requirement
 from assay.study.spec import Study

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from scipy import optimize
 
 from assay.data.base import Dataset
+from assay.design import Design
 from assay.errors import DataError
 from assay.paired import differing_share
 from assay.report.decisions import ONE_SIDED_LEVEL
 from assay.report.scorecard import share_tested
-from assay.statistics import Design
 from assay.study.plan import TestSize, tested
 from assay.study.requirements import Requirement
 from assay.study.spec import Cohort, Study

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from assay.design import Design, Runs
 from assay.metrics import limits_of, meaning_of
 from assay.report.cells import between
-from assay.statistics import Design, Runs, Summary
+from assay.statistics import Summary
 
 _TELLING = (
     *("attack", "epsilon", "method", "map", "false_positive_rate", "client", "group", "class", "evaluation"),

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from assay.design import Runs
 from assay.metrics import ANY, limits_of
 from assay.results import Flag
-from assay.statistics import Runs
 
 
 def of_cohort(frame: pd.DataFrame, name: str) -> pd.DataFrame:

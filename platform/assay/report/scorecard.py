@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from assay import statistics
+from assay.design import Design
 from assay.report.cells import ScoreTable, tabulate
 from assay.report.checks import CheckSummary, checks_of, sum_up
 from assay.report.evidence import Evidence, scorecard_columns
 from assay.report.rows import RunValues, measured, of_cohort, select, settings, shared, values_by_run
-from assay.statistics import BlockedAnova, Comparison, Design
+from assay.statistics import BlockedAnova, Comparison
 from assay.study.spec import Study
 
 

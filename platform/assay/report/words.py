@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from assay.design import Design
 from assay.recipes import Federation
 from assay.report.cells import Cell, ScoreTable, runs_text
 from assay.report.evidence import Evidence
-from assay.statistics import Comparison, Design, Summary
+from assay.statistics import Comparison, Summary
 from assay.study.spec import Study
 from assay.threats import radius_text
 

@@ -1,7 +1,6 @@
 """Stores models, results and trials, one complete file each, on any file system of pyarrow."""
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,43 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assay.outcomes import Outcomes
-from assay.results import Check, Finding, Flag, Measurement, TrialRecord
-from assay.store.earlier import typed
+from assay.results import Finding, Flag, TrialRecord
 from assay.store.files import Files
 from assay.store.index import ABOUT, Index, Offset, about_of
+from assay.store.rows import FIGURES, MEASUREMENT_SCHEMA, finding, of_earlier_version, plain
 from assay.training.checkpoints import artefact_of
-
-_FLAG = pa.struct([pa.field(name, pa.string()) for name in ("verdict", "message", "rule")])
-MEASUREMENT_SCHEMA = pa.schema(
-    [
-        pa.field("trial", pa.string(), nullable=False),
-        pa.field("dataset", pa.string(), nullable=False),
-        pa.field("model", pa.string(), nullable=False),
-        pa.field("recipe", pa.string(), nullable=False),
-        pa.field("fold", pa.int32(), nullable=False),
-        pa.field("repeat", pa.int32(), nullable=False),
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("value", pa.float64()),
-        pa.field("unit", pa.string()),
-        pa.field("conditions", pa.string()),
-        pa.field("n", pa.int64()),
-        pa.field("low", pa.float64()),
-        pa.field("high", pa.float64()),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("warnings", pa.list_(pa.string())),
-        pa.field("reason", pa.string()),
-        pa.field("flags", pa.list_(_FLAG)),
-        pa.field("kind", pa.string()),
-        pa.field("rule", pa.string()),
-        pa.field("verdict", pa.string()),
-        pa.field("concerns", pa.list_(pa.string())),
-        pa.field("outcomes", pa.binary()),
-    ]
-)
-"""One row a measurement or a check; ``conditions`` is JSON, ``outcomes`` as ``assay.outcomes`` packs them. Files of
-earlier versions lack the columns from ``reason`` on, or ``outcomes``; they are filled where such a file is read."""
-_FIGURES = pa.schema(list(MEASUREMENT_SCHEMA)[6:])
-"""Columns of the results of one evaluation, which belong to no cohort, recipe name or fold."""
 
 
 class Store:
@@ -179,7 +146,7 @@ class Store:
         for name, answer in record.answers.items():
             versions = {key: record.provenance.get(key) for key in ("versions", "source")}
             about = {"training": training, "artefact": weights, "asked": answer.asked, **versions}
-            self._write_rows(f"answers/{training}/{name}.parquet", answer.rows(), about, schema=_FIGURES)
+            self._write_rows(f"answers/{training}/{name}.parquet", answer.rows(), about, schema=FIGURES)
         about = {
             "error": record.error,
             "seconds": record.seconds,
@@ -194,7 +161,7 @@ class Store:
     def _write_rows(
         self, name: str, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any], *, schema: pa.Schema
     ) -> pa.Table:
-        table = pa.Table.from_pylist([_plain(row) for row in rows], schema=schema)
+        table = pa.Table.from_pylist([plain(row) for row in rows], schema=schema)
         table = table.replace_schema_metadata({ABOUT: json.dumps(about).encode()})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
@@ -217,7 +184,7 @@ class Store:
             with self._files.opened(f"answers/{training}/{name}.parquet") as file:
                 table = pq.read_table(file)
             if about_of(table)["artefact"] == artefact:
-                findings[name] = tuple(map(_finding, table.to_pylist()))
+                findings[name] = tuple(map(finding, table.to_pylist()))
         return findings
 
     def answered(self, training: str) -> set[str]:
@@ -427,36 +394,7 @@ class Store:
             table = pq.read_table(file)
             about_of(table)
         if "kind" not in table.column_names:
-            return _of_earlier_version(table)
+            return of_earlier_version(table)
         if "outcomes" not in table.column_names:
             return table.append_column(MEASUREMENT_SCHEMA.field("outcomes"), pa.nulls(len(table), pa.binary()))
         return table
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts a row to the types of Parquet."""
-    lists = {key: list(row[key]) for key in ("warnings", "concerns")}
-    flags = [vars(flag) for flag in row["flags"]]
-    outcomes = None if row["outcomes"] is None else row["outcomes"].packed
-    return {**row, **lists, "conditions": json.dumps(row["conditions"]), "flags": flags, "outcomes": outcomes}
-
-
-def _of_earlier_version(table: pa.Table) -> pa.Table:
-    """Adds the typed columns to the rows of a file that lacks them."""
-    rows = [typed({**row, "conditions": json.loads(row["conditions"])}) for row in table.to_pylist()]
-    plain = [{**row, "conditions": json.dumps(row["conditions"])} for row in rows]
-    return pa.Table.from_pylist(plain, schema=MEASUREMENT_SCHEMA.with_metadata(table.schema.metadata))
-
-
-def _finding(row: Mapping[str, Any]) -> Finding:
-    """Returns the finding of an evaluation that a row was written from."""
-    row = typed({**row, "conditions": json.loads(row["conditions"])})
-    fields: dict[str, Any] = {
-        key: row[key] for key in ("name", "unit", "n", "status", "reason", "kind", "rule", "verdict", "conditions")
-    }
-    fields |= {key: math.nan if row[key] is None else row[key] for key in ("value", "low", "high")}
-    fields |= {key: tuple(row[key]) for key in ("warnings", "concerns")}
-    if row.get("outcomes"):
-        fields["outcomes"] = Outcomes(row["outcomes"])
-    measurement = Measurement(**fields, flags=tuple(Flag(**flag) for flag in row["flags"]))
-    return Check.of(measurement) if measurement.kind == "check" else measurement

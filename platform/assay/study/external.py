@@ -26,9 +26,10 @@ from assay.study.external_model import architecture_of, loaded, with_logits
 from assay.study.identity import hash_of, key_of_answer
 from assay.study.measure import AnswerLog, ask
 from assay.study.provenance import dependencies, source_digest, versions
+from assay.study.reading import build_study
 from assay.study.run import write_study
 from assay.study.sources import digest_of, modules_in
-from assay.study.spec import GIVEN, Study, build_study
+from assay.study.spec import GIVEN, Study
 from assay.threats import NORMS
 from assay.training.checkpoints import artefact_of, to_bytes
 

@@ -14,7 +14,8 @@ from assay.errors import DataError, IncompatibleRecipeError
 from assay.privacy.unit import protected, protected_unit, refuse_unlikely_patients
 from assay.recipes import Privacy
 from assay.study.plan import forecast_study
-from assay.study.spec import Study, build_study
+from assay.study.reading import build_study
+from assay.study.spec import Study
 
 N = 400
 RECIPE = {"training": {"epochs": 1, "batch_size": 40}}

@@ -10,7 +10,8 @@ import pytest
 from assay.report.scorecard import scorecard
 from assay.report.tables.privacy import Costs, costs, uncorrected
 from assay.results import Measurement, TrialRecord
-from assay.study.spec import Study, build_study
+from assay.study.reading import build_study
+from assay.study.spec import Study
 
 Frame = Callable[..., pd.DataFrame]
 Trial = Callable[..., TrialRecord]
