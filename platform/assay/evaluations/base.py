@@ -437,6 +437,20 @@ class Evaluation(Method):
         """
         return True
 
+    def among(self, recipes: Iterable[Recipe]) -> "Evaluation":
+        """Returns the evaluation as it is asked where these recipes are compared; by default itself.
+
+        Args:
+            recipes: of the cohort.
+
+        Returns:
+            The evaluation, perhaps with settings that make its figures comparable.
+
+        Raises:
+            SpecError: its settings allow no comparison of these recipes.
+        """
+        return self
+
     def forecast(self, records: int) -> str:
         """Describes the cost of the evaluation for one trial, where it is high.
 

@@ -26,6 +26,7 @@ def secondary(
     clusters: np.ndarray | None,
     *,
     draws: int,
+    unlearnt: tuple[str, ReasonCode] = ("none are given", "not_trained_here"),
 ) -> list[Finding]:
     """Scores maps by several measures.
 
@@ -37,6 +38,7 @@ def secondary(
         records: with the model.
         clusters: (n,) records that count as one.
         draws: of the control.
+        unlearnt: why there are no training records, in words and as a code, where there are none.
 
     Returns:
         A row for each measure and map, one for its control, and p where the measure decides.
@@ -45,7 +47,7 @@ def secondary(
     rows: list[Finding] = []
     tests: list[tuple[Measurement, float]] = []
     for measure in measures:
-        why, reason = _why_not(measure, records)
+        why, reason = _why_not(measure, records, unlearnt)
         if why:
             rows += [not_applicable(measure.name, why, reason=reason, **one.about) for one in maps]
             continue
@@ -76,12 +78,14 @@ def secondary(
     return rows
 
 
-def _why_not(measure: ExplanationMeasure, records: MeasuredRecords) -> tuple[str, ReasonCode]:
+def _why_not(
+    measure: ExplanationMeasure, records: MeasuredRecords, unlearnt: tuple[str, ReasonCode]
+) -> tuple[str, ReasonCode]:
     """Returns why a measure has no score for these records, with the code of the reason; empty where it has one."""
     if records.reference.modality not in measure.modalities:
         return f"{measure.title} measures no maps of records of this kind", "other_kind_of_records"
     if measure.trains and records.learnt is None:
-        return f"{measure.title} trains a network on training records: of a private recipe no ε pays for it", "unpaid"
+        return f"{measure.title} trains a network on training records: {unlearnt[0]}", unlearnt[1]
     if measure.most_entries is not None and records.x[0].numel() > measure.most_entries:
         many, most = records.x[0].numel(), measure.most_entries
         return f"{measure.title} trains networks, and is asked of records of up to {most} numbers; these have {many}", (
