@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,16 @@ class Asked:
             found.append(estimated("explanation_agreement", interval, n=len(agreement), unit=unit, conditions=about))
         return found
 
+    @cached_property
+    def _middle(self) -> Tensor:
+        """The mean of the background, for each record; one tensor for all methods, by which measures keep figures."""
+        x = self._some.x
+        return self._some.reference.background.to(x).mean(0, keepdim=True).expand_as(x)
+
+    @cached_property
+    def _baseline(self) -> Tensor:
+        return self._some.reference.baseline(self._some.x)
+
     def _conditions(self, explainer: Explainer) -> dict[str, Any]:
         about: dict[str, Any] = {"method": explainer.name, "primary": explainer is self._primary}
         if isinstance(explainer, IntegratedGradients):
@@ -204,13 +215,12 @@ class Asked:
         return lambda model: records.reference.by_feature(self._values(explainer, model, records, records.x).values)
 
     def _map(self, explainer: Explainer, entries: Tensor, values: Tensor) -> MeasuredMap:
-        records, reference = self._some, self._some.reference
-        middle = reference.background.to(records.x).mean(0, keepdim=True).expand_as(records.x)
+        records = self._some
         return MeasuredMap(
             values=values,
             entries=entries,
             kind="contributions" if explainer.multiplies_by_change else "slopes",
-            baseline=middle if explainer.from_background else reference.baseline(records.x),
+            baseline=self._middle if explainer.from_background else self._baseline,
             of_others=lambda x, target: records.reference.by_feature(
                 explainer.explain(self._subject.model, x, target, records.reference, seed=self._subject.seed).values
             ),

@@ -158,6 +158,8 @@ class MeasuredMap:
     """Explains other records of the same targets, perhaps by another network; values by feature. None for controls."""
     of_others: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, compare=False)
     """Explains other records and targets by the same network; values by feature. None for controls."""
+    cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What several measures ask of this map, computed once. A map with other values needs a new one."""
 
 
 class ExplanationMeasure(Method):

@@ -117,8 +117,11 @@ def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, rem
     count = records.count.view(-1, *[1] * (rank.dim() - 1))
     removed = _removed(count, steps)
     flat = removed.flatten(1)
-    # Records with few features repeat some states: a text of 19 words has 20 states, not 51.
+    # Records with few features repeat some states: a text of 19 words has 20 states, not 51. Both ends are the same for
+    # all maps.
     new = torch.cat([torch.ones_like(flat[:1], dtype=torch.bool), flat[1:] != flat[:-1]])
+    none, every = flat == 0, flat == records.count
+    new &= ~(none | every)
     state, row = new.nonzero(as_tuple=True)
     values = torch.empty(len(row), dtype=records.x.dtype, device=records.x.device)
     together = max(1, _ENTRIES // max(1, records.x[0].numel()))
@@ -129,12 +132,28 @@ def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, rem
         gone = (own < border) if removes_first else (own >= border)
         mixed = fill(row[here], gone & records.features[row[here]])
         values[here] = log_odds(respond(records.reader, mixed), records.target[row[here]]).to(values)
-    if not bool(values.isfinite().all()):
+    whole, without = records.whole.to(values), _without(records, fill).to(values)
+    if not all(bool(one.isfinite().all()) for one in (values, whole, without)):
         raise NotFiniteError("the model answers NaN or infinity for records with some features replaced")
-    # A state that is not new has the value of the last new one of its record.
-    place = torch.zeros(new.shape, dtype=torch.long, device=new.device)
-    place[state, row] = torch.arange(len(row), device=new.device)
-    found: Tensor = values[place.cummax(0).values]
+    first, last = (whole, without) if removes_first else (without, whole)
+    found = torch.where(none, first, last)
+    if len(row):
+        # A state that is not new has the value of the last new one of its record.
+        place = torch.zeros(new.shape, dtype=torch.long, device=new.device)
+        place[state, row] = torch.arange(len(row), device=new.device)
+        found = torch.where(none | every, found, values[place.cummax(0).values])
+    return found
+
+
+def _without(records: MeasuredRecords, fill: Fill) -> Tensor:
+    """Returns the log-odds of the records without their features, (n,)."""
+    key = ("without features", fill)
+    if key not in records.cache:
+        rows = torch.arange(len(records.x), device=records.x.device)
+        parts = rows.split(max(1, _ENTRIES // max(1, records.x[0].numel())))
+        answers = [respond(records.reader, fill(part, records.features[part])) for part in parts]
+        records.cache[key] = log_odds(torch.cat(answers), records.target)
+    found: Tensor = records.cache[key]
     return found
 
 
