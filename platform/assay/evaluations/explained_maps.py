@@ -60,7 +60,7 @@ class Asked:
         self._primary, self._chosen = primary, chosen
 
     def explained(self, explainer: Explainer, *, retrained: bool) -> tuple[ExplainedMap | None, list[Finding]]:
-        """Explains records by one method; the default explains all of them, others those that are measured.
+        """Explains records by one method: integrated gradients all where they are the default, else those measured.
 
         Args:
             explainer: the method.
@@ -73,7 +73,9 @@ class Asked:
             why = f"{explainer.title} needs a gradient: {self._subject.why_no_gradient}"
             return None, self.unanswered(explainer, why, "no_gradient")
         first = explainer is self._primary
-        records, rows = (self._every, self._rows) if first else (self._some, self._few)
+        # Other methods cost many times as much for a record.
+        all_of_them = first and isinstance(explainer, IntegratedGradients)
+        records, rows = (self._every, self._rows) if all_of_them else (self._some, self._few)
         about, clusters = self._conditions(explainer), self._subject.clusters(rows)
         try:
             attribution = self._values(explainer, self._subject.model, records, records.x)

@@ -7,12 +7,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from assay.evaluations.base import Evaluation, Subject
+from assay.data.base import Dataset
+from assay.evaluations.base import Evaluation, OwnTraining, Subject
 from assay.evaluations.explained_maps import Asked
 from assay.evaluations.explained_records import (
     BACKGROUND,
     answers_differ,
     compared,
+    keeps_records_away,
     learnt_by,
     measured_records,
     reference_of,
@@ -53,7 +55,7 @@ class Explanations(Evaluation):
     with Holm's correction over methods; further ``measures`` are corrected together and decide nothing alone.
 
     In text a feature is a word; in an image, a pixel with all its channels. The default method of the kind of records
-    (``explain/defaults.py``) is the one of the scorecard: its rows have ``primary: true``. It explains all records and
+    (``explain/defaults.py``) is the one of the scorecard: its rows have ``primary: true``. It
     undergoes the randomised-weights test, for which the recipe is trained once more with another seed where it is not
     private. Recipes that are compared count from the same reference: see ``compared``.
     """
@@ -70,7 +72,7 @@ class Explanations(Evaluation):
     """Greatest number of points of integrated gradients. It starts with 9 points, or with a third of this number where
     that is less, and triples them up to this number. Not used where ``methods`` names integrated gradients."""
     measured: int = Field(default=50, ge=2)
-    """Records whose maps are compared with controls, and that all methods but the default explain."""
+    """Records whose maps are compared with controls."""
     control_draws: int = Field(default=20, ge=3)
     """Draws of each random control for a record."""
     steps: int = Field(default=25, ge=1)
@@ -87,11 +89,19 @@ class Explanations(Evaluation):
     draws: int = Field(default=200, ge=50)
     """Bootstrap samples of an interval of a ratio."""
     records: int | None = Field(default=None, ge=2)
-    """Test records that the default method explains, stratified; all by default, of texts as ``Subject.examined``
-    says."""
+    """Test records from which those are taken, stratified; all by default, of texts as ``Subject.examined`` says.
+    Integrated gradients explain all of them where they are the default, and other methods the ``measured`` ones."""
 
     def among(self, recipes: Iterable[Recipe]) -> "Explanations":
         return self.model_copy(update={"from_training": compared(self.from_training, recipes)})
+
+    def own_training(self, recipe: Recipe, dataset: Dataset | None) -> OwnTraining | None:
+        if keeps_records_away(recipe):
+            return None
+        trained = [one.title for one in self.measures if one.trains]
+        # Networks of texts have word vectors of their own, so no second one is trained.
+        trained += ["another seed"] if self.retrained and (dataset is None or dataset.modality != "text") else []
+        return OwnTraining(label=f"networks for maps: {', '.join(trained)}") if trained else None
 
     def sample(self, subject: Subject) -> np.ndarray:
         return subject.examined(subject.split.test, self.records)

@@ -34,7 +34,7 @@ class Default:
     """For readers."""
 
 
-ORDER: tuple[Explainer, ...] = (IntegratedGradients(), ExpectedGradients(points=2), KernelShap())
+ORDER: tuple[Explainer, ...] = (IntegratedGradients(), ExpectedGradients(points=16), KernelShap())
 """Methods that may be a default, the first one that is good enough is taken."""
 _GRADIENTS, _EXPECTED, _SHAPLEY = ORDER
 _REACHES = f"the cheapest method that reaches {SHARE_OF_BEST:.0%} of the best area between the curves ({COMMAND})"

@@ -83,6 +83,11 @@ class MeasuredRecords:
         return self.drawn("ties", lambda generator, shape: generator.random(shape, np.float32))
 
     @cached_property
+    def shuffled(self) -> Tensor:
+        """(n, features) places of the features in the order of ``ties``, highest first."""
+        return self.ties.flatten(1).argsort(dim=1, descending=True, stable=True)
+
+    @cached_property
     def reader(self) -> nn.Module:
         """The model for thousands of forward passes; see ``channels_last``."""
         return channels_last(self.model)

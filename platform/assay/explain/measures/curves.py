@@ -63,7 +63,7 @@ def areas(records: MeasuredRecords, scores: Tensor, fill: Fill, *, steps: int = 
     Returns:
         The areas, by record.
     """
-    rank = ranks(scores, records.ties, records.features)
+    rank = ranked(records, scores)
     count = records.count.view(-1, *[1] * (rank.dim() - 1))
     removed = curve(records, rank, fill, steps, removes_first=True)
     restored = curve(records, rank, fill, steps, removes_first=False)
@@ -74,6 +74,19 @@ def areas(records: MeasuredRecords, scores: Tensor, fill: Fill, *, steps: int = 
         whole=removed[0],
         without=removed[-1],
     )
+
+
+def ranked(records: MeasuredRecords, scores: Tensor) -> Tensor:
+    """Returns the place of each feature as ``ranks`` does, among equal scores in the random order of the records.
+
+    Args:
+        records: whose features are ranked.
+        scores: (n, ...) of each feature.
+
+    Returns:
+        (n, ...) places, int64.
+    """
+    return _ranks(scores.masked_fill(~records.features, -torch.inf), records.shuffled)
 
 
 def ranks(scores: Tensor, ties: Tensor, features: Tensor | None = None) -> Tensor:
@@ -88,9 +101,28 @@ def ranks(scores: Tensor, ties: Tensor, features: Tensor | None = None) -> Tenso
         (n, ...) places, int64.
     """
     known = scores if features is None else scores.masked_fill(~features, -torch.inf)
-    shuffled = ties.expand_as(known).flatten(1).argsort(dim=1, descending=True, stable=True)
-    order = known.flatten(1).gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
-    return shuffled.gather(1, order).argsort(dim=1).view_as(known)
+    return _ranks(known, ties.expand_as(known).flatten(1).argsort(dim=1, descending=True, stable=True))
+
+
+def _ranks(known: Tensor, shuffled: Tensor) -> Tensor:
+    """Returns the place of each score, among equal ones in the order of ``shuffled``."""
+    flat = known.flatten(1)
+    order = flat.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
+    return inverse(shuffled.gather(1, order)).view_as(known)
+
+
+def inverse(order: Tensor) -> Tensor:
+    """Returns the place of each number in permutations.
+
+    Args:
+        order: (n, k) of the numbers from 0 to k − 1, int64.
+
+    Returns:
+        (n, k) places, int64.
+    """
+    return torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
 
 
 def _removed(count: Tensor, steps: int) -> Tensor:

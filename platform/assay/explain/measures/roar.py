@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords, Modalities
-from assay.explain.measures.curves import ranks
+from assay.explain.measures.curves import ranked
 from assay.explain.measures.replacements.base import imputing, prepared
 from assay.models.batches import respond
 from assay.registry import register
@@ -68,7 +68,7 @@ class Roar(ExplanationMeasure):
 
 
 def _without(records: MeasuredRecords, values: Tensor, share: float) -> Tensor:
-    rank = ranks(values, records.ties, records.features)
+    rank = ranked(records, values)
     count = records.count.view(-1, *[1] * (rank.dim() - 1))
     rows = torch.arange(len(records.x), device=records.x.device)
     return prepared(records, imputing(records.reference.modality))(rows, rank < (share * count).round())
