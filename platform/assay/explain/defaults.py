@@ -37,12 +37,12 @@ class Default:
 ORDER: tuple[Explainer, ...] = (IntegratedGradients(), ExpectedGradients(points=16), KernelShap())
 """Methods that may be a default, the first one that is good enough is taken."""
 _GRADIENTS, _EXPECTED, _SHAPLEY = ORDER
-_REACHES = f"the cheapest method that reaches {SHARE_OF_BEST:.0%} of the best area between the curves ({COMMAND})"
+_REACHES = f"it is the cheapest method that reaches {SHARE_OF_BEST:.0%} of the best area between the curves ({COMMAND})"
 DEFAULTS: Mapping[Modality, Default] = {
-    "tabular": Default(method=_GRADIENTS, reason=f"of tables, {_REACHES}"),
-    "image": Default(method=_EXPECTED, reason=f"of images, {_REACHES}"),
-    "signal": Default(method=_GRADIENTS, reason=f"of signals, {_REACHES}"),
-    "text": Default(method=_SHAPLEY, reason=f"of texts, {_REACHES}"),
+    "tabular": Default(method=_GRADIENTS, reason=f"of tables {_REACHES}"),
+    "image": Default(method=_EXPECTED, reason=f"of images {_REACHES}"),
+    "signal": Default(method=_GRADIENTS, reason=f"of signals {_REACHES}"),
+    "text": Default(method=_SHAPLEY, reason=f"of texts {_REACHES}"),
 }
 """The choice for each kind of records."""
 
