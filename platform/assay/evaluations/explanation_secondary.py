@@ -62,10 +62,11 @@ def secondary(
                 rows.append(not_applicable(measure.name, str(error), reason=error.reason, **one.about))
         others = _of_control([measure for measure in owns if not measure.needs_method], records, one, draws)
         for measure, own in owns.items():
-            rows.append(_row(measure, own, clusters, {**one.about}))
+            row = _row(measure, own, clusters, {**one.about})
+            rows.append(row)
             if measure not in others:
                 continue
-            other, known = others[measure], rows[-1].status == "measured"
+            other, known = others[measure], row.status == "measured"
             rows.append(_row(measure, other, clusters, {**one.about, "control": OF_CONTROL}))
             if measure.decides and known:
                 sign = 1 if measure.better == "higher" else -1
@@ -136,8 +137,9 @@ def _of_control(
             drawn = MeasuredMap(values=control.draw(records, own.values, number))
         else:
             others = control.others(records, number)
-            kept = {"kind": own.kind, "baseline": own.baseline}
-            drawn = MeasuredMap(values=own.values[others], entries=own.entries[others], **kept)
+            drawn = replace(
+                own, values=own.values[others], entries=own.entries[others], again=None, of_others=None, cache={}
+            )
         for measure, scores in found.items():
             scores.append(measure.score(records, drawn).double().cpu().numpy())
     return {measure: np.mean(scores, axis=0) for measure, scores in found.items()}

@@ -134,8 +134,8 @@ class Explanations(Evaluation):
             except ExplanationError as error:
                 return [*found, *asked.unmeasured(maps, error)]
             found = asked.reasoned(found)
-            why = why_not_learnt(subject)
-            found += secondary(self._further(), maps, some, clusters, draws=self.control_draws, unlearnt=why)
+            unlearnt = why_not_learnt(subject)
+            found += secondary(self._further(), maps, some, clusters, draws=self.control_draws, unlearnt=unlearnt)
             found += asked.examples(by_method, self.examples)
         return [*found, *asked.agreements(maps)]
 

@@ -167,8 +167,7 @@ def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, rem
     whole, without = records.whole.to(values), _without(records, fill).to(values)
     if not all(bool(one.isfinite().all()) for one in (values, whole, without)):
         raise NotFiniteError("the model answers NaN or infinity for records with some features replaced")
-    first, last = (whole, without) if removes_first else (without, whole)
-    found = torch.where(none, first, last)
+    found = torch.where(none, whole, without) if removes_first else torch.where(none, without, whole)
     if len(row):
         # A state that is not new has the value of the last new one of its record.
         place = torch.zeros(new.shape, dtype=torch.long, device=new.device)

@@ -90,8 +90,8 @@ class FFidelity(ExplanationMeasure):
     def _tuned(self, records: MeasuredRecords) -> nn.Module:
         key = ("tuned on gaps", self)
         if key not in records.cache:
-            settings = {"epochs": self.epochs, "learning_rate": self.learning_rate, "removed": self.removed}
-            records.cache[key] = channels_last(tuned_on_gaps(records, **settings))
+            tuned = tuned_on_gaps(records, epochs=self.epochs, learning_rate=self.learning_rate, removed=self.removed)
+            records.cache[key] = channels_last(tuned)
         found: nn.Module = records.cache[key]
         return found
 
