@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.explain.measures.curves import ranks
+from assay.explain.measures.curves import ranked, ranks
 from assay.explain.scalars import log_odds
-from tests.explaining import curves
+from tests.explaining import curves, measured
 
 REPLACEMENT = torch.tensor([[0.5, -0.5, 0.0, 1.0]])
 
@@ -139,3 +139,12 @@ def test_a_state_of_a_record_is_asked_about_once(model: nn.Module, x: Tensor) ->
 def rank_below(scores: Tensor, count: int) -> Tensor:
     """Which entries are among the ``count`` highest of their record."""
     return scores.argsort(dim=1, descending=True).argsort(dim=1) < count
+
+
+def test_ranks_among_the_ties_of_records_are_those_of_two_stable_sorts(model: nn.Module, x: Tensor) -> None:
+    records = measured(model, x, TARGET)
+    scores = torch.tensor([1.0, 0.0, 1.0, 0.0]).expand_as(x)
+    order = [sorted(range(4), key=lambda k, r=r: (-float(scores[r, k]), -float(records.ties[r, k]))) for r in range(6)]
+    expected = [[places.index(k) for k in range(4)] for places in order]
+    assert ranked(records, scores).tolist() == expected
+    assert torch.equal(ranked(records, scores), ranks(scores, records.ties, records.features))
