@@ -138,6 +138,7 @@ def _metadata(model: ServedModel, card: Card) -> m.ModelMetadata:
         low=[] if model.reads_text else np.broadcast_to(dataset.low, dataset.shape).tolist(),
         high=[] if model.reads_text else np.broadcast_to(dataset.high, dataset.shape).tolist(),
         epsilons=list(dataset.epsilons),
+        default_explanation=model.default.method.name,
         explanations=["integrated_gradients"] + ([] if model.unexplained else ["shap"]),
         certificates=not model.unbounded,
         threshold=model.threshold,
@@ -184,14 +185,16 @@ def _predict(model: ServedModel, request: m.PredictRequest) -> m.PredictResponse
 
 
 def _explain(model: ServedModel, request: m.ExplainRequest) -> m.ExplainResponse:
-    shap = request.method == "shap"
-    x = model.records(request.instances, **({"most": MOST_EXPLAINED} if shap else {}))
+    explainer = model.explainer(request.method)
+    fast = explainer.name == "integrated_gradients"
+    x = model.records(request.instances, **({} if fast else {"most": MOST_EXPLAINED}))
     target, attribution = model.explain(x, request.method)
+    what = "additivity" if explainer.from_background else "completeness"
     words: Sequence[list[str] | None] = model.words(request.instances) or [None] * len(x)
     return m.ExplainResponse(
-        method=request.method,
+        method=request.method if request.method == "shap" else explainer.name,
         compared_with=model.compared_with,
-        error_is=f"{'additivity' if shap else 'completeness'} error, relative to the change that is explained",
+        error_is=f"{what} error, relative to the change that is explained",
         explanations=[
             m.Explanation(
                 class_name=model.dataset.class_names[k],

@@ -59,7 +59,9 @@ class ExplainRequest(Request):
     """Request for explanations."""
 
     instances: RecordList
-    method: Literal["integrated_gradients", "shap"] = "integrated_gradients"
+    method: Literal["default", "integrated_gradients", "shap"] = Field(
+        default="default", description="`default` is the method whose faithfulness the card states."
+    )
 
 
 class CertifyRequest(Request):
@@ -118,7 +120,8 @@ class ModelMetadata(BaseModel):
     low: list[Any] = Field(description="Least valid value of each input, in the shape of a record; empty for texts.")
     high: list[Any] = Field(description="Greatest valid value of each input, in the shape of a record.")
     epsilons: list[float] = Field(description="Radii for which certificates are given by default.")
-    explanations: list[str] = Field(description="Methods that can explain this model.")
+    explanations: list[str] = Field(description="Methods that can explain this model, beside its default.")
+    default_explanation: str = Field(description="Method that explains where a request names none.")
     certificates: bool = Field(description="Whether the model can be certified by interval bounds.")
     threshold: float | None = Field(
         default=None,
@@ -178,7 +181,7 @@ class Explanation(BaseModel):
 class ExplainResponse(BaseModel):
     """Explanations, one for each record."""
 
-    method: str
+    method: str = Field(description="The method that explained: for `default`, the one that it stands for.")
     compared_with: str = Field(description="The reference with which the record is compared.")
     error_is: str = Field(description="Kind of the error: completeness error or additivity error.")
     explanations: list[Explanation]

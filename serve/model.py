@@ -13,6 +13,7 @@ from assay.data.base import Language
 from assay.data.text.words import words_of
 from assay.evaluations.explained_records import reference_of
 from assay.explain.base import Attribution, Explainer, ExplanationError
+from assay.explain.defaults import default_for
 from assay.explain.methods.deep_shap import DeepShap
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.models.front import continuous, vector_bounds, word_vectors
@@ -22,7 +23,7 @@ from assay.threats import Threat
 MOST_RECORDS = 256
 """Greatest number of records in one call: explanations of more would delay other calls."""
 MOST_EXPLAINED = 32
-"""Greatest number of records in one call of SHAP, whose cost grows with the size of its background."""
+"""Greatest number of records in one call of methods that cost many times as much as integrated gradients."""
 _EXPLAINERS: dict[str, Explainer] = {"integrated_gradients": IntegratedGradients(tolerance=0.02), "shap": DeepShap()}
 """Explanation methods by the name of a request; more accurate than by default, since an answer is read alone."""
 
@@ -49,7 +50,8 @@ class ServedModel:
         self._low, self._high = (
             np.broadcast_to(end, self.dataset.shape) for end in (self.dataset.low, self.dataset.high)
         )
-        self._reference = reference_of(self._subject)
+        self._reference = reference_of(self._subject, from_training=finished.explained_from_training)
+        self.default = default_for(self._reference, gradient=not self._subject.why_no_gradient)
         self._one_at_a_time = threading.Lock()
         self.unexplained = self._try_shap()
         self.unbounded = self._try_bounds()
@@ -117,12 +119,27 @@ class ServedModel:
         """Least probability of the second class at which it is predicted; None without a threshold."""
         return None if self._subject.point is None else self._subject.point.threshold
 
+    def explainer(self, method: str) -> Explainer:
+        """Returns the method that a name of a request stands for.
+
+        Args:
+            method: ``default``, ``integrated_gradients`` or ``shap``.
+
+        Returns:
+            The method: by default the one whose faithfulness evaluations state; see ``explain/defaults.py``.
+        """
+        return (
+            _EXPLAINERS.get(self.default.method.name, self.default.method)
+            if method == "default"
+            else (_EXPLAINERS[method])
+        )
+
     def explain(self, x: Tensor, method: str) -> tuple[np.ndarray, Attribution]:
         """Attributes each record's predicted class to its inputs, or to its words; see ``Explainer.scalar``.
 
         Args:
             x: (n, ...) records from ``records``.
-            method: ``integrated_gradients`` or ``shap``.
+            method: ``default``, ``integrated_gradients`` or ``shap``.
 
         Returns:
             Predicted classes, (n,), and the attributions.
@@ -138,7 +155,7 @@ class ServedModel:
         # One at a time: a method may add hooks to the network while it runs.
         with self._one_at_a_time:
             try:
-                attribution = _EXPLAINERS[method].explain(self._model, x, target, self._reference)
+                attribution = self.explainer(method).explain(self._model, x, target, self._reference)
             except ExplanationError as error:
                 raise RefusedError(str(error)) from None
         if self.dataset.language is not None:

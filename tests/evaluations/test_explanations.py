@@ -573,3 +573,26 @@ def test_a_single_replacement_that_changes_answers_has_no_order_to_agree_with(pa
     found = judged(Gains(panel=panel, clusters=None, seed=0, draws=50).findings(maps))
     row = one(found, "panel_agreement")
     assert (row.status, row.reason) == ("not_applicable", "inconclusive")
+
+
+def test_the_scorecard_shows_the_default_of_the_records_and_says_why(make: Make, one: One) -> None:
+    x = np.random.default_rng(0).random((60, 1, 6, 6)).astype(np.float32)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)).eval()
+    images = make(model, x, np.arange(60) % 2, train=np.arange(30), about={"modality": "image"})
+    few = Explanations(draws=50, measured=4, control_draws=3, steps=4, retrained=False)
+    found = few.measure(images)
+    row = one(found, "faithfulness", primary=True)
+    assert row.conditions["method"] == "expected_gradients" and "explain-methods" in row.conditions["chosen"]
+    assert one(found, "faithfulness", method=METHOD, primary=False).status == "measured"
+    assert {m.conditions["method"] for m in found if getattr(m, "rule", "") == "randomised_weights"} == {
+        "expected_gradients"
+    }
+    # A record of zeros is no background: then it is integrated gradients.
+    for settings, recipe in (
+        ({"from_training": False}, None),
+        ({}, Recipe.model_validate({"privacy": {"epsilon": 1.0}})),
+    ):
+        found = few.model_copy(update=settings).measure(replace(images, recipe=recipe))
+        row = one(found, "faithfulness", primary=True)
+        assert row.conditions["method"] == METHOD and "background" in row.conditions["chosen"]

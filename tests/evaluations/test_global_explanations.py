@@ -310,7 +310,7 @@ def test_a_private_recipe_is_explained_without_its_training_records(ward: Subjec
     found, again = (QUICK.measure(one_of) for one_of in (private, replace(private, dataset=replace(ward.dataset, x=x))))
     assert repr(found) == repr(again)
     assert {row.conditions["baseline"] for row in rows_of(found, "attribution_contrast")} == {
-        "a record of zeros, moved into the valid bounds: no training records, which stay private"
+        "a record of zeros, moved into the valid bounds: no training records"
     }
     assert one(found, "counterfactual_validity", change="any inputs").conditions["ranges"] == "bounds of a valid input"
     assert one(found, "surrogate_fidelity").conditions["learnt_on"] == "one half of the test records"

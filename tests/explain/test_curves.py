@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.explain.measures.curves import ranks
+from assay.explain.measures.curves import ranked, ranks
 from assay.explain.scalars import log_odds
-from tests.explaining import curves
+from tests.explaining import curves, measured
 
 REPLACEMENT = torch.tensor([[0.5, -0.5, 0.0, 1.0]])
 
@@ -80,9 +80,10 @@ def test_many_inputs_are_taken_fifty_times_at_a_stretch() -> None:
     calls: list[Tensor] = []
     model.register_forward_hook(lambda _, given, __: calls.append(given[0]))
     curves(model, x, torch.tensor([1]), truth, torch.zeros(1, inputs))
-    removed, restored = calls
-    assert restored.sum(1).tolist() == list(range(0, 201, 4))
-    assert removed.sum(1).tolist() == list(range(200, -1, -4))
+    removed, whole, without, restored = calls
+    assert (whole.sum(1).tolist(), without.sum(1).tolist()) == ([200.0], [0.0])
+    assert restored.sum(1).tolist() == list(range(4, 200, 4))
+    assert removed.sum(1).tolist() == list(range(196, 0, -4))
     assert bool((restored.diff(dim=1) <= 0).all()) and bool((removed.diff(dim=1) >= 0).all())
 
 
@@ -124,8 +125,9 @@ def test_a_state_of_a_record_is_asked_about_once(model: nn.Module, x: Tensor) ->
     # More steps than a record has features, as in a text that is shorter than others.
     features[0, :10] = True
     found = curves(Counting(), long, TARGET, scores, replacement, features=features)
-    # Four features have five states, and ten have eleven, for each of the two curves.
-    assert sum(asked) == 2 * (5 * 5 + 11)
+    # Four features have three states between the ends, and ten have nine, for each of the two curves; the ends are the
+    # same for both.
+    assert sum(asked) == 2 * (5 * 3 + 9) + 2 * 6
     states = [
         log_odds(model(torch.where(rank_below(scores[:, :4], count), REPLACEMENT, x)), TARGET) for count in range(5)
     ]
@@ -137,3 +139,12 @@ def test_a_state_of_a_record_is_asked_about_once(model: nn.Module, x: Tensor) ->
 def rank_below(scores: Tensor, count: int) -> Tensor:
     """Which entries are among the ``count`` highest of their record."""
     return scores.argsort(dim=1, descending=True).argsort(dim=1) < count
+
+
+def test_ranks_among_the_ties_of_records_are_those_of_two_stable_sorts(model: nn.Module, x: Tensor) -> None:
+    records = measured(model, x, TARGET)
+    scores = torch.tensor([1.0, 0.0, 1.0, 0.0]).expand_as(x)
+    order = [sorted(range(4), key=lambda k, r=r: (-float(scores[r, k]), -float(records.ties[r, k]))) for r in range(6)]
+    expected = [[places.index(k) for k in range(4)] for places in order]
+    assert ranked(records, scores).tolist() == expected
+    assert torch.equal(ranked(records, scores), ranks(scores, records.ties, records.features))

@@ -265,3 +265,49 @@ def test_networks_that_learn_without_the_right_features_err_more() -> None:
         float(Roar().score(about, MeasuredMap(values=of(about.x, y), of_others=of)).mean()) for of in (first, last)
     )
     assert own > 0.1 > other
+
+
+def test_both_measures_of_nearby_records_explain_these_once(records: MeasuredRecords) -> None:
+    asked: list[Tensor] = []
+
+    def again(_: nn.Module, x: Tensor) -> Tensor:
+        asked.append(x)
+        return WEIGHTS * x
+
+    explained = MeasuredMap(values=WEIGHTS * records.x, again=again)
+    together = [kind(copies=3).score(records, explained) for kind in (MaxSensitivity, Stability)]
+    assert len(asked) == 3
+    alone = [
+        kind(copies=3).score(replace(records, cache={}), replace(explained, cache={}))
+        for kind in (Stability, MaxSensitivity)
+    ]
+    assert torch.equal(together[0], alone[1]) and torch.equal(together[1], alone[0])
+
+
+def test_what_measures_keep_of_one_map_is_not_said_of_another(records: MeasuredRecords) -> None:
+    kinds = [gradient(records), integrated(records), MeasuredMap(values=integrated(records).values)]
+    other = integrated(records)
+    kinds.append(replace(other, baseline=records.reference.baseline(records.x) + 1.0, cache={}))
+    for kind in (Infidelity, CorrelationOfSums):
+        shared = [kind().score(records, one) for one in kinds]
+        fresh = [kind().score(replace(records, cache={}), replace(one, cache={})) for one in kinds]
+        for one, expected in zip(shared, fresh, strict=True):
+            torch.testing.assert_close(one, expected, rtol=0, atol=1e-6)
+        assert not torch.allclose(shared[1], shared[3])
+
+
+def test_a_share_of_removed_features_trains_a_network_of_its_own(records: MeasuredRecords) -> None:
+    trained: list[Tensor] = []
+
+    def train(x: Tensor, _: Tensor) -> nn.Module:
+        trained.append(x)
+        return records.model
+
+    x = numbers(12, 6, seed=3)
+    learnt = Learnt(x=x, y=torch.ones(12, dtype=torch.long), train=train)
+    for shares in ((0.5,), (0.3, 0.6)):
+        about = replace(records, learnt=learnt, cache={})
+        for _ in range(2):  # two methods: networks without random features are trained for the first alone
+            Roar(shares=shares).score(about, MeasuredMap(values=about.x, of_others=lambda x, _: x))
+        assert len(trained) == 3 * len(shares)
+        trained.clear()

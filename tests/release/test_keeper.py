@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from assay.errors import DataError, LedgerError
+from assay.evaluations.base import OwnTraining
 from assay.executors import LocalExecutor
 from assay.ledger import Ledger
 from assay.ledger.experiments import UNFINISHED, Processing
-from assay.release.charge import charge_of, forecast_charge
+from assay.privacy.composition import UNBOUNDED, pld_epsilon_of
+from assay.release.charge import charge_of, charge_of_own, forecast_charge
 from assay.release.keeper import Keeper, keeper_of
 from assay.release.ledgers import collection_of
 from assay.store.folder import Store
-from assay.study.plan import load_datasets, plan
+from assay.study.plan import forecast_study, load_datasets, plan
 from assay.study.run import RunSummary, run_study
 from assay.study.spec import Study
 from assay.training.checkpoints import from_bytes
@@ -208,3 +210,36 @@ def test_who_trains_what_may_be_released_is_told_where_its_account_is_unless_the
     assert keeper_of(tiny({"private": PRIVATE}), results=results, given=None, **settings) is not None
     (told,) = said
     assert f"lies in {tmp_path / 'results' / 'ledger'}" in told and "ASSAY_LEDGER" in told
+
+
+def test_what_an_evaluation_trains_itself_has_an_entry_of_its_own(
+    run: Run, keeper: Keeper, tiny: Callable[..., Study]
+) -> None:
+    pytest.importorskip("interpret.glassbox")
+    glass = {"name": "glass_box", "bags": 1, "pairs": 0, "draws": 50}
+    cohort = {"evaluations": [{"name": "accuracy", "draws": 50}, "privacy", glass]}
+    study = tiny({name: RECIPES[name] for name in ("standard", "seeded", "private")}, cohort=cohort)
+    forecast = {one.recipe: one.spends for one in forecast_study(study)}
+    assert "glass_box (DP-EBM) ε ≤ 2 more" in forecast["seeded"]
+    assert "glass_box" not in forecast["private"] + forecast["standard"]
+    assert run(study, keeper).failures == {}
+    (dataset,) = load_datasets(study).values()
+    ledger = keeper.ledger(dataset)
+    noted = [one for one in ledger.experiments() if "glass_box" in one.label]
+    # Beside a recipe with entropy no machine is trained: nothing has reserved its ε.
+    assert sorted((one.noise, one.error) for one in noted) == [("", "")] * 2 + [("seeded", "")] * 2
+    seen = {trace.role for trace in ledger.traces(np.arange(len(dataset.y))) if trace.experiment in noted}
+    assert seen == {"trained on"}
+    for row in ledger.trainings(str(Path(keeper._results))):
+        if "DP-EBM" in row.label:
+            assert pld_epsilon_of([row.charge], delta=1e-3) == pytest.approx(2.0, rel=1e-3)
+    before = ledger.experiments()
+    run(study, keeper)
+    assert ledger.experiments() == before
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), [(0.1, 1e-5), (1.0, 1e-5), (8.0, 1e-3)])
+def test_the_noise_of_one_release_spends_its_epsilon(epsilon: float, delta: float) -> None:
+    charge = charge_of_own(OwnTraining(label="machine", epsilon=epsilon, delta=delta))
+    assert pld_epsilon_of([charge], delta=delta) == pytest.approx(epsilon, rel=2e-3)
+    assert charge_of_own(OwnTraining(label="machine")) == UNBOUNDED

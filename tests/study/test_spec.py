@@ -486,3 +486,18 @@ def test_clinical_figures_at_two_prevalences_are_refused_and_never_averaged(raw:
     }
     with pytest.raises(SpecError, match="'slow' is asked clinical 2 times"):
         build_study(made, "twice, once selected")
+
+
+def test_a_cohort_asks_all_its_recipes_alike(tiny: Callable[..., Any]) -> None:
+    recipes = {"standard": {}, "private": {"privacy": {"epsilon": 2.0, "delta": 1e-3}}}
+    for named, expected in ((recipes, False), ({"standard": {}}, True)):
+        (cohort,) = tiny(named, cohort={"evaluations": ["explanations"]}).cohorts.values()
+        for name in named:
+            (asked,) = cohort.asked_of(name, fold=0, repeat=0)
+            assert asked.from_training is expected
+
+
+def test_a_cohort_that_would_compare_two_references_is_refused(tiny: Callable[..., Study]) -> None:
+    recipes = {"standard": {}, "private": {"privacy": {"epsilon": 2.0, "delta": 1e-3}}}
+    with pytest.raises(SpecError, match="from_training"):
+        tiny(recipes, cohort={"evaluations": [{"name": "explanations", "from_training": True}]})

@@ -367,6 +367,18 @@ class Subject:
         return np.concatenate(found) if found else np.empty((0, self.dataset.classes))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnTraining:
+    """A training that an evaluation does itself on the training records, beside that of the recipe."""
+
+    label: str
+    """What is trained, for the ledger."""
+    epsilon: float | None = None
+    """ε that it spends, for single records; None where it is not private."""
+    delta: float = 0.0
+    """δ of this ε."""
+
+
 class Evaluation(Method):
     """Base class of evaluations: register with ``@register("evaluation")``, declare ``metrics``, write ``measure``."""
 
@@ -436,6 +448,32 @@ class Evaluation(Method):
         test verifies it.
         """
         return True
+
+    def among(self, recipes: Iterable[Recipe]) -> "Evaluation":
+        """Returns the evaluation as it is asked where these recipes are compared; by default itself.
+
+        Args:
+            recipes: of the cohort.
+
+        Returns:
+            The evaluation, perhaps with settings that make its figures comparable.
+
+        Raises:
+            SpecError: its settings allow no comparison of these recipes.
+        """
+        return self
+
+    def own_training(self, recipe: Recipe, dataset: Dataset | None) -> OwnTraining | None:
+        """Returns what the evaluation itself trains on the training records of a recipe, which has a ledger entry.
+
+        Args:
+            recipe: whose model is measured.
+            dataset: its data, perhaps not yet prepared; None where they are absent: then as if they were suitable.
+
+        Returns:
+            The training; None where it trains nothing.
+        """
+        return None
 
     def forecast(self, records: int) -> str:
         """Describes the cost of the evaluation for one trial, where it is high.

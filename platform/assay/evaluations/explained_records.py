@@ -1,15 +1,19 @@
 """The records that an evaluation of explanations explains, and what they are compared with."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from assay import seeds
+from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.explain.measures.base import Learnt, MeasuredRecords
 from assay.explain.references import Reference
 from assay.models.batches import respond
 from assay.recipes import Recipe
+from assay.results import ReasonCode
 from assay.training.build import build_trainer
 
 BACKGROUND = 50
@@ -20,6 +24,52 @@ _FEWEST_OTHERS = 20
 """Records beside those that are measured that suffice to replace features; with fewer, these may, too."""
 _POOL = 300
 """Records whose values replace removed features."""
+OF_NO_RECORDS = "a record of zeros, moved into the valid bounds: no training records"
+"""Source of a reference that depends on no data, the same for every recipe."""
+
+
+def keeps_records_away(recipe: Recipe | None) -> bool:
+    """Returns whether explanations may not count from training records.
+
+    Args:
+        recipe: that trained the model; None for a model that Assay did not train.
+
+    Returns:
+        True for a private recipe, whose ε does not pay for it, and for a federated one, whose records are never in one
+        place.
+    """
+    return recipe is not None and (recipe.privacy is not None or recipe.federation is not None)
+
+
+def compared(from_training: bool | None, recipes: Iterable[Recipe]) -> bool | None:
+    """Returns whether maps of recipes that are compared may count from training records.
+
+    A difference between two recipes of which one counts from training records, and the other from zeros, would be one
+    of their references. So none of them does where one of them may not.
+
+    Args:
+        from_training: as the study says; None where it says nothing.
+        recipes: that are compared.
+
+    Returns:
+        The setting for all of them.
+
+    Raises:
+        SpecError: training records are demanded where only some recipes may use them.
+    """
+    away = [keeps_records_away(recipe) for recipe in recipes]
+    if from_training is None:
+        return not any(away)
+    if from_training and any(away) and not all(away):
+        raise SpecError(
+            "from_training: true compares maps that count from training records with those of private or federated "
+            "recipes, which count from zeros; leave it out (then all count from zeros), or give these recipes a cohort "
+            "of their own",
+            setting="from_training",
+            given=True,
+            allowed=[None, False],
+        )
+    return from_training
 
 
 def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: bool = True) -> Reference:
@@ -27,12 +77,14 @@ def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: boo
 
     The baseline is the mean of up to 2,000 training records, and the background a sample of them; without a training
     split, of the given records. A private model gets a record of zeros: an ε does not cover what an explanation would
-    tell of training records. In text the baseline is a word without a meaning in each place.
+    tell of training records. So does a federated one, whose training records never are in one place. In text the
+    baseline is a word without a meaning in each place.
 
     Args:
         subject: the model with its data.
         size: number of background records.
         from_training: whether training records may serve; without them every recipe has the reference of a private one.
+            In a cohort of several recipes: ``compared``.
 
     Returns:
         The reference.
@@ -42,14 +94,13 @@ def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: boo
     if modality == "text":
         blank = torch.zeros_like(subject.records(rows[:1])[0])
         return Reference(modality="text", background=blank, source="words without a meaning")
-    if subject.is_private or not from_training:
+    if keeps_records_away(subject.recipe) or not from_training:
         zeros = subject.dataset.bounds.clip(torch.zeros(1, *subject.dataset.shape))
         return Reference(
             modality=modality,
             background=zeros.to(subject.device),
             spread=_range(subject.records(subject.chosen(subject.split.test, _MOST_AVERAGED))[0]),
-            source="a record of zeros, moved into the valid bounds: no training records"
-            + (", which stay private" if subject.is_private else ", as asked"),
+            source=OF_NO_RECORDS,
         )
     some = subject.chosen(rows, _MOST_AVERAGED)
     known = subject.records(some)[0]
@@ -101,10 +152,10 @@ def learnt_by(subject: Subject) -> Learnt | None:
         subject: the model with its data.
 
     Returns:
-        Up to 2,000 records; None where nothing can be trained, or where the recipe is private: no ε pays for it.
+        Up to 2,000 records; None where nothing can be trained, or ``keeps_records_away``.
     """
     recipe, rows, made = subject.recipe, subject.split.train, subject.network
-    if recipe is None or made is None or subject.is_private or not len(rows):
+    if recipe is None or made is None or keeps_records_away(recipe) or not len(rows):
         return None
     x, y = subject.records(subject.chosen(rows, _MOST_AVERAGED))
     training = recipe.training.model_copy(update={"early_stopping": None})
@@ -123,6 +174,23 @@ def learnt_by(subject: Subject) -> Learnt | None:
         return network.eval()
 
     return Learnt(x=x, y=y, train=train)
+
+
+def why_not_learnt(subject: Subject) -> tuple[str, ReasonCode]:
+    """Returns why ``learnt_by`` gives nothing, in words and as a code.
+
+    Args:
+        subject: the model with its data.
+
+    Returns:
+        Both; only valid where it gives nothing.
+    """
+    recipe = subject.recipe
+    if recipe is not None and recipe.privacy is not None:
+        return "of a private recipe no ε pays for it", "unpaid"
+    if recipe is not None and recipe.federation is not None:
+        return "those of a federated recipe are never in one place", "not_in_one_place"
+    return "none are known here", "not_trained_here"
 
 
 def answers_differ(subject: Subject, rows: np.ndarray) -> bool:
@@ -145,7 +213,7 @@ def answers_differ(subject: Subject, rows: np.ndarray) -> bool:
 def _others(subject: Subject, rows: np.ndarray, reference: Reference) -> np.ndarray:
     """Returns the records whose values replace features: of training, or else all but these and those of training."""
     split = subject.split
-    if len(split.train) and not subject.is_private and len(reference.background) > 1:
+    if len(split.train) and not keeps_records_away(subject.recipe) and len(reference.background) > 1:
         return split.train
     held = np.concatenate([split.validation, split.calibration, split.test])
     others = np.setdiff1d(held, rows)

@@ -23,7 +23,11 @@ EXPLANATION_METRICS = (
                 key="faithfulness",
                 group="explanation",
                 place=10,
-                where={"method": "integrated_gradients"},
+                meaning="How far the map of the default method of these records stands between the strongest control "
+                "(0: an edge detector, another record's map, a random field of the same spectrum …) and the best order "
+                "of the features that is known (1), by the area between the curves of insertion and deletion over a "
+                "panel of replacements.",
+                where={"primary": True},
                 shown="number",
                 sampled=True,
             ),

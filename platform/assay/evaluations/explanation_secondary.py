@@ -26,6 +26,7 @@ def secondary(
     clusters: np.ndarray | None,
     *,
     draws: int,
+    unlearnt: tuple[str, ReasonCode] = ("none are given", "not_trained_here"),
 ) -> list[Finding]:
     """Scores maps by several measures.
 
@@ -37,51 +38,60 @@ def secondary(
         records: with the model.
         clusters: (n,) records that count as one.
         draws: of the control.
+        unlearnt: why there are no training records, in words and as a code, where there are none.
 
     Returns:
         A row for each measure and map, one for its control, and p where the measure decides.
     """
-    control = OtherRecord()
     rows: list[Finding] = []
     tests: list[tuple[Measurement, float]] = []
+    asked = []
     for measure in measures:
-        why, reason = _why_not(measure, records)
-        if why:
-            rows += [not_applicable(measure.name, why, reason=reason, **one.about) for one in maps]
-            continue
-        for given in maps:
-            one = given
-            if records.reference.modality == "text":  # maps of other lengths have values by word alone
-                one = replace(given, map=replace(given.map, entries=None))
+        why, reason = _why_not(measure, records, unlearnt)
+        rows += [not_applicable(measure.name, why, reason=reason, **one.about) for one in maps] if why else []
+        asked += [] if why else [measure]
+    for given in maps:
+        one = given
+        if records.reference.modality == "text":  # maps of other lengths have values by word alone
+            one = replace(given, map=replace(given.map, entries=None, cache={}))
+        owns: dict[ExplanationMeasure, np.ndarray] = {}
+        for measure in asked:
             try:
-                own = measure.score(records, one.map).double().cpu().numpy()
+                owns[measure] = measure.score(records, one.map).double().cpu().numpy()
             except ExplanationError as error:  # of other records or networks than those that were explained
                 rows.append(not_applicable(measure.name, str(error), reason=error.reason, **one.about))
+        others = _of_control([measure for measure in owns if not measure.needs_method], records, one, draws)
+        for measure, own in owns.items():
+            row = _row(measure, own, clusters, {**one.about})
+            rows.append(row)
+            if measure not in others:
                 continue
-            rows.append(_row(measure, own, clusters, {**one.about}))
-            if measure.needs_method or len(records.x) < 2:
-                continue
-            other = _of_control(measure, records, one, control, draws)
+            other, known = others[measure], row.status == "measured"
             rows.append(_row(measure, other, clusters, {**one.about, "control": OF_CONTROL}))
-            if measure.decides and rows[-2].status == "measured":  # type: ignore[union-attr]
+            if measure.decides and known:
                 sign = 1 if measure.better == "higher" else -1
                 p = intervals.mean(sign * (own - other), clusters).p_above
                 where = {**one.about, "endpoint": measure.name, "control": OF_CONTROL}
                 tests.append((Measurement(name="measure_p", value=0.0, n=len(own), unit=P_VALUE, conditions=where), p))
+        one.map.cache.clear()
     adjusted = holm([1.0 if np.isnan(p) else p for _, p in tests])
-    rows += [
-        Measurement(name=row.name, value=p, n=row.n, unit=row.unit, conditions=row.conditions)
-        for (row, _), p in zip(tests, adjusted, strict=True)
+    return [
+        *rows,
+        *(
+            Measurement(name=row.name, value=p, n=row.n, unit=row.unit, conditions=row.conditions)
+            for (row, _), p in zip(tests, adjusted, strict=True)
+        ),
     ]
-    return rows
 
 
-def _why_not(measure: ExplanationMeasure, records: MeasuredRecords) -> tuple[str, ReasonCode]:
+def _why_not(
+    measure: ExplanationMeasure, records: MeasuredRecords, unlearnt: tuple[str, ReasonCode]
+) -> tuple[str, ReasonCode]:
     """Returns why a measure has no score for these records, with the code of the reason; empty where it has one."""
     if records.reference.modality not in measure.modalities:
         return f"{measure.title} measures no maps of records of this kind", "other_kind_of_records"
     if measure.trains and records.learnt is None:
-        return f"{measure.title} trains a network on training records: of a private recipe no ε pays for it", "unpaid"
+        return f"{measure.title} trains a network on training records: {unlearnt[0]}", unlearnt[1]
     if measure.most_entries is not None and records.x[0].numel() > measure.most_entries:
         many, most = records.x[0].numel(), measure.most_entries
         return f"{measure.title} trains networks, and is asked of records of up to {most} numbers; these have {many}", (
@@ -112,19 +122,27 @@ def metrics_of(measures: Sequence[type[ExplanationMeasure]]) -> tuple[Metric, ..
 
 
 def _of_control(
-    measure: ExplanationMeasure, records: MeasuredRecords, one: ExplainedMap, control: OtherRecord, draws: int
-) -> np.ndarray:
-    """Returns the mean score of other records' maps, read as the map itself is: as slopes, or as contributions."""
-    found = []
-    for number in range(draws):
-        others = control.others(records, number)
-        own = one.map
+    measures: Sequence[ExplanationMeasure], records: MeasuredRecords, one: ExplainedMap, draws: int
+) -> dict[ExplanationMeasure, np.ndarray]:
+    """Returns the mean scores of other records' maps, read as the map itself is: as slopes, or as contributions.
+
+    All measures score a draw before the next one is made, so that they share what is computed of it.
+    """
+    if len(records.x) < 2:
+        return {}
+    control, own = OtherRecord(), one.map
+    found: dict[ExplanationMeasure, list[np.ndarray]] = {measure: [] for measure in measures}
+    for number in range(draws if measures else 0):
         if own.entries is None or records.reference.modality == "text":
             drawn = MeasuredMap(values=control.draw(records, own.values, number))
         else:
-            drawn = replace(own, values=own.values[others], entries=own.entries[others], again=None, of_others=None)
-        found.append(measure.score(records, drawn).double().cpu().numpy())
-    return np.mean(found, axis=0)
+            others = control.others(records, number)
+            drawn = replace(
+                own, values=own.values[others], entries=own.entries[others], again=None, of_others=None, cache={}
+            )
+        for measure, scores in found.items():
+            scores.append(measure.score(records, drawn).double().cpu().numpy())
+    return {measure: np.mean(scores, axis=0) for measure, scores in found.items()}
 
 
 def _row(

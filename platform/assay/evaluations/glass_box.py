@@ -8,12 +8,14 @@ import numpy as np
 from pydantic import Field
 
 from assay import intervals, seeds
-from assay.evaluations.base import Evaluation, Subject, estimated, share_by_record
+from assay.data.base import Dataset
+from assay.evaluations.base import Evaluation, OwnTraining, Subject, estimated, share_by_record
 from assay.evaluations.glass_box_models import EXTRA, GlassBox, installed, train_glass_box, train_private_glass_box
 from assay.evaluations.global_metrics import GLASS_BOX_METRICS, LOG_ODDS
 from assay.metrics import Metric
 from assay.outcomes import Outcomes
 from assay.paired import paired_reach
+from assay.recipes import Recipe
 from assay.registry import register
 from assay.results import Finding, Measurement, ReasonCode, not_applicable
 
@@ -29,8 +31,8 @@ class GlassBoxRival(Evaluation):
     explanation. A network that is not surely better gives that up for nothing.
 
     For a private recipe the machine is a private one (DP-EBM) with the recipe's ε and δ. Its training spends this ε a
-    second time: ``glass_box_epsilon`` states it, and it is no part of the recipe's. Its noise follows from the seed
-    and it is thrown away, as the trainings of ``lira`` and ``audit`` are, so its figures stay with the curator. Where
+    second time: ``glass_box_epsilon`` states it, the ledger has an entry of its own for it, and it is no part of the
+    recipe's. Its noise follows from the seed and it is thrown away, so its figures stay with the curator. Where
     a recipe draws its noise from entropy, its trainings reserve a part of a budget, and nothing reserves one for this
     training: the question is then not asked. Nor is it where a patient's records are protected together, where bounds
     are learnt from records, or with more than two classes: the library's machine covers none of these.
@@ -54,6 +56,14 @@ class GlassBoxRival(Evaluation):
 
     def forecast(self, records: int) -> str:
         return f"{self.name}: one more training of every recipe on a table, an explainable boosting machine"
+
+    def own_training(self, recipe: Recipe, dataset: Dataset | None) -> OwnTraining | None:
+        why = "" if dataset is None else _why_not_table(dataset)[0] or _why_not_private(dataset, recipe)[0]
+        if why or (recipe.privacy is not None and recipe.privacy.noise == "entropy"):
+            return None
+        if recipe.privacy is None:
+            return OwnTraining(label="explainable boosting machine")
+        return OwnTraining(label="DP-EBM", epsilon=recipe.privacy.epsilon, delta=recipe.privacy.delta)
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         why, reason = _why_not(subject)
@@ -162,37 +172,52 @@ class GlassBoxRival(Evaluation):
 
 def _why_not(subject: Subject) -> tuple[str, ReasonCode]:
     """Returns why no machine is trained, in words and as a code; no words where one is."""
-    dataset = subject.dataset
-    if dataset.modality != "tabular" or len(dataset.shape) != 1:
-        said = f"the machine reads tables; these records are {dataset.modality}, shape {dataset.shape}"
-        return said, "other_kind_of_records"
+    dataset, recipe = subject.dataset, subject.recipe
+    why, reason = _why_not_table(dataset)
+    if why:
+        return why, reason
     if not len(subject.split.train):
         return "the training records of this model are not known", "not_trained_here"
     if not installed():
         return EXTRA, "not_installed"
-    if subject.recipe is None or subject.recipe.privacy is None:
+    if recipe is None or recipe.privacy is None:
         return "", "unspecified"
-    return _why_not_private(subject)
+    why, reason = _why_not_private(dataset, recipe)
+    return (why, reason) if why else _why_not_bounded(dataset)
 
 
-def _why_not_private(subject: Subject) -> tuple[str, ReasonCode]:
-    """Returns why no private machine is trained beside a private recipe."""
-    assert subject.recipe is not None and subject.recipe.privacy is not None
-    dataset, privacy = subject.dataset, subject.recipe.privacy
+def _why_not_table(dataset: Dataset) -> tuple[str, ReasonCode]:
+    """Returns why no machine can read these records."""
+    if dataset.modality != "tabular" or len(dataset.shape) != 1:
+        said = f"the machine reads tables; these records are {dataset.modality}, shape {dataset.shape}"
+        return said, "other_kind_of_records"
+    return "", "unspecified"
+
+
+def _why_not_private(dataset: Dataset, recipe: Recipe) -> tuple[str, ReasonCode]:
+    """Returns why no private machine is trained beside a private recipe, whatever its records are prepared by."""
+    privacy = recipe.privacy
+    if privacy is None:
+        return "", "unspecified"
     if privacy.noise == "entropy":
         said = "a training beside a recipe with noise: entropy would spend ε that no ledger has reserved"
         return said, "unpaid"
     if dataset.patients is not None and privacy.unit != "record":
         said = "the private machine protects single records, and the recipe protects patients with all of theirs"
         return said, "unpaid"
-    if dataset.owes:
-        return f"the private machine needs bounds that no record was asked for: {dataset.owes}", "unpaid"
-    if not (np.isfinite(dataset.low).all() and np.isfinite(dataset.high).all()):
-        return "the private machine needs stated bounds of every input, and some are infinite", "unpaid"
     if dataset.classes != 2:
         return f"the private machine decides between two classes, and there are {dataset.classes}", (
             "other_number_of_classes"
         )
+    return "", "unspecified"
+
+
+def _why_not_bounded(dataset: Dataset) -> tuple[str, ReasonCode]:
+    """Returns why prepared records have no bounds that a private machine may use."""
+    if dataset.owes:
+        return f"the private machine needs bounds that no record was asked for: {dataset.owes}", "unpaid"
+    if not (np.isfinite(dataset.low).all() and np.isfinite(dataset.high).all()):
+        return "the private machine needs stated bounds of every input, and some are infinite", "unpaid"
     return "", "unspecified"
 
 

@@ -1,6 +1,6 @@
 """What a model does over all test records, not in one of them: features by class, pairs, rules, counterfactuals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay import seeds
 from assay.evaluations.base import Evaluation, Subject, estimated
-from assay.evaluations.explained_records import answers_differ, reference_of
+from assay.evaluations.explained_records import answers_differ, compared, keeps_records_away, reference_of
 from assay.evaluations.global_counterfactuals import Counterfactual
 from assay.evaluations.global_metrics import GLOBAL_METRICS, LOG_ODDS
 from assay.evaluations.global_surrogates import Surrogate
@@ -26,6 +26,7 @@ from assay.explain.methods.shapley import MOST_GROUPS, ExactShapley
 from assay.explain.references import Reference
 from assay.metrics import Metric
 from assay.models.batches import respond
+from assay.recipes import Recipe
 from assay.registry import register
 from assay.results import Finding, Measurement, ReasonCode, not_applicable
 
@@ -46,17 +47,19 @@ class GlobalExplanations(Evaluation):
     alone.
 
     The baseline is the mean of the training split; the tree learns from training records; changed values of a
-    counterfactual stay within the ranges of these. For a private recipe, whose ε pays for none of it, the baseline is
-    a record of zeros, the tree learns from held-out records, and the ranges are the bounds of a valid input.
-    ``from_training: false`` does so for every recipe.
+    counterfactual stay within the ranges of these. For a private recipe, whose ε pays for none of it, and for a
+    federated one, whose records are never in one place, the baseline is a record of zeros, the tree learns from
+    held-out records, and the ranges are the bounds of a valid input. So it is for every recipe of a cohort that has
+    such a recipe, or else differences between recipes would be differences of their baselines.
     """
 
     looks_at = "decisions"
     name: Literal["global_explanations"] = "global_explanations"
     metrics: ClassVar[tuple[Metric, ...]] = GLOBAL_METRICS
 
-    from_training: bool = True
-    """Whether training records may serve as baseline, as learning records of the tree, and as ranges of values."""
+    from_training: bool | None = None
+    """Whether training records may serve as baseline, as learning records of the tree, and as ranges of values; by
+    default where every recipe of the cohort may use them."""
     groups: int = Field(default=16, ge=2, le=256)
     """Greatest number of patches of an image, or windows of a signal."""
     most_features: int = Field(default=64, ge=2)
@@ -89,7 +92,10 @@ class GlobalExplanations(Evaluation):
 
     @property
     def of_training_records(self) -> bool:
-        return self.from_training
+        return self.from_training is not False
+
+    def among(self, recipes: Iterable[Recipe]) -> "GlobalExplanations":
+        return self.model_copy(update={"from_training": compared(self.from_training, recipes)})
 
     def sample(self, subject: Subject) -> np.ndarray:
         return subject.examined(subject.split.test, self.records)
@@ -129,7 +135,7 @@ class GlobalExplanations(Evaluation):
         return [*tree.measured(rows), *changes.measured(subject.chosen(rows, self.counterfactual_records))]
 
     def reads_training(self, subject: Subject) -> bool:
-        """Returns whether training records serve as baseline and for the tree: never those of a private recipe.
+        """Returns whether training records serve as baseline and for the tree; see ``keeps_records_away``.
 
         Args:
             subject: the model with its data.
@@ -137,7 +143,8 @@ class GlobalExplanations(Evaluation):
         Returns:
             True if they do.
         """
-        return self.from_training and not subject.is_private and len(subject.split.train) > 0
+        held = len(subject.split.train) > 0
+        return self.from_training is not False and not keeps_records_away(subject.recipe) and held
 
     def _explained(self, subject: Subject, rows: np.ndarray, units: Units | None) -> "_ExplainedAll":
         """Returns the attributions of records to their predicted class."""

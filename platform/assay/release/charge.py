@@ -5,12 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from assay.data.base import Dataset
 from assay.data.partition import partition_dataset
+from assay.evaluations.base import OwnTraining
 from assay.ledger.experiments import NoiseSource
 from assay.privacy.accounting import Mechanism
-from assay.privacy.composition import Charge
+from assay.privacy.composition import UNBOUNDED, Charge
 from assay.privacy.plan import forecast_mechanism
 from assay.privacy.unit import protected, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
@@ -55,6 +58,43 @@ def forecast_charge(trial: Trial, dataset: Dataset, train: np.ndarray) -> Charge
         return {"central": mechanism(train)}
     parts = partition_dataset(dataset, train, recipe.federation, seed=trial.trial_seed)
     return {str(number): mechanism(part) for number, part in enumerate(parts, start=1)}
+
+
+def charge_of_own(own: OwnTraining) -> Charge:
+    """Returns what a training of an evaluation spends: that of one Gaussian mechanism with its ε and δ.
+
+    A machine whose noise is accounted by Gaussian differential privacy is no easier to attack than this mechanism.
+
+    Args:
+        own: the training.
+
+    Returns:
+        The charge; unbounded where the training is not private.
+    """
+    if own.epsilon is None:
+        return UNBOUNDED
+    noise = gaussian_noise(own.epsilon, own.delta)
+    return {"central": (Mechanism(noise_multiplier=noise, sample_rate=1.0, steps=1, delta=own.delta),)}
+
+
+def gaussian_noise(epsilon: float, delta: float) -> float:
+    """Returns the least noise of one release with sensitivity 1 that is (ε, δ)-private.
+
+    It solves Φ(1/2σ − εσ) − exp(ε) Φ(−1/2σ − εσ) = δ (Balle & Wang 2018, arXiv:1805.06530).
+
+    Args:
+        epsilon: above 0.
+        delta: between 0 and 1.
+
+    Returns:
+        Standard deviation σ of the noise.
+    """
+
+    def beyond(noise: float) -> float:
+        low, high = (sign / (2 * noise) - epsilon * noise for sign in (1, -1))
+        return float(norm.cdf(low) - np.exp(epsilon + norm.logcdf(high))) - delta
+
+    return float(brentq(beyond, 1e-3, 1e6, xtol=1e-12))
 
 
 def charge_of(log: Mapping[str, Any]) -> Charge:

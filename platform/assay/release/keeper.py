@@ -10,13 +10,14 @@ import pandas as pd
 from assay.data.base import Dataset
 from assay.data.splits import Split, split
 from assay.errors import BudgetError, DataError, LedgerError, UserError
+from assay.evaluations.base import Evaluation, OwnTraining
 from assay.ledger import Ledger
 from assay.ledger.account import ReleaseRequest
-from assay.ledger.experiments import UNFINISHED, Experiment, Processing
+from assay.ledger.experiments import ROLES, UNFINISHED, Experiment, Processing
 from assay.ledger.protocol import LedgerProtocol
 from assay.ledger.trainings import TrainingRow
 from assay.privacy.composition import UNBOUNDED, Charge
-from assay.release.charge import forecast_charge, noise_source
+from assay.release.charge import charge_of_own, forecast_charge, noise_source
 from assay.release.ledgers import LEDGER_VARIABLE, Opening, ledger_folder, location_of, open_ledger
 from assay.results import TrialRecord
 from assay.study.objections import other_neighbours, unclaimed
@@ -122,6 +123,19 @@ class Keeper:
         charge = self._charge(trial, dataset)
         self.ledger(dataset).begin(self._experiment(trial, UNFINISHED), self._roles(trial, dataset), charge)
 
+    def ask(self, trial: Trial, evaluation: Evaluation, dataset: Dataset) -> None:
+        """Records what an evaluation trains itself on the training records, before it sees one.
+
+        Args:
+            trial: that is measured.
+            evaluation: of the trial.
+            dataset: its data set.
+        """
+        own = evaluation.own_training(trial.recipe, dataset)
+        if own is not None:
+            asked = self._question(trial, evaluation, own, UNFINISHED)
+            self.ledger(dataset).begin(asked, self._learnt_from(trial, dataset), charge_of_own(own))
+
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> None:
         """Records the outcome of a trial before it is stored. Its part of the budget stays reserved, failed or not.
 
@@ -144,6 +158,27 @@ class Keeper:
             objection="; ".join(objections),
             accounted=accounted,
         )
+        for evaluation in trial.evaluations:
+            own = evaluation.own_training(trial.recipe, dataset)
+            if own is not None and trial.answer(evaluation) in record.answers:
+                asked = self._question(trial, evaluation, own, "")
+                self.ledger(dataset).end(asked, self._learnt_from(trial, dataset))
+
+    def _question(self, trial: Trial, evaluation: Evaluation, own: OwnTraining, error: str) -> Experiment:
+        """Returns the entry of what an evaluation trains; its name is the key of the evaluation's results."""
+        return Experiment(
+            training=trial.answer(evaluation),
+            results=self._results,
+            label=f"{self._label(trial)} · {evaluation.name} · {own.label}",
+            noise="" if own.epsilon is None else "seeded",
+            error=error,
+            processing=self._processing,
+        )
+
+    def _learnt_from(self, trial: Trial, dataset: Dataset) -> np.ndarray:
+        """Returns the roles of records in a training of an evaluation, which sees the training records alone."""
+        roles = self._roles(trial, dataset)
+        return np.where(roles == ROLES.index("trained on"), roles, 0).astype(np.uint8)
 
     def _charge(self, trial: Trial, dataset: Dataset) -> Charge:
         """Returns what a training will spend."""

@@ -14,7 +14,8 @@ from assay.statistics import Summary
 PANEL = "panel"
 _NOT_A_SETTING = frozenset(
     {
-        *("method", "points", "reference", "endpoint", "control", "replacement", "against", "examples", "tells_of"),
+        *("method", "primary", "chosen", "points", "reference", "endpoint", "control"),
+        *("replacement", "against", "examples", "tells_of"),
         *("network", "decided_at", "threshold", "evaluation"),
     }
 )

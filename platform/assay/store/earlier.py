@@ -26,8 +26,8 @@ def typed(row: Mapping[str, Any]) -> dict[str, Any]:
         The row. Where ``kind`` was not stored, the typed columns are read from name, conditions and warnings.
     """
     if row.get("kind"):
-        return dict(row)
-    conditions, warnings = dict(row["conditions"]), list(row["warnings"])
+        return {**row, "conditions": _with_primary(row["conditions"])}
+    conditions, warnings = _with_primary(row["conditions"]), list(row["warnings"])
     read: dict[str, Any] = {"reason": None, "flags": [], "kind": "measurement", "rule": "", "verdict": None}
     read["concerns"] = []
     if row["name"].startswith(_CHECK):
@@ -42,6 +42,17 @@ def typed(row: Mapping[str, Any]) -> dict[str, Any]:
         unpaid = row["name"].startswith("epsilon") and any("not private" in warning for warning in warnings)
         read["reason"] = "not_private" if unpaid else "unspecified"
     return {**row, **read, "conditions": conditions, "warnings": warnings}
+
+
+def _with_primary(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the conditions of a row; of a map by a method, with whether this is the default one.
+
+    It was integrated gradients, of all kinds of records, and no row said so.
+    """
+    found = dict(conditions)
+    if "method" in found and "reference" in found and "primary" not in found:
+        found["primary"] = found["method"] == "integrated_gradients"
+    return found
 
 
 def _flag(warning: str) -> dict[str, str] | None:

@@ -44,6 +44,8 @@ class Finished:
     """Client whose own model this is; empty for the shared model."""
     artefact: str = ""
     """Hash of the checkpoint that was opened; empty of a model that came from none."""
+    explained_from_training: bool = True
+    """Whether its measured explanations count from training records, where the recipe allows it."""
 
     @property
     def own(self) -> pd.DataFrame:
@@ -121,8 +123,10 @@ def open_finished(
     dataset = replace(dataset.prepared(parts.train, seed=seed), part_of=origin)
     trained = None if given else Recipe.model_validate(asked["recipe"])
     tensors = _tensors(content, trial, trained, client)
+    questions = {one["name"]: one for one in asked.get("evaluations", ())}
     return Finished(
         trial=trial,
+        explained_from_training=questions.get("explanations", {}).get("from_training") is not False,
         client=client,
         study=study,
         cohort=name,

@@ -1,6 +1,7 @@
 """The trials of a study, and a forecast of what each private trial would spend, without running anything."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -172,7 +173,7 @@ def forecast_study(study: Study, loaded: Mapping[str, Dataset | DataError] | Non
                 recipe=recipe_name,
                 trials=extent.runs * study.split.repeats,
                 records=extent.train,
-                spends=_spends(recipe, extent),
+                spends=_spends(recipe, extent) + _spent_by_evaluations(cohort, recipe_name, loaded.get(name)),
             )
 
 
@@ -312,6 +313,22 @@ def _spends(recipe: Recipe, extent: _Extent) -> str:
     if recipe.privacy is None or not extent.owes:
         return spends
     return f"no ε can be claimed (✖): {extent.owes}. Without that: {spends}"
+
+
+def _spent_by_evaluations(cohort: Cohort, name: str, loaded: Dataset | DataError | None) -> str:
+    """Describes the ε that evaluations of a private recipe spend by trainings of their own; empty without any."""
+    recipe, told = cohort.recipes[name], ""
+    for evaluation in cohort.asked_of(name, fold=0, repeat=0):
+        own = evaluation.own_training(recipe, None)
+        if own is None or own.epsilon is None:
+            continue
+        if loaded is None:
+            with suppress(DataError):
+                loaded = cohort.load()
+        own = evaluation.own_training(recipe, None if isinstance(loaded, DataError) else loaded)
+        if own is not None and own.epsilon is not None:
+            told += f"; {evaluation.name} ({own.label}) ε ≤ {own.epsilon:g} more, in a ledger entry of its own"
+    return told
 
 
 def _budget(recipe: Recipe, extent: _Extent) -> str:

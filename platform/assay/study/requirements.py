@@ -39,7 +39,7 @@ class RequiredMetric:
     """Name of its measurement."""
     evaluation: str
     """Name of the evaluation that measures it."""
-    where: tuple[tuple[str, str], ...] = ()
+    where: tuple[tuple[str, Any], ...] = ()
     """Conditions that always hold."""
     better: Literal["higher", "lower"] = "higher"
     share: bool = True
@@ -94,7 +94,7 @@ METRICS: dict[str, RequiredMetric] = {
         title="faithfulness",
         measurement="faithfulness",
         evaluation="explanations",
-        where=(("method", "integrated_gradients"),),
+        where=(("primary", True),),
         share=False,
         least=-1.0,
     ),

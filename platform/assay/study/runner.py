@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from assay.data.base import Dataset
 from assay.errors import BudgetError, StorageError, UserError
+from assay.evaluations.base import Evaluation
 from assay.executors import Executor
 from assay.results import Finding, TrialRecord
 from assay.store.folder import Store
@@ -45,6 +46,16 @@ class TrialObserver(Protocol):
         """
         ...
 
+    def ask(self, trial: Trial, evaluation: Evaluation, dataset: Dataset) -> None:
+        """Called right before an evaluation may train on the records itself.
+
+        Args:
+            trial: that is measured.
+            evaluation: of the trial, without known results.
+            dataset: of the trial.
+        """
+        ...
+
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> None:
         """Called before a record is stored, also for a failed trial.
 
@@ -76,6 +87,16 @@ class NoObserver:
 
         Args:
             trial: that begins to train.
+            dataset: of the trial.
+        """
+        return
+
+    def ask(self, trial: Trial, evaluation: Evaluation, dataset: Dataset) -> None:
+        """Does nothing.
+
+        Args:
+            trial: that is measured.
+            evaluation: of the trial.
             dataset: of the trial.
         """
         return
@@ -191,7 +212,7 @@ class Runner:
         return {trial.id: self._refused(trial, errors[trial.id]) for trial in trials if trial.id in errors}
 
     def begin(self, work: RemainingWork, dataset: Dataset) -> None:
-        """Calls the observer before a training; does nothing where a model is stored.
+        """Calls the observer before a training, unless a model is stored, and before evaluations without results.
 
         Args:
             work: of the trial.
@@ -202,6 +223,9 @@ class Runner:
         """
         if work.trained is None:
             self._observer.begin(work.trial, dataset)
+        for evaluation in work.trial.evaluations:
+            if work.trial.answer(evaluation) not in work.known:
+                self._observer.ask(work.trial, evaluation, dataset)
 
     def refusal(self, work: RemainingWork, dataset: Dataset) -> TrialRecord | None:
         """Begins a trial as ``begin`` does, and returns a record where the budget refuses it.

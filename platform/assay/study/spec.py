@@ -148,10 +148,11 @@ class Cohort(Settings):
             repeat: of the trial, from 0.
 
         Returns:
-            ``evaluations``, and those of ``selected_evaluations`` that apply.
+            ``evaluations``, and those of ``selected_evaluations`` that apply, as asked of recipes that are compared.
         """
         selected = [one for one in self.selected_evaluations if one.of(recipe, fold=fold, repeat=repeat)]
-        return (*self.evaluations, *(evaluation for one in selected for evaluation in one.evaluations))
+        asked = (*self.evaluations, *(evaluation for one in selected for evaluation in one.evaluations))
+        return tuple(evaluation.among(self.recipes.values()) for evaluation in asked)
 
     def narrowed(self, recipe: str) -> "Cohort":
         """Returns the cohort with one recipe only.
@@ -178,6 +179,12 @@ class Cohort(Settings):
             if old in raw and new in raw:
                 raise ValueError(f"{old} and {new} are the same setting; leave {old} out")
         return {RENAMED.get(key, key): value for key, value in raw.items()}
+
+    @model_validator(mode="after")
+    def _evaluations_compare_alike(self) -> "Cohort":
+        for evaluation in (*self.evaluations, *(one for each in self.selected_evaluations for one in each.evaluations)):
+            evaluation.among(self.recipes.values())
+        return self
 
     @model_validator(mode="after")
     def _selected_recipes_exist(self) -> "Cohort":

@@ -83,6 +83,11 @@ class MeasuredRecords:
         return self.drawn("ties", lambda generator, shape: generator.random(shape, np.float32))
 
     @cached_property
+    def shuffled(self) -> Tensor:
+        """(n, features) places of the features in the order of ``ties``, highest first."""
+        return self.ties.flatten(1).argsort(dim=1, descending=True, stable=True)
+
+    @cached_property
     def reader(self) -> nn.Module:
         """The model for thousands of forward passes; see ``channels_last``."""
         return channels_last(self.model)
@@ -158,6 +163,8 @@ class MeasuredMap:
     """Explains other records of the same targets, perhaps by another network; values by feature. None for controls."""
     of_others: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, compare=False)
     """Explains other records and targets by the same network; values by feature. None for controls."""
+    cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What several measures ask of this map, computed once. A map with other values needs a new one."""
 
 
 class ExplanationMeasure(Method):

@@ -63,7 +63,7 @@ def areas(records: MeasuredRecords, scores: Tensor, fill: Fill, *, steps: int = 
     Returns:
         The areas, by record.
     """
-    rank = ranks(scores, records.ties, records.features)
+    rank = ranked(records, scores)
     count = records.count.view(-1, *[1] * (rank.dim() - 1))
     removed = curve(records, rank, fill, steps, removes_first=True)
     restored = curve(records, rank, fill, steps, removes_first=False)
@@ -74,6 +74,19 @@ def areas(records: MeasuredRecords, scores: Tensor, fill: Fill, *, steps: int = 
         whole=removed[0],
         without=removed[-1],
     )
+
+
+def ranked(records: MeasuredRecords, scores: Tensor) -> Tensor:
+    """Returns the place of each feature as ``ranks`` does, among equal scores in the random order of the records.
+
+    Args:
+        records: whose features are ranked.
+        scores: (n, ...) of each feature.
+
+    Returns:
+        (n, ...) places, int64.
+    """
+    return _ranks(scores.masked_fill(~records.features, -torch.inf), records.shuffled)
 
 
 def ranks(scores: Tensor, ties: Tensor, features: Tensor | None = None) -> Tensor:
@@ -88,9 +101,28 @@ def ranks(scores: Tensor, ties: Tensor, features: Tensor | None = None) -> Tenso
         (n, ...) places, int64.
     """
     known = scores if features is None else scores.masked_fill(~features, -torch.inf)
-    shuffled = ties.expand_as(known).flatten(1).argsort(dim=1, descending=True, stable=True)
-    order = known.flatten(1).gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
-    return shuffled.gather(1, order).argsort(dim=1).view_as(known)
+    return _ranks(known, ties.expand_as(known).flatten(1).argsort(dim=1, descending=True, stable=True))
+
+
+def _ranks(known: Tensor, shuffled: Tensor) -> Tensor:
+    """Returns the place of each score, among equal ones in the order of ``shuffled``."""
+    flat = known.flatten(1)
+    order = flat.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
+    return inverse(shuffled.gather(1, order)).view_as(known)
+
+
+def inverse(order: Tensor) -> Tensor:
+    """Returns the place of each number in permutations.
+
+    Args:
+        order: (n, k) of the numbers from 0 to k − 1, int64.
+
+    Returns:
+        (n, k) places, int64.
+    """
+    return torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
 
 
 def _removed(count: Tensor, steps: int) -> Tensor:
@@ -117,8 +149,11 @@ def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, rem
     count = records.count.view(-1, *[1] * (rank.dim() - 1))
     removed = _removed(count, steps)
     flat = removed.flatten(1)
-    # Records with few features repeat some states: a text of 19 words has 20 states, not 51.
+    # Records with few features repeat some states: a text of 19 words has 20 states, not 51. Both ends are the same for
+    # all maps.
     new = torch.cat([torch.ones_like(flat[:1], dtype=torch.bool), flat[1:] != flat[:-1]])
+    none, every = flat == 0, flat == records.count
+    new &= ~(none | every)
     state, row = new.nonzero(as_tuple=True)
     values = torch.empty(len(row), dtype=records.x.dtype, device=records.x.device)
     together = max(1, _ENTRIES // max(1, records.x[0].numel()))
@@ -129,12 +164,27 @@ def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, rem
         gone = (own < border) if removes_first else (own >= border)
         mixed = fill(row[here], gone & records.features[row[here]])
         values[here] = log_odds(respond(records.reader, mixed), records.target[row[here]]).to(values)
-    if not bool(values.isfinite().all()):
+    whole, without = records.whole.to(values), _without(records, fill).to(values)
+    if not all(bool(one.isfinite().all()) for one in (values, whole, without)):
         raise NotFiniteError("the model answers NaN or infinity for records with some features replaced")
-    # A state that is not new has the value of the last new one of its record.
-    place = torch.zeros(new.shape, dtype=torch.long, device=new.device)
-    place[state, row] = torch.arange(len(row), device=new.device)
-    found: Tensor = values[place.cummax(0).values]
+    found = torch.where(none, whole, without) if removes_first else torch.where(none, without, whole)
+    if len(row):
+        # A state that is not new has the value of the last new one of its record.
+        place = torch.zeros(new.shape, dtype=torch.long, device=new.device)
+        place[state, row] = torch.arange(len(row), device=new.device)
+        found = torch.where(none | every, found, values[place.cummax(0).values])
+    return found
+
+
+def _without(records: MeasuredRecords, fill: Fill) -> Tensor:
+    """Returns the log-odds of the records without their features, (n,)."""
+    key = ("without features", fill)
+    if key not in records.cache:
+        rows = torch.arange(len(records.x), device=records.x.device)
+        parts = rows.split(max(1, _ENTRIES // max(1, records.x[0].numel())))
+        answers = [respond(records.reader, fill(part, records.features[part])) for part in parts]
+        records.cache[key] = log_odds(torch.cat(answers), records.target)
+    found: Tensor = records.cache[key]
     return found
 
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
-from assay.explain.measures.curves import ranks
+from assay.explain.measures.curves import ranked
 from assay.explain.measures.replacements.base import Fill, imputing, prepared
 from assay.explain.scalars import log_odds
 from assay.models.batches import respond
+from assay.models.layout import channels_last
 from assay.registry import register
 
 _SHARES = (0.1, 0.2, 0.3, 0.5)
@@ -55,7 +56,7 @@ class FFidelity(ExplanationMeasure):
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         network = self._tuned(records)
         fill = prepared(records, imputing(records.reference.modality))
-        rank = ranks(explained.values, records.ties, records.features)
+        rank = ranked(records, explained.values)
         count = records.count.view(-1, *[1] * (rank.dim() - 1))
         found = []
         for share in _SHARES:
@@ -70,7 +71,8 @@ class FFidelity(ExplanationMeasure):
     def _order(self, records: MeasuredRecords, share: float, number: int) -> Tensor:
         key = ("f-fidelity order", share, number)
         if key not in records.cache:
-            records.cache[key] = records.drawn(str(key), lambda generator, shape: generator.random(shape, np.float32))
+            drawn = records.drawn(str(key), lambda generator, shape: generator.random(shape, np.float32))
+            records.cache[key] = drawn.flatten(1).argsort(dim=1, descending=True, stable=True)
         found: Tensor = records.cache[key]
         return found
 
@@ -78,17 +80,18 @@ class FFidelity(ExplanationMeasure):
     def _left(self, records: MeasuredRecords, network: nn.Module, fill: Fill, group: Tensor, order: Tensor) -> Tensor:
         """Returns the log-odds of the target without a random half of a group, or what may be removed, (n,)."""
         most = torch.minimum((group.flatten(1).sum(1) + 1) // 2, (self.removed * records.count).clamp_min(1).floor())
-        place = ranks(order, order, group)
-        gone = (place < most.view(-1, *[1] * (place.dim() - 1))) & group
+        # The first ones of the group in the random order of all features.
+        ordered = group.flatten(1).gather(1, order)
+        first = ordered & (ordered.cumsum(1) <= most.view(-1, 1))
+        gone = torch.zeros_like(ordered).scatter_(1, order, first).view_as(group)
         rows = torch.arange(len(records.x), device=records.x.device)
         return log_odds(respond(network, fill(rows, gone)), records.target)
 
     def _tuned(self, records: MeasuredRecords) -> nn.Module:
         key = ("tuned on gaps", self)
         if key not in records.cache:
-            records.cache[key] = tuned_on_gaps(
-                records, epochs=self.epochs, learning_rate=self.learning_rate, removed=self.removed
-            )
+            tuned = tuned_on_gaps(records, epochs=self.epochs, learning_rate=self.learning_rate, removed=self.removed)
+            records.cache[key] = channels_last(tuned)
         found: nn.Module = records.cache[key]
         return found
 

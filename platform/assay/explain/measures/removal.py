@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
-from assay.explain.measures.curves import ranks
+from assay.explain.measures.curves import ranked
 from assay.explain.measures.replacements.base import Fill, imputing, prepared
 from assay.models.batches import respond
 from assay.registry import register
@@ -31,7 +31,7 @@ class Road(ExplanationMeasure):
     @torch.no_grad()
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         fill = prepared(records, imputing(records.reference.modality))
-        rank = ranks(explained.values, records.ties, records.features)
+        rank = ranked(records, explained.values)
         count = records.count.view(-1, *[1] * (rank.dim() - 1))
         kept = [
             self._kept(records, fill, rank >= count - (share * count).round())

@@ -1,25 +1,24 @@
 """ROAR: does a network that is trained without the most important features answer worse? (Hooker et al. 2019)"""
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords, Modalities
-from assay.explain.measures.curves import ranks
+from assay.explain.measures.curves import ranked
 from assay.explain.measures.replacements.base import imputing, prepared
 from assay.models.batches import respond
 from assay.registry import register
-
-_SHARES = (0.3, 0.6)
 
 
 @register("explanation_measure")
 class Roar(ExplanationMeasure):
     """Errors of networks that are trained and asked without the most important features, minus without random ones.
 
-    It trains four networks a method, so it is meant for tables and small images (arXiv:1806.10758).
+    It trains a network for each share and method, so it is meant for tables and small images (arXiv:1806.10758).
     """
 
     name: Literal["roar"] = "roar"
@@ -38,6 +37,8 @@ class Roar(ExplanationMeasure):
     trains: ClassVar[bool] = True
     modalities: ClassVar[Modalities] = frozenset({"tabular", "image"})
     most_entries: ClassVar[int | None] = 1024
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(default=(0.3, 0.6), min_length=1)
+    """Shares of the features that are removed; each trains two networks for the first method and one for each other."""
 
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         assert explained.of_others is not None
@@ -46,7 +47,7 @@ class Roar(ExplanationMeasure):
         learnt = explained.of_others(held.x, decided)
         found = [
             self._errors(records, held, share, explained.values, learnt) - self._at_random(records, held, share)
-            for share in _SHARES
+            for share in self.shares
         ]
         return torch.stack(found).mean(0)
 
@@ -68,7 +69,7 @@ class Roar(ExplanationMeasure):
 
 
 def _without(records: MeasuredRecords, values: Tensor, share: float) -> Tensor:
-    rank = ranks(values, records.ties, records.features)
+    rank = ranked(records, values)
     count = records.count.view(-1, *[1] * (rank.dim() - 1))
     rows = torch.arange(len(records.x), device=records.x.device)
     return prepared(records, imputing(records.reference.modality))(rows, rank < (share * count).round())

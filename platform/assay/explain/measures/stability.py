@@ -1,6 +1,5 @@
 """Measures that explain again: does a map change where the answer does not?"""
 
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -24,22 +23,33 @@ class _NearRecords(ExplanationMeasure):
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         assert explained.again is not None
         found = torch.full((len(records.x), self.copies), torch.nan, dtype=torch.float64, device=records.x.device)
-        for number, near in enumerate(self._near(records)):
-            # Where the decision changes, the map should change too.
-            same = records.decide(respond(records.model, near)) == records.decide(respond(records.model, records.x))
-            values = explained.again(records.model, near)
-            found[same, number] = self._of(records, explained.values, values)[same]
+        for number in range(self.copies):
+            near, same = self._near(records, number)
+            # Both measures of this file ask for the same maps.
+            key = ("near", self.radius, number)
+            if key not in explained.cache:
+                explained.cache[key] = explained.again(records.model, near)
+            found[same, number] = self._of(records, explained.values, explained.cache[key])[same]
         return self._over(found)
 
-    def _near(self, records: MeasuredRecords) -> Iterator[Tensor]:
-        reach = self.radius * records.reference.range_of(records.x)
-        present = records.reference.present(records.x)
-        for number in range(self.copies):
+    def _near(self, records: MeasuredRecords, number: int) -> tuple[Tensor, Tensor]:
+        """Returns a changed copy of each record, and (n,) whether its decision is the same.
+
+        Where the decision changes, the map should change too.
+        """
+        key = ("near", self.radius, number)
+        if key not in records.cache:
+            reach = self.radius * records.reference.range_of(records.x)
+            present = records.reference.present(records.x)
             noise = torch.zeros_like(records.x)
             for row, generator in enumerate(records.generators(f"near {number}")):
                 drawn = generator.uniform(-1, 1, tuple(records.x.shape[1:])).astype(np.float32)
                 noise[row] = torch.from_numpy(drawn)
-            yield records.x + noise * reach * (1 if present is None else present)
+            near = records.x + noise * reach * (1 if present is None else present)
+            same = records.decide(respond(records.model, near)) == records.decide(respond(records.model, records.x))
+            records.cache[key] = near, same
+        found: tuple[Tensor, Tensor] = records.cache[key]
+        return found
 
     def _of(self, records: MeasuredRecords, values: Tensor, others: Tensor) -> Tensor:
         raise NotImplementedError

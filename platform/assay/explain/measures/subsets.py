@@ -23,6 +23,8 @@ from assay.registry import register
 _SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Shares of the features that subsets remove; equally many subsets have each."""
 _SMALLEST = 1e-300
+_MOST_KEPT = 2**18
+"""Greatest number of entries of all records of which weights are kept: there are hundreds of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,21 +104,36 @@ def _within_sizes(values: Tensor) -> Tensor:
 @torch.no_grad()
 def _subsets(records: MeasuredRecords, explained: MeasuredMap, replacement: Replacement, count: int) -> _Subsets:
     """Returns what the map says and what the answer does; subsets of one size stand beside each other."""
-    fill = prepared(records, replacement)
-    rows = torch.arange(len(records.x), device=records.x.device)
+    key = ("subsets", replacement, count)
+    if key in explained.cache:
+        known: _Subsets = explained.cache[key]
+        return known
     said, happened = [], []
+    values = explained.values if _whole_features(explained) else explained.entries
+    assert values is not None
     for share in _SHARES:
         for number in range(count // len(_SHARES)):
-            removed = _removed(records, share, number)
-            key = ("subset", replacement.name, share, number)
-            known = key in records.cache
-            mixed = records.x if known and explained.entries is None else fill(rows, removed)
-            if not known:
-                answers = log_odds(respond(records.reader, mixed), records.target)
-                records.cache[key] = (records.whole - answers).double()
-            happened.append(records.cache[key])
-            said.append(_said(records, explained, removed, mixed).double())
-    return _Subsets(said=torch.stack(said, dim=1), happened=torch.stack(happened, dim=1))
+            happened.append(_happened(records, replacement, share, number))
+            weights = _weights(records, explained, replacement, share, number)
+            said.append((values * weights).flatten(1).sum(1).double())
+    explained.cache[key] = _Subsets(said=torch.stack(said, dim=1), happened=torch.stack(happened, dim=1))
+    found: _Subsets = explained.cache[key]
+    return found
+
+
+def _happened(records: MeasuredRecords, replacement: Replacement, share: float, number: int) -> Tensor:
+    """Returns by how much the log-odds fall without a subset, (n,)."""
+    key = ("subset", replacement, share, number)
+    if key not in records.cache:
+        answers = log_odds(respond(records.reader, _mixed(records, replacement, share, number)), records.target)
+        records.cache[key] = (records.whole - answers).double()
+    found: Tensor = records.cache[key]
+    return found
+
+
+def _mixed(records: MeasuredRecords, replacement: Replacement, share: float, number: int) -> Tensor:
+    rows = torch.arange(len(records.x), device=records.x.device)
+    return prepared(records, replacement)(rows, _removed(records, share, number))
 
 
 def _removed(records: MeasuredRecords, share: float, number: int) -> Tensor:
@@ -135,12 +152,30 @@ def _removed(records: MeasuredRecords, share: float, number: int) -> Tensor:
     return found
 
 
-def _said(records: MeasuredRecords, explained: MeasuredMap, removed: Tensor, mixed: Tensor) -> Tensor:
-    if explained.entries is None or (explained.kind == "contributions" and explained.baseline is None):
-        return (explained.values * removed).flatten(1).sum(1)
-    moved = (records.x - mixed) * removed
-    if explained.kind == "contributions":
-        assert explained.baseline is not None
-        whole = records.x - explained.baseline
-        moved = torch.where(whole != 0, moved / whole, 0.0)
-    return (explained.entries * moved).flatten(1).sum(1)
+def _whole_features(explained: MeasuredMap) -> bool:
+    """Returns whether a map says the same of a feature, whatever replaces it."""
+    return explained.entries is None or (explained.kind == "contributions" and explained.baseline is None)
+
+
+def _weights(
+    records: MeasuredRecords, explained: MeasuredMap, replacement: Replacement, share: float, number: int
+) -> Tensor:
+    """Returns by what the values of a map are multiplied, so that they say what the loss of a subset changes.
+
+    They are the same for all maps of a kind, and kept where records are small.
+    """
+    removed = _removed(records, share, number)
+    if _whole_features(explained):
+        return removed
+    baseline = explained.baseline if explained.kind == "contributions" else None
+    key = ("weights", replacement, share, number, None if baseline is None else id(baseline))
+    if key in records.cache:
+        known: Tensor = records.cache[key][0]
+        return known
+    found = (records.x - _mixed(records, replacement, share, number)) * removed
+    if baseline is not None:
+        whole = records.x - baseline
+        found = torch.where(whole != 0, found / whole, 0.0)
+    if records.x.numel() <= _MOST_KEPT:
+        records.cache[key] = found, baseline  # while it is kept, no other baseline can have its id
+    return found

@@ -4,7 +4,7 @@ from typing import Literal
 
 from assay.evaluations.explanation_examples import may_stand_in_a_report
 from assay.registry import register
-from assay.report.explained import recipe_to_show, unmeasured
+from assay.report.explained import map_methods, recipe_to_show, unmeasured
 from assay.report.figures.explanation_examples import by_method, by_recipes, in_log_odds, in_other_units
 from assay.report.figures.explanations import areas, faithfulness, replacements
 from assay.report.rows import measured, of_recipe, settings
@@ -45,6 +45,7 @@ class ExplanationsSection(Section):
                 "fewest": int(rows["n"].min()) if len(rows) else 0,
                 "most": int(rows["n"].max()) if len(rows) else 0,
                 "references": _references(view),
+                "defaults": _defaults(view),
                 "agreement": None if not len(agreement) else float(agreement["value"].min()),
                 "measures": measure_table(view),
                 "missing": missing,
@@ -54,6 +55,18 @@ class ExplanationsSection(Section):
                 "kept": bool(len(measured(view.frame, "explanation_examples"))),
             },
         )
+
+
+def _defaults(view: View) -> dict[str, list[str]]:
+    """Returns the methods of the scorecard with the reason of each, and the recipes that are explained by it."""
+    titles = {one.name: one.title for one in map_methods(view.frame)}
+    found: dict[str, list[str]] = {}
+    for recipe in view.card.recipes:
+        rows = of_recipe(measured(view.frame, "faithfulness", primary=True), recipe)
+        told = [(c["method"], c["chosen"]) for c in rows["conditions"] if "chosen" in c]
+        for name, why in dict.fromkeys(told):
+            found.setdefault(f"{titles.get(name, name)}, since {why}", []).append(recipe)
+    return found
 
 
 def _references(view: View) -> dict[str, list[str]]:

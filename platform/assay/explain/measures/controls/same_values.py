@@ -80,6 +80,10 @@ class OtherRecord(Control):
         n = len(records.x)
         if n < 2:
             raise ValueError("another record's map needs two records, and 1 was given")
-        generators = records.generators(f"other record {number}")
-        steps = np.array([int(generator.integers(1, n)) for generator in generators])
-        return (np.arange(n) + steps) % n
+        key = ("other record", number)
+        if key not in records.cache:
+            generators = records.generators(f"other record {number}")
+            steps = np.array([int(generator.integers(1, n)) for generator in generators])
+            records.cache[key] = (np.arange(n) + steps) % n
+        found: np.ndarray = records.cache[key]
+        return found

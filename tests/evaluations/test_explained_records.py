@@ -1,0 +1,84 @@
+"""Maps of recipes that are compared count from the same records, and never from those that must stay where they are."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from assay.errors import SpecError
+from assay.evaluations.base import Subject
+from assay.evaluations.explained_records import (
+    OF_NO_RECORDS,
+    compared,
+    learnt_by,
+    measured_records,
+    reference_of,
+    why_not_learnt,
+)
+from assay.evaluations.explanations import Explanations
+from assay.evaluations.global_explanations import GlobalExplanations
+from assay.recipes import Recipe
+
+PLAIN = Recipe()
+PRIVATE = Recipe.model_validate({"privacy": {"epsilon": 1.0}})
+FEDERATED = Recipe.model_validate({"federation": {"clients": 3}})
+
+
+@pytest.mark.parametrize(
+    ("given", "recipes", "found"),
+    [
+        (None, [PLAIN, PLAIN], True),
+        (None, [PLAIN, PRIVATE], False),
+        (None, [PLAIN, FEDERATED], False),
+        (None, [PRIVATE], False),
+        (False, [PLAIN], False),
+        (True, [PLAIN], True),
+    ],
+)
+def test_recipes_that_are_compared_count_from_the_same_records(
+    given: bool | None, recipes: Sequence[Recipe], found: bool
+) -> None:
+    assert compared(given, recipes) is found
+    for evaluation in (Explanations(from_training=given), GlobalExplanations(from_training=given)):
+        assert evaluation.among(recipes).from_training is found  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("other", [PRIVATE, FEDERATED], ids=["private", "federated"])
+def test_a_comparison_of_two_references_is_refused(other: Recipe) -> None:
+    with pytest.raises(SpecError, match="cohort of their own"):
+        compared(True, [PLAIN, other])
+
+
+@pytest.fixture(scope="module")
+def subject(make: Callable[..., Subject]) -> Subject:
+    x = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
+    torch.manual_seed(0)
+    return make(nn.Linear(5, 2), x, x[:, 0] > 0, train=np.arange(100))
+
+
+@pytest.mark.parametrize("recipe", [PRIVATE, FEDERATED], ids=["private", "federated"])
+def test_records_that_stay_where_they_are_serve_no_map(subject: Subject, recipe: Recipe) -> None:
+    about = replace(subject, recipe=recipe, network=lambda: nn.Linear(5, 2))
+    held = reference_of(about)
+    assert held.source == OF_NO_RECORDS and not held.background.any()
+    pool = measured_records(about, subject.split.test, held).pool
+    trained = subject.records(subject.split.train)[0]
+    assert not (pool[:, None] == trained[None]).all(-1).any()
+    assert learnt_by(about) is None
+    assert why_not_learnt(about)[1] == ("unpaid" if recipe is PRIVATE else "not_in_one_place")
+
+
+def test_where_none_may_all_have_the_same_reference_and_the_same_replacements(subject: Subject) -> None:
+    found: list[Any] = []
+    for recipe in (PLAIN, PRIVATE, FEDERATED):
+        about = replace(subject, recipe=recipe)
+        held = reference_of(about, from_training=bool(compared(None, [PLAIN, PRIVATE, FEDERATED])))
+        found.append((held, measured_records(about, subject.split.test[:20], held)))
+    assert len({held.source for held, _ in found}) == 1
+    for held, records in found[1:]:
+        assert torch.equal(held.background, found[0][0].background)
+        assert torch.equal(records.pool, found[0][1].pool)
