@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from assay import seeds
+from assay import intervals, seeds
 from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.evaluations.explained_records import answers_differ, reference_of
 from assay.evaluations.global_counterfactuals import Counterfactual
@@ -106,9 +106,10 @@ class GlobalExplanations(Evaluation):
         except ExplanationError as error:
             names = (*(("word_attribution",) if text else _OF_FEATURES), *_OF_TABLES)
             return [not_applicable(name, str(error), reason=error.reason) for name in names]
+        errors = _numerical_errors(explained)
         if units is None:
-            return [*self._words(explained), *_not_asked(_OF_TABLES, subject)]
-        found = self._features(explained, units)
+            return [*self._words(explained), *errors, *_not_asked(_OF_TABLES, subject)]
+        found = [*self._features(explained, units), *errors]
         if units.kind != "column":
             return [*found, *_not_asked(_OF_TABLES, subject)]
         return [*found, *self._pairs(explained, units), *self._of_the_table(subject, rows)]
@@ -170,9 +171,10 @@ class GlobalExplanations(Evaluation):
         """Returns strength, direction and contrasts of features by predicted class."""
         subject, names = explained.subject, units.names
         values, target = units.summed(explained.attribution.values), explained.target.cpu().numpy()
-        clusters = subject.clusters(explained.rows)
+        clusters, second = subject.clusters(explained.rows), explained.attribution.second
         shown = strongest(values, self.most_features)
         own = values[:, shown]
+        again = None if second is None else units.summed(second)[:, shown]
         found: list[Finding] = []
         generator = seeds.stream(subject.seed, "bootstrap", "attribution_strength")
         for one in by_class(own, target, generator=generator, draws=self.draws, clusters=clusters):
@@ -181,10 +183,13 @@ class GlobalExplanations(Evaluation):
                 "feature": names[shown[one.feature]],
                 "class": answer_name(subject.dataset, one.target),
             }
-            found += [
-                estimated(name, interval, unit=LOG_ODDS, n=one.n, conditions=about)
-                for name, interval in zip(_OF_FEATURES, (one.strength, one.direction), strict=False)
-            ]
+            other = None if again is None else again[target == one.target, one.feature]
+            for name, interval, sizes in zip(
+                _OF_FEATURES, (one.strength, one.direction), (np.abs, np.asarray), strict=False
+            ):
+                # By how much the figure itself differs where a second rule computes the attributions.
+                off = {} if other is None else {"numerical_error": abs(float(sizes(other).mean()) - interval.value)}
+                found.append(estimated(name, interval, unit=LOG_ODDS, n=one.n, conditions={**about, **off}))
         for number, name in enumerate(subject.dataset.class_names):
             if (count := int((target == number).sum())) < FEWEST:
                 why = f"the model gives this class to {count} of {len(target)} records"
@@ -299,6 +304,25 @@ class _ExplainedAll:
     reference: Reference
     attribution: Attribution
     about: dict[str, Any]
+
+
+def _numerical_errors(explained: _ExplainedAll) -> list[Finding]:
+    """Returns how far the attributions of a record can be trusted as numbers, whatever they say of the model."""
+    attribution, subject = explained.attribution, explained.subject
+    clusters = subject.clusters(explained.rows)
+    found: list[Finding] = []
+    for name, each, unit in (
+        ("attribution_sum_error", attribution.error, "share of the change"),
+        ("attribution_value_error", attribution.value_error, "share of the greatest value"),
+    ):
+        values = each.double().cpu().numpy()
+        if np.isfinite(values).any():
+            interval = intervals.mean(values, clusters).interval
+            found.append(estimated(name, interval, unit=unit, n=len(values), conditions=explained.about))
+        else:
+            why = f"{explained.about['method']} has one rule alone: it is exact but for rounding"
+            found.append(not_applicable(name, why, reason="no_method", **explained.about))
+    return found
 
 
 def _baseline(reference: Reference) -> str:
