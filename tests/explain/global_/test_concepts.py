@@ -13,8 +13,10 @@ from assay.explain.global_.concepts import (
     activations_at,
     concept_scores,
     concept_vector,
+    concept_vectors,
     gradients_at,
     random_sets,
+    scored,
 )
 from assay.explain.scalars import log_odds
 
@@ -114,6 +116,59 @@ def test_the_vector_does_not_depend_on_the_units_of_an_activation() -> None:
     one, other = concept_vector(concept, others), concept_vector(concept * units, others * units)
     assert np.linalg.norm(one) == pytest.approx(1)
     np.testing.assert_allclose(other * units / np.linalg.norm(other * units), one, atol=1e-4)
+
+
+def test_scores_do_not_depend_on_the_units_of_hidden_activations() -> None:
+    """A network that computes the same function with a hidden layer in other units."""
+    units = torch.logspace(-2, 2, WIDTH, dtype=DOUBLE)
+
+    class Rescaled(Planted):
+        def __init__(self) -> None:
+            super().__init__()
+            with torch.no_grad():
+                self.layer.weight.mul_(units[:, None])
+            self.back = nn.Linear(WIDTH, WIDTH, bias=False).to(DOUBLE)
+            with torch.no_grad():
+                self.back.weight.copy_(torch.diag(1 / units))
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.back(self.layer(x))
+            value = (hidden[:, 0] / 2).tanh() + 0.05 * self.other(hidden.sin()).squeeze(1)
+            return torch.stack([-value, value], dim=1)
+
+    other = concept_scores(Rescaled(), "layer", X, TARGET, CONCEPTS, SETS)
+    for name, score in FOUND.concepts.items():
+        assert (other.concepts[name].score, other.concepts[name].p) == (score.score, score.p)
+        assert other.concepts[name].alignment == pytest.approx(score.alignment, abs=1e-3)
+    assert other.random == FOUND.random
+
+
+def test_a_vector_learnt_against_few_sets_is_compared_with_such_vectors() -> None:
+    vectors = concept_vectors(MODEL, "layer", CONCEPTS, SETS, others=5)
+    few = scored(vectors, gradients_at(MODEL, "layer", X, TARGET, log_odds))
+    assert few.concepts["planted"].score == 1.0 and few.concepts["planted"].p == pytest.approx(1 / 61)
+    assert few.concepts["unused"].p_holm > 0.05 and few.random_is_fair
+
+
+def test_the_score_is_the_share_of_rising_records() -> None:
+    for score in FOUND.concepts.values():
+        assert np.mean(score.rising) == pytest.approx(score.score)
+        assert len(score.rising) == len(X) and set(score.rising) <= {0.0, 0.5, 1.0}
+
+
+def test_activations_of_a_layer_with_places_are_means_and_gradients_sums() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 5, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
+    network = network.double()
+    x = torch.randn(4, 1, 9, 9, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    target = torch.ones(4, dtype=torch.long)
+    np.testing.assert_allclose(activations_at(network, "0", x, channels=1), network[0](x).mean((2, 3)).detach())
+    own = gradients_at(network, "0", x, target, log_odds, channels=1)
+    step = 1e-6
+    for channel in range(5):
+        moved = network[0](x)
+        moved = torch.cat([moved[:, :channel], moved[:, channel : channel + 1] + step, moved[:, channel + 1 :]], dim=1)
+        rise = log_odds(network[1:](moved), target) - log_odds(network(x), target)
+        np.testing.assert_allclose(own[:, channel], (rise / step).detach(), rtol=1e-4)
 
 
 def test_the_model_and_the_global_generators_are_as_before() -> None:

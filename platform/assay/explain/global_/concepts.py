@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.explain.base import ExplanationError
+from assay.explain.global_.concept_layers import by_channel
 from assay.explain.scalars import Scalar, log_odds
 from assay.explain.untouched import untouched
 from assay.intervals import LEVEL
@@ -44,11 +45,30 @@ class ConceptScore:
     score: float
     """Share of the records whose scalar rises in the direction of the concept; one that does not change counts half."""
     alignment: float
-    """Mean cosine, over the records, between the gradient of the scalar and the vector of the concept."""
+    """Mean cosine, over the records, between the gradient of the scalar and the vector of the concept, both in standard
+    deviations of the activations."""
     p: float
     """Two-sided p-value: the share of random concepts, this one included, whose alignment is as far from 0."""
     p_holm: float
     """p after Holm's correction over the concepts."""
+    rising: tuple[float, ...]
+    """(n,) of each record: 1 where its scalar rises in the direction, 0 where it falls, 0.5 where it does neither."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptVectors:
+    """Directions at a layer, in standard deviations of its activations.
+
+    The same network can be written with any unit of a hidden activation; a direction in standard deviations is the same
+    in all of them.
+    """
+
+    concepts: dict[str, np.ndarray]
+    """(d,) unit vector of each concept."""
+    random: tuple[np.ndarray, ...]
+    """Those of random concepts."""
+    deviation: np.ndarray
+    """(d,) standard deviation of each activation over all random records; 0 where it does not vary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,24 +121,86 @@ def concept_scores(  # noqa: PLR0917
         ValueError: no concept, or too few random sets.
         ExplanationError: the layer runs twice, or its output is no tensor with one row a record.
     """
+    vectors = concept_vectors(model, layer, concepts, random)
+    return scored(vectors, gradients_at(model, layer, x, target, scalar))
+
+
+def concept_vectors(
+    model: nn.Module,
+    layer: str,
+    concepts: Mapping[str, Tensor],
+    random: Sequence[Tensor],
+    *,
+    channels: int | None = None,
+    others: int | None = None,
+) -> ConceptVectors:
+    """Learns the vectors of concepts and of random ones at a layer.
+
+    Args:
+        model: from records to logits.
+        layer: name of a layer.
+        concepts: records of each concept, (m, ...).
+        random: sets of random records, each of about as many.
+        channels: axis of the channels, over whose places activations are averaged; None for all entries.
+        others: number of random sets that a concept, random or not, is separated from; all by default.
+
+    Returns:
+        The vectors.
+
+    Raises:
+        ValueError: no concept, or too few random sets.
+        ExplanationError: the layer runs twice, or its output is no tensor with one row a record.
+    """
     if not concepts or len(random) < _FEWEST_SETS:
         raise ValueError(
             f"{len(concepts)} concepts and {len(random)} random sets: give one concept or more, and {_FEWEST_SETS} or "
             "more random sets"
         )
-    gradients = gradients_at(model, layer, x, target, scalar)
-    sets = [activations_at(model, layer, records) for records in random]
-    of_random = [_measured(each, [*sets[:place], *sets[place + 1 :]], gradients) for place, each in enumerate(sets)]
-    found = {name: _measured(activations_at(model, layer, concepts[name]), sets, gradients) for name in concepts}
+    sets = [activations_at(model, layer, records, channels=channels) for records in random]
+    deviation = np.concatenate(sets).std(0)
+    unit = np.where(deviation > 0, deviation, 1.0)
+    sets = [own / unit for own in sets]
+    # Each is compared with as many sets as the others, so that none of its own records stand on the other side.
+    turned = [[*sets[place + 1 :], *sets[:place]][:others] for place in range(len(sets))]
+    opposite = np.concatenate(sets[:others])
+    return ConceptVectors(
+        concepts={
+            name: concept_vector(activations_at(model, layer, records, channels=channels) / unit, opposite)
+            for name, records in concepts.items()
+        },
+        random=tuple(concept_vector(own, np.concatenate(rest)) for own, rest in zip(sets, turned, strict=True)),
+        deviation=deviation,
+    )
+
+
+def scored(vectors: ConceptVectors, gradients: np.ndarray) -> ConceptScores:
+    """Scores concepts by their vectors and tests them against the random ones.
+
+    Args:
+        vectors: at a layer.
+        gradients: (n, d) of the scalar of each examined record, by the output of the layer.
+
+    Returns:
+        The scores.
+    """
+    count, gradients = len(vectors.random), gradients * vectors.deviation
+    of_random = [_measured(vector, gradients) for vector in vectors.random]
+    found = {name: _measured(vector, gradients) for name, vector in vectors.concepts.items()}
     chance = np.abs([alignment for _, alignment in of_random])
-    p = {name: (1 + int((chance >= abs(each[1])).sum())) / (1 + len(chance)) for name, each in found.items()}
+    p = {name: (1 + int((chance >= abs(each[1])).sum())) / (1 + count) for name, each in found.items()}
     corrected = dict(zip(p, holm(list(p.values())), strict=True))
-    low, high = (float(end) / len(random) for end in stats.binom.interval(LEVEL, len(random), 0.5))
-    scores = tuple(score for score, _ in of_random)
+    low, high = (float(end) / count for end in stats.binom.interval(LEVEL, count, 0.5))
+    scores = tuple(float(rising.mean()) for rising, _ in of_random)
     return ConceptScores(
         concepts={
-            name: ConceptScore(score=score, alignment=alignment, p=p[name], p_holm=corrected[name])
-            for name, (score, alignment) in found.items()
+            name: ConceptScore(
+                score=float(rising.mean()),
+                alignment=alignment,
+                p=p[name],
+                p_holm=corrected[name],
+                rising=tuple(rising.tolist()),
+            )
+            for name, (rising, alignment) in found.items()
         },
         random=scores,
         random_mean=float(np.mean(scores)),
@@ -170,13 +252,14 @@ def concept_vector(concept: np.ndarray, others: np.ndarray) -> np.ndarray:
     return direction / max(float(np.linalg.norm(direction)), np.finfo(float).tiny)
 
 
-def activations_at(model: nn.Module, layer: str, x: Tensor) -> np.ndarray:
+def activations_at(model: nn.Module, layer: str, x: Tensor, *, channels: int | None = None) -> np.ndarray:
     """Returns the output of a layer for each record.
 
     Args:
         model: from records to logits.
         layer: its name.
         x: (n, ...) records.
+        channels: axis of the channels, over whose places the mean is taken; None for all entries.
 
     Returns:
         (n, d) float64.
@@ -186,11 +269,13 @@ def activations_at(model: nn.Module, layer: str, x: Tensor) -> np.ndarray:
         for place in places(len(x), tuple(x.shape[1:])):
             with _Output(model, layer, len(x[place])) as output:
                 model(x[place])
-            found.append(output.tensor.flatten(1).double().cpu())
+            found.append(by_channel(output.tensor, channels, mean=True).double().cpu())
     return torch.cat(found).numpy()
 
 
-def gradients_at(model: nn.Module, layer: str, x: Tensor, target: Tensor, scalar: Scalar) -> np.ndarray:
+def gradients_at(
+    model: nn.Module, layer: str, x: Tensor, target: Tensor, scalar: Scalar, *, channels: int | None = None
+) -> np.ndarray:
     """Returns the gradient of the scalar of each record by the output of a layer.
 
     Args:
@@ -199,6 +284,7 @@ def gradients_at(model: nn.Module, layer: str, x: Tensor, target: Tensor, scalar
         x: (n, ...) records.
         target: (n,) class that is explained.
         scalar: that is explained.
+        channels: axis of the channels, over whose places gradients are added up; None for all entries.
 
     Returns:
         (n, d) float64.
@@ -209,15 +295,16 @@ def gradients_at(model: nn.Module, layer: str, x: Tensor, target: Tensor, scalar
             with _Output(model, layer, len(x[place])) as output:
                 answers = scalar(model(x[place]), target[place])
             (gradient,) = torch.autograd.grad(answers.sum(), output.tensor, allow_unused=True)
-            found.append((torch.zeros_like(output.tensor) if gradient is None else gradient).flatten(1).double().cpu())
+            known = torch.zeros_like(output.tensor) if gradient is None else gradient
+            found.append(by_channel(known, channels, mean=False).double().cpu())
     return torch.cat(found).numpy()
 
 
-def _measured(concept: np.ndarray, others: Sequence[np.ndarray], gradients: np.ndarray) -> tuple[float, float]:
-    """Returns score and alignment of a concept."""
-    along = gradients @ concept_vector(concept, np.concatenate(others))
+def _measured(vector: np.ndarray, gradients: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns whether the scalar of each record rises in a direction, and the alignment of the two."""
+    along = gradients @ vector
     length = np.maximum(np.linalg.norm(gradients, axis=1), np.finfo(float).tiny)
-    return float((np.sign(along).mean() + 1) / 2), float((along / length).mean())
+    return (np.sign(along) + 1) / 2, float((along / length).mean())
 
 
 class _Output:
