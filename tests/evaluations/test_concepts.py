@@ -75,7 +75,7 @@ def test_a_planted_concept_that_decides_scores_one_and_another_corner_does_not(x
     used, unused = scores(found)["used"], scores(found)["unused"]
     assert used.value == 1.0 and used.n == 30 and used.high == 1.0 and 0.85 < used.low < 1
     assert used.conditions["p"] == pytest.approx(1 / 61) and used.conditions["p_holm"] == pytest.approx(2 / 61)
-    assert used.conditions["alignment"] > 0.5
+    assert used.conditions["alignment"] > 0.5 and used.conditions["effect"] > 0.3
     assert unused.conditions["p_holm"] > 0.05
     assert used.conditions["layer"] == "seen" and used.conditions["linear_behind"] is False
     assert used.conditions["class"] == "class 1"
@@ -90,6 +90,12 @@ def test_random_concepts_are_even_within_the_binomial_interval(xrays: Subject, o
     (check,) = [each for each in found if isinstance(each, Check)]
     inside = row.conditions["binomial_low"] <= row.value <= row.conditions["binomial_high"]
     assert (check.verdict == "pass") == inside and check.figure == row.value and inside
+
+
+def test_the_vector_of_the_paper_can_be_asked(xrays: Subject) -> None:
+    found = scores(Concepts(concepts=(USED, UNUSED), vector="logistic", **QUICK).measure(xrays))
+    assert found["used"].value == 1.0 and found["used"].conditions["vector"] == "logistic"
+    assert found["used"].conditions["p_holm"] < 0.05 < found["unused"].conditions["p_holm"]
 
 
 def test_neither_the_order_of_concepts_nor_a_second_call_changes_a_score(xrays: Subject) -> None:

@@ -19,15 +19,8 @@ from assay.explain.concepts.border import Border
 from assay.explain.concepts.bright_stripe import BrightStripe
 from assay.explain.concepts.marker import Marker
 from assay.explain.concepts.opacity import Opacity
-from assay.explain.global_.concept_layers import ConceptLayer, layer_for_concepts
-from assay.explain.global_.concepts import (
-    ConceptScore,
-    ConceptScores,
-    concept_vectors,
-    gradients_at,
-    random_sets,
-    scored,
-)
+from assay.explain.global_.concept_layers import ConceptLayer, gradients_at, layer_for_concepts
+from assay.explain.global_.concepts import ConceptScore, ConceptScores, VectorKind, concept_vectors, random_sets, scored
 from assay.explain.scalars import log_odds
 from assay.intervals import Interval
 from assay.metrics import Metric
@@ -37,7 +30,7 @@ from assay.statistics import holm
 
 _NAME = "concept_score"
 _RANDOM = "random_concept_score"
-_TRIED = 8
+_TRIED = 32
 """Records by which the layer is chosen, and that are asked twice."""
 _OTHERS = 10
 """Random sets that each concept is separated from."""
@@ -51,10 +44,10 @@ class Concepts(Evaluation):
     """Whether concepts, such as a marker in the corner of an X-ray or a negation in a text, move a network's answers.
 
     A concept is given by examples: planted into images (``marker``, ``border``, ``blur``, ``bright_stripe``,
-    ``opacity``), read from ``files``, or texts with one of some ``words``. At a layer, its vector separates them from
-    random records; its score is the share of test records whose log-odds of a class rise in that direction. Random
+    ``opacity``), read from ``files``, or texts with one of some ``words``. Its vector, at a layer, leads from random
+    records to these; its score is the share of test records whose log-odds of a class rise in that direction. Random
     concepts, which are sets of random records, say what a score is worth: the p-value is the rank of the concept's
-    alignment among theirs, with Holm's correction over concepts and classes.
+    effect on the log-odds among theirs, with Holm's correction over concepts and classes.
 
     Examples and random records are held-out records that are not examined; no training record is read. Of two classes
     the second one is explained, for the first is its opposite. Concepts of columns of a table are not asked: a column
@@ -85,6 +78,9 @@ class Concepts(Evaluation):
     layer: str | None = None
     """Name of the layer, as ``model.named_modules`` has it. By default that nearest to the answer which everything
     passes and behind which the network is not linear."""
+    vector: VectorKind = "difference"
+    """Direction of a concept: ``difference``, by which it moves the mean activation, or ``logistic``, which separates
+    it best from random records, as in the paper. The second misses concepts where activations are correlated."""
     size: int = Field(default=40, ge=FEWEST_EXAMPLES)
     """Greatest number of examples of a concept, and records of a random set."""
     random_sets: int = Field(default=100, ge=10, le=2000)
@@ -148,7 +144,7 @@ class Concepts(Evaluation):
                 pool.x, size=count, count=self.random_sets, seed=seeds.torch_seed(subject.seed, "concepts")
             )
             vectors = concept_vectors(
-                subject.model, layer.name, examples, sets, channels=layer.channels, others=_OTHERS
+                subject.model, layer.name, examples, sets, channels=layer.channels, others=_OTHERS, kind=self.vector
             )
             for number in _explained(subject):
                 target = torch.full_like(first, number)
@@ -157,7 +153,7 @@ class Concepts(Evaluation):
                     why = "the model answers NaN or infinity, or its gradient is such"
                     return [not_applicable(_NAME, why, reason="no_finite_answers", concept=c.shown) for c in concepts]
                 scores.append(_Scores(number=number, size=count, scores=scored(vectors, gradients)))
-        return [*found, *_findings(subject, rows, concepts, scores, layer)]
+        return [*found, *_findings(subject, rows, concepts, scores, layer, vector=self.vector)]
 
     def _examples(
         self, subject: Subject, concepts: Sequence[Concept], pool: Pool, size: int
@@ -207,11 +203,17 @@ def _explained(subject: Subject) -> list[int]:
 
 
 def _findings(
-    subject: Subject, rows: np.ndarray, concepts: Sequence[Concept], found: Sequence[_Scores], layer: ConceptLayer
+    subject: Subject,
+    rows: np.ndarray,
+    concepts: Sequence[Concept],
+    found: Sequence[_Scores],
+    layer: ConceptLayer,
+    *,
+    vector: VectorKind,
 ) -> list[Finding]:
     """Returns the rows of concepts and random ones, and the check of the latter."""
     clusters = subject.clusters(rows)
-    about = {"layer": layer.name, "linear_behind": not layer.curved}
+    about = {"layer": layer.name, "linear_behind": not layer.curved, "vector": vector}
     each = [(part, name, score) for part in found for name, score in part.scores.concepts.items()]
     corrected = holm([score.p for *_, score in each])
     described = {one.shown: one.described for one in concepts}
@@ -234,6 +236,7 @@ def _row(
         "class": answer_name(subject.dataset, part.number),
         "p": score.p,
         "alignment": score.alignment,
+        "effect": score.effect,
         "examples": part.size,
         "random_low": float(low),
         "random_high": float(high),

@@ -1,4 +1,6 @@
-"""The layer at which concepts are measured: one that everything passes, with a curved network behind it.
+"""The layer at which concepts are measured, and what passes there.
+
+It is one that everything passes, with a curved network behind it.
 
 Behind a layer from which the answer is linear, all records have the same gradient, and every direction has a score of 0
 or 1. Past a layer that only a part of the network passes, a concept may reach the answer unseen.
@@ -7,13 +9,16 @@ or 1. Past a layer that only a part of the network passes, a concept may reach t
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from assay.explain.base import ExplanationError
-from assay.explain.scalars import log_odds
+from assay.explain.scalars import Scalar, log_odds
 from assay.explain.untouched import untouched
+from assay.models.batches import places
 from assay.models.recurrent import differentiable
+from assay.registry import unknown_name
 
 _NARROWEST = 4
 """Channels below which a layer has no room for directions."""
@@ -165,3 +170,88 @@ def _differ(gradient: Tensor) -> bool:
     # The sign of the target turns the gradient of two classes round; that is no bend.
     turned = torch.minimum((gradient - gradient[:1]).abs().amax(1), (gradient + gradient[:1]).abs().amax(1))
     return bool((turned / size > _SAME).any())
+
+
+def activations_at(model: nn.Module, layer: str, x: Tensor, *, channels: int | None = None) -> np.ndarray:
+    """Returns the output of a layer for each record.
+
+    Args:
+        model: from records to logits.
+        layer: its name.
+        x: (n, ...) records.
+        channels: axis of the channels, over whose places the mean is taken; None for all entries.
+
+    Returns:
+        (n, d) float64.
+    """
+    with untouched(model), torch.no_grad():
+        found = []
+        for place in places(len(x), tuple(x.shape[1:])):
+            with _Output(model, layer, len(x[place])) as output:
+                model(x[place])
+            found.append(by_channel(output.tensor, channels, mean=True).double().cpu())
+    return torch.cat(found).numpy()
+
+
+def gradients_at(
+    model: nn.Module, layer: str, x: Tensor, target: Tensor, scalar: Scalar, *, channels: int | None = None
+) -> np.ndarray:
+    """Returns the gradient of the scalar of each record by the output of a layer.
+
+    Args:
+        model: from records to logits.
+        layer: its name.
+        x: (n, ...) records.
+        target: (n,) class that is explained.
+        scalar: that is explained.
+        channels: axis of the channels, over whose places gradients are added up; None for all entries.
+
+    Returns:
+        (n, d) float64.
+    """
+    with untouched(model), differentiable(model), torch.enable_grad():
+        found = []
+        for place in places(len(x), tuple(x.shape[1:])):
+            with _Output(model, layer, len(x[place])) as output:
+                answers = scalar(model(x[place]), target[place])
+            (gradient,) = torch.autograd.grad(answers.sum(), output.tensor, allow_unused=True)
+            known = torch.zeros_like(output.tensor) if gradient is None else gradient
+            found.append(by_channel(known, channels, mean=False).double().cpu())
+    return torch.cat(found).numpy()
+
+
+class _Output:
+    """The output of a layer within the block, as a tensor of its own that gradients can be taken by.
+
+    Args:
+        model: that runs once within the block.
+        layer: name.
+        rows: number of records.
+    """
+
+    tensor: Tensor
+
+    def __init__(self, model: nn.Module, layer: str, rows: int) -> None:
+        layers = dict(model.named_modules())
+        if layer not in layers:
+            raise unknown_name("layer", layer, [name for name in layers if name])
+        self._layer, self._name, self._rows, self._runs = layers[layer], layer, rows, 0
+
+    def __enter__(self) -> "_Output":
+        self._hook = self._layer.register_forward_hook(self._see)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._hook.remove()
+        if kind is None and self._runs != 1:
+            raise ExplanationError(
+                f"the layer {self._name} runs {self._runs} times for a record: choose one that runs once"
+            )
+
+    def _see(self, _: nn.Module, __: object, out: object) -> Tensor:
+        if not isinstance(out, Tensor) or out.dim() < 2 or len(out) != self._rows:
+            raise ExplanationError(f"the output of the layer {self._name} is no tensor with one row a record")
+        self._runs += 1
+        self.tensor = out.detach().requires_grad_(torch.is_grad_enabled())
+        # What follows may change it in place.
+        return self.tensor.clone()
