@@ -83,7 +83,7 @@ class Concepts(Evaluation):
     it best from random records, as in the paper. The second misses concepts where activations are correlated."""
     size: int = Field(default=40, ge=FEWEST_EXAMPLES)
     """Greatest number of examples of a concept, and records of a random set."""
-    random_sets: int = Field(default=100, ge=10, le=2000)
+    random_sets: int = Field(default=200, ge=10, le=2000)
     """Random concepts. The least p-value is one over their number and one: for k concepts to be significant after
     Holm's correction, there must be 20 k or more."""
     records: int = Field(default=200, ge=10)

@@ -28,6 +28,7 @@ def measurements(fold: int) -> Iterator[Measurement]:
             "concept": concept,
             "means": f"images with a {concept}",
             "p": ps[fold],
+            "effect": SCORES[concept] - 0.5,
             "p_holm": ps[fold],
             "random_low": 0.1 * fold,
             "random_high": 0.9,
@@ -95,6 +96,7 @@ def test_the_page_says_how_to_read_it_and_what_was_not_measured(view: Callable[.
     page = rendered(view())
     assert '<h2 id="made-concepts">' in page and page.count("FIGURE") == 1
     assert "95 % of 100 <b>random</b> concepts" in page
+    assert "<td>+0.5</td>" in page and "<td>-0.4</td>" in page
     assert "images with a blur &lt;5&gt;" in page and "blur <5>" not in page
     assert "<li>negation (standard, private, fed): 3 texts hold it</li>" in page
     assert "the layer network.4 (standard, private, fed)" in page

@@ -27,6 +27,8 @@ class ConceptRow:
     score: Summary
     random: tuple[float, float]
     """Between which 95 % of the scores of random concepts lie, means over runs."""
+    effect: float
+    """Mean change of the log-odds where a record moves by the whole vector, to first order; mean over runs."""
     p_holm: float
     """The middle one over runs, after Holm's correction over concepts and classes within a run."""
     runs: int
@@ -90,6 +92,7 @@ def _row(view: View, recipe: str, key: tuple[str, str], rows: pd.DataFrame) -> C
         target=key[1],
         score=view.card.design.summarise(runs_of(rows).runs),
         random=_mean_ends(conditions),
+        effect=float(np.mean([about["effect"] for about in conditions])),
         p_holm=ps[len(ps) // 2],
         runs=sum(p < SIGNIFICANT for p in ps),
         of=len(ps),
