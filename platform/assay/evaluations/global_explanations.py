@@ -195,11 +195,10 @@ class GlobalExplanations(Evaluation):
                 "class": answer_name(subject.dataset, one.target),
             }
             other = None if again is None else again[target == one.target, one.feature]
-            for name, interval, sizes in zip(
-                _OF_FEATURES, (one.strength, one.direction), (np.abs, np.asarray), strict=False
-            ):
+            others = (None, None) if other is None else (float(np.abs(other).mean()), float(other.mean()))
+            for name, interval, second_value in zip(_OF_FEATURES, (one.strength, one.direction), others, strict=False):
                 # By how much the figure itself differs where a second rule computes the attributions.
-                off = {} if other is None else {"numerical_error": abs(float(sizes(other).mean()) - interval.value)}
+                off = {} if second_value is None else {"numerical_error": abs(second_value - interval.value)}
                 found.append(estimated(name, interval, unit=LOG_ODDS, n=one.n, conditions={**about, **off}))
         for number, name in enumerate(subject.dataset.class_names):
             if (count := int((target == number).sum())) < FEWEST:
