@@ -18,6 +18,7 @@ from assay.evaluations.global_concepts import Concepts
 from assay.explain.concepts.base import PlantedConcept, Pool
 from assay.explain.global_.concept_layers import layer_for_concepts
 from assay.models.black_box import WithoutGradient
+from assay.recipes import Privacy, Recipe
 from assay.registry import build, names
 from assay.results import Check, Finding, Measurement
 from tests.mistakes import refused
@@ -125,7 +126,8 @@ def test_no_training_record_is_read_and_examples_are_not_examined(xrays: Subject
     x[:60] = np.random.default_rng(9).random((60, 1, SIDE, SIDE))
     asked = Concepts(concepts=(USED,), **QUICK)
     assert not asked.of_training_records
-    mine = replace(xrays, split=held)
+    mine = replace(xrays, split=held, recipe=Recipe(privacy=Privacy(epsilon=1)))
+    assert scores(asked.measure(mine))["used"].status == "measured"
     assert repr(asked.measure(mine)) == repr(asked.measure(replace(mine, dataset=replace(xrays.dataset, x=x))))
     assert len(asked.sample(mine)) == 30
     assert len(Concepts(records=500).sample(mine)) == 50, "half of the test records must serve as examples"
