@@ -114,6 +114,16 @@ def test_numbers_are_whole_only_where_their_rounding_shows_it(size: float) -> No
     assert (rules.step <= width / 100).all() and (rules.step > width / 1001).all()
 
 
+@pytest.mark.parametrize(("middle", "width"), [(1e6, 2.0), (3.0, 2e-6)])
+def test_numbers_whose_rounding_hides_fractions_are_not_called_whole(middle: float, width: float) -> None:
+    """Near 1e6, float32 rounds to sixteenths; and values that all lie near 3 differ by less than a whole number."""
+    seen = (middle + width * np.random.default_rng(0).uniform(-1, 1, (50, 4))).astype(np.float32)
+    ends = np.float32([middle - 9 * width, middle + 9 * width])
+    dataset = replace(table(), x=seen[:4], low=np.full(4, ends[0]), high=np.full(4, ends[1]))
+    rules = change_rules(dataset, seen=seen, digits=3)
+    assert (rules.step <= np.ptp(seen.astype(float), 0) / 100).all()
+
+
 def test_the_spread_of_a_number_is_its_deviation_and_categories_count_as_they_are() -> None:
     seen = np.zeros((20, 7), np.float32)
     seen[:, 1] = np.linspace(-1, 1, 20)
