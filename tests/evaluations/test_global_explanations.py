@@ -13,8 +13,10 @@ from assay.data.base import Dataset, Tokens
 from assay.data.features import Feature
 from assay.errors import UserError
 from assay.evaluations.base import Subject
+from assay.evaluations.explained_records import reference_of
 from assay.evaluations.global_explanations import GlobalExplanations
 from assay.evaluations.global_units import units_of, words_of_texts
+from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.scalars import log_odds
 from assay.models.black_box import WithoutGradient
 from assay.recipes import Privacy, Recipe
@@ -74,6 +76,57 @@ def test_features_of_a_linear_model_have_the_means_of_its_terms(ward: Subject, f
             assert direction.value == pytest.approx(float(own.mean().detach()), abs=1e-5)
             assert strength.n == int((target == number).sum())
             assert strength.conditions["baseline"] == "50 training records, or the mean of all"
+
+
+def test_every_attribution_states_its_interval_and_its_numerical_error(found: list[Finding], one: One) -> None:
+    rows = [*rows_of(found, "attribution_strength"), *rows_of(found, "attribution_direction")]
+    assert len(rows) == 16
+    assert all(row.low <= row.value <= row.high for row in rows)
+    # On a linear model every rule is right.
+    assert all(0 <= row.conditions["numerical_error"] < 1e-5 for row in rows)
+    for name in ("attribution_sum_error", "attribution_value_error"):
+        row = one(found, name)
+        assert row.status == "measured" and row.n == 80 and row.value < 1e-5
+
+
+class Bent(nn.Module):
+    """A step at a place between two points of a rule: no rule of few points has it right."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = (50 * x[:, 0]).tanh() + (x[:, 1] - 0.3).relu()
+        return torch.stack([-score, score], dim=1)
+
+
+def test_the_numerical_error_is_the_difference_of_two_rules(ward: Subject, one: One) -> None:
+    found = QUICK.measure(replace(ward, model=Bent()))
+    x, _ = ward.records(ward.split.test)
+    target = Bent()(x).argmax(1)
+    explained = IntegratedGradients().explain(Bent(), x, target, reference_of(ward))
+    assert explained.second is not None
+    own = target == 1
+    about = {"feature": "pulse", "class": "class 1"}
+    for name, sizes in (("strength", torch.abs), ("direction", torch.clone)):
+        row = one(found, f"attribution_{name}", **about)
+        figures = [float(sizes(values[own, 0].double()).mean()) for values in (explained.values, explained.second)]
+        assert row.value == pytest.approx(figures[0], abs=1e-6)
+        assert row.conditions["numerical_error"] == pytest.approx(abs(figures[0] - figures[1]), abs=1e-6)
+        assert row.conditions["numerical_error"] > 1e-5
+    assert one(found, "attribution_value_error").value == pytest.approx(float(explained.value_error.mean()), rel=1e-5)
+
+
+def test_an_exact_method_has_no_second_rule_and_says_so(ward: Subject, one: One) -> None:
+    found = QUICK.measure(replace(ward, model=WithoutGradient(linear(WEIGHTS))))
+    assert one(found, "attribution_value_error").status == "not_applicable"
+    assert one(found, "attribution_sum_error").value < 1e-5
+    assert all("numerical_error" not in row.conditions for row in rows_of(found, "attribution_strength"))
+
+
+def test_patients_are_drawn_whole(ward: Subject, one: One) -> None:
+    people = replace(ward, dataset=replace(ward.dataset, groups=np.arange(160) // 8))
+    about = {"feature": "pulse", "class": "class 1"}
+    alone, together = (one(QUICK.measure(subject), "attribution_strength", **about) for subject in (ward, people))
+    assert alone.value == together.value
+    assert (alone.low, alone.high) != (together.low, together.high)
 
 
 def test_a_model_that_adds_up_has_no_interactions(found: list[Finding]) -> None:

@@ -69,6 +69,72 @@ def test_on_a_linear_model_the_distance_is_the_margin_over_the_length_of_the_wei
     assert (result.distance - result.exact > -1e-6).all()
 
 
+SIZES = np.array([1e6, 1e-6, 1.0, 1e3])
+
+
+def scaled_table(sizes: np.ndarray, seen: np.ndarray) -> ChangeRules:
+    """Rules of a table with columns of these sizes, each a thousand of them wide; records give the spreads alone."""
+    ends = (500 * sizes).astype(np.float32)
+    return change_rules(replace(table(), low=-ends, high=ends), digits=6, varied=seen)
+
+
+def test_units_of_the_columns_have_no_effect_on_the_nearest_counterfactual() -> None:
+    x, seen = draw(30, 4), draw(200, 4, seed=8).numpy()
+    plain = found(linear(WEIGHTS, bias=0.3), x, scaled_table(np.ones(4), seen))
+    model = linear((np.array(WEIGHTS) / SIZES).tolist(), bias=0.3)
+    result = found(model, x * torch.from_numpy(SIZES).float(), scaled_table(SIZES, seen * SIZES))
+    # The closed form: each weight is that of a change by one spread of its column.
+    margin = (x.double() @ torch.tensor(WEIGHTS).double() + 0.3).abs().numpy()
+    weights = WEIGHTS * seen.astype(float).std(0)
+    assert result.found.all() and plain.found.all()
+    assert result.exact == pytest.approx(margin / np.linalg.norm(weights), rel=2e-4, abs=1e-5)
+    assert plain.exact == pytest.approx(result.exact, rel=1e-4, abs=1e-5)
+    # Reported in steps of a hundredth: rounding costs a little, and never gains anything.
+    assert (np.abs(result.distance - result.exact) < 0.03).all()
+    assert (result.distance > result.exact - 1e-6).all()
+
+
+def test_few_changes_are_those_of_the_most_spreads_not_of_the_greatest_numbers() -> None:
+    x, seen = draw(20, 4) * torch.from_numpy(SIZES).float(), draw(200, 4, seed=8).numpy() * SIZES
+    rules = scaled_table(SIZES, seen)
+    first = found(linear((np.array(WEIGHTS) / SIZES).tolist()), x, rules)
+    # b, in units of 1e-6, has the greatest weight a spread.
+    assert most_changed(x, first, rules, 1)[:, 1].all()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_numbers_are_whole_only_where_their_rounding_shows_it(size: float) -> None:
+    fractions = (np.random.default_rng(0).normal(size=(50, 4)) * size).astype(np.float32)
+    rules = change_rules(
+        replace(table(), low=np.full(4, -9 * size, np.float32), high=np.full(4, 9 * size, np.float32)),
+        seen=fractions,
+        digits=3,
+    )
+    width = np.ptp(fractions.astype(float), 0)
+    assert (rules.step <= width / 100).all() and (rules.step > width / 1001).all()
+
+
+@pytest.mark.parametrize(("middle", "width"), [(1e6, 2.0), (3.0, 2e-6)])
+def test_numbers_whose_rounding_hides_fractions_are_not_called_whole(middle: float, width: float) -> None:
+    """Near 1e6, float32 rounds to sixteenths; and values that all lie near 3 differ by less than a whole number."""
+    seen = (middle + width * np.random.default_rng(0).uniform(-1, 1, (50, 4))).astype(np.float32)
+    ends = np.float32([middle - 9 * width, middle + 9 * width])
+    dataset = replace(table(), x=seen[:4], low=np.full(4, ends[0]), high=np.full(4, ends[1]))
+    rules = change_rules(dataset, seen=seen, digits=3)
+    assert (rules.step <= np.ptp(seen.astype(float), 0) / 100).all()
+
+
+def test_the_spread_of_a_number_is_its_deviation_and_categories_count_as_they_are() -> None:
+    seen = np.zeros((20, 7), np.float32)
+    seen[:, 1] = np.linspace(-1, 1, 20)
+    seen[::2, 3] = 1.0
+    rules = change_rules(ward(), seen=seen)
+    assert rules.spread.tolist() == [1.0, pytest.approx(seen[:, 1].astype(float).std()), 1, 1, 1, 1, 1]
+    assert rules.unit == "standard deviations of 20 training records"
+    assert change_rules(ward(), varied=seen).unit == "standard deviations of 20 test records"
+    assert change_rules(ward()).spread.tolist() == [1.0] * 7
+
+
 def test_held_inputs_leave_the_rest_to_the_others() -> None:
     x, model = draw(30, 4), linear(WEIGHTS)
     result = found(model, x, change_rules(table(), immutable=["b"], digits=6))

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from assay.report.figures.curves import summary
 from assay.report.figures.global_explanations import attributions, interactions
 from assay.report.rendering import template_environment
 from assay.report.scorecard import Scorecard
@@ -18,6 +19,7 @@ from assay.report.tables.global_explanations import (
     examples,
     glass_boxes,
     number_text,
+    numerical_errors,
     surrogates,
 )
 from assay.report.view import View
@@ -38,7 +40,8 @@ def measurements(recipe: str, fold: int) -> Iterator[Measurement]:
     for number, feature in enumerate(("glucose", "age <60>")):
         for place, name in enumerate(CLASSES):
             about = {**WHERE, "feature": feature, "class": name}
-            yield found("attribution_strength", 2.0 - number + place / 4 + fold / 10, **about)
+            off = 0.001 * (1 + fold)
+            yield found("attribution_strength", 2.0 - number + place / 4 + fold / 10, **about, numerical_error=off)
             yield found("attribution_direction", (-1) ** place * 0.5, **about)
         yield found(
             "attribution_contrast",
@@ -46,6 +49,8 @@ def measurements(recipe: str, fold: int) -> Iterator[Measurement]:
             **WHERE,
             **{"feature": feature, "class": "ill", "p_holm": 0.01 + number},
         )
+    yield found("attribution_sum_error", 0.01, **WHERE)
+    yield found("attribution_value_error", 0.02, **WHERE)
     yield found("interaction_strength", 0.5 + fold / 5, first="age <60>", second="glucose", direction=0.1)
     tree = {"learnt_on": "training records", "depth": 3}
     yield found("surrogate_fidelity", 0.9, **tree, rules={"lines": [f"if glucose ≤ {5 + fold}:", "  answer well"]})
@@ -102,6 +107,35 @@ def test_each_recipe_has_its_bars_of_both_classes_the_strongest_feature_first(vi
     assert list(well.x) == pytest.approx([2.1, 1.1])
     assert list(ill.x) == pytest.approx([2.35, 1.35])
     assert list(ill.customdata) == pytest.approx([-0.5, -0.5])
+
+
+def test_bars_have_the_interval_of_the_design_over_runs(view: Callable[..., View]) -> None:
+    made = view()
+    figure = attributions(made)
+    assert figure is not None
+    ends = summary(made.card, made.frame, "attribution_strength", "standard", feature="glucose", **{"class": "well"})
+    assert ends is not None
+    drawn = figure.data[0].error_x
+    assert (drawn.array[0], drawn.arrayminus[0]) == pytest.approx((ends.high - ends.mean, ends.mean - ends.low))
+    assert drawn.visible and drawn.array[0] > 0
+
+
+def test_a_single_run_has_the_interval_over_its_records(view: Callable[..., View]) -> None:
+    made = view()
+    figure = attributions(replace(made, frame=made.frame[(made.frame["fold"] == 0).to_numpy()]))
+    assert figure is not None
+    assert list(figure.data[0].error_x.array) == pytest.approx([0.1, 0.1])
+
+
+def test_numerical_errors_stand_apart_from_intervals(view: Callable[..., View]) -> None:
+    made = view()
+    first = numerical_errors(made)[0]
+    assert first.greatest == 0.003
+    assert first.of_sum is not None and first.of_value is not None
+    assert (first.of_sum.mean, first.of_value.mean) == pytest.approx((0.01, 0.02))
+    assert "<td>0.003</td>" in rendered(made)
+    earlier = made.frame[[not name.endswith("_error") for name in made.frame["name"]]]
+    assert numerical_errors(replace(made, frame=earlier)) == []
 
 
 def test_many_classes_are_a_heat_map(view: Callable[..., View]) -> None:
@@ -194,12 +228,12 @@ def test_without_a_measurement_there_is_no_section(view: Callable[..., View]) ->
 
 
 def test_words_stand_only_where_texts_may_be_published(card: Scorecard) -> None:
-    word = found("word_attribution", 1.0, word="smith", **{"class": "ill"})
+    word = found("word_attribution", 0.5, word="smith", **{"class": "ill"})
     rows = [{"trial": "t", "recipe": "standard", "fold": 0, "repeat": 0, **row_of(word)}]
     made = view_of(card, pd.DataFrame(rows))
     for licence, told in (("CC0", True), ("research use", False)):
         dataset: Any = SimpleNamespace(units="units", licence=licence)
-        assert ("smith" in rendered(replace(made, dataset=dataset))) == told
+        assert ("smith +0.5 (+0.4 to +0.6)" in rendered(replace(made, dataset=dataset))) == told
 
 
 def test_numbers_are_written_with_their_sign_and_interval() -> None:

@@ -21,6 +21,7 @@ from assay.evaluations.explanation_checks import (
 )
 from assay.evaluations.explanation_examples import examples_of
 from assay.evaluations.explanation_gains import ExplainedMap
+from assay.evaluations.explanation_groups import group_findings, shown_groups
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.measures.base import MeasuredMap, MeasuredRecords
 from assay.explain.measures.randomisation import rank_agreement
@@ -83,6 +84,7 @@ class Asked:
             return None, self.unanswered(explainer, str(error), error.reason)
         found = [*errors(explainer, attribution, clusters, about), _seconds(attribution.seconds, len(rows), about)]
         by_feature = records.reference.by_feature(attribution.values)
+        found += group_findings(explainer, records, attribution.values, clusters, about)
         found += off_the_data(explainer, records, by_feature, about)
         if first:
             second = second_network(self._subject) if retrained else None
@@ -164,7 +166,8 @@ class Asked:
                 found.append(not_applicable("explanation_examples", why, reason=reason, **dict(one.about)))
                 continue
             by_feature = shown.records.reference.by_feature(values)
-            found.append(shown.finding(explainer, one.about, by_feature, one.map.values))
+            groups = shown_groups(explainer, shown.records, values)
+            found.append(shown.finding(explainer, one.about, by_feature, one.map.values, groups))
         return found
 
     def agreements(self, maps: Sequence[ExplainedMap]) -> list[Finding]:

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
+from assay.data.base import Dataset
 from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.explain.measures.base import Learnt, MeasuredRecords
+from assay.explain.named_groups import correlated_columns
 from assay.explain.references import Reference
 from assay.models.batches import respond
 from assay.recipes import Recipe
@@ -98,6 +100,7 @@ def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: boo
         zeros = subject.dataset.bounds.clip(torch.zeros(1, *subject.dataset.shape))
         return Reference(
             modality=modality,
+            columns=columns_of(subject.dataset),
             background=zeros.to(subject.device),
             spread=_range(subject.records(subject.chosen(subject.split.test, _MOST_AVERAGED))[0]),
             source=OF_NO_RECORDS,
@@ -105,13 +108,31 @@ def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: boo
     some = subject.chosen(rows, _MOST_AVERAGED)
     known = subject.records(some)[0]
     chosen = np.sort(_shuffled(subject, rows)[:size])
+    columns = columns_of(subject.dataset)
     return Reference(
         modality=modality,
+        columns=columns,
+        correlated=correlated_columns(known.cpu().numpy(), columns) if columns else None,
         background=subject.records(chosen)[0],
         middle=known.mean(0, keepdim=True),
         spread=_range(known),
         source=f"{len(chosen)} {whose}, or the mean of {'all' if len(some) == len(rows) else f'{len(some)} of them'}",
     )
+
+
+def columns_of(dataset: Dataset) -> tuple[str, ...]:
+    """Returns the column of each input of a table.
+
+    Args:
+        dataset: the prepared data.
+
+    Returns:
+        The names, by number where the columns have none; empty where records are no rows of columns.
+    """
+    if dataset.modality != "tabular" or len(dataset.shape) != 1:
+        return ()
+    names = dataset.feature_names or tuple(f"feature {number}" for number in range(dataset.shape[0]))
+    return tuple(feature.column for feature in dataset.features) or tuple(names)
 
 
 def measured_records(subject: Subject, rows: np.ndarray, reference: Reference) -> MeasuredRecords:

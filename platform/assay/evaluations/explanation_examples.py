@@ -50,7 +50,14 @@ class Examples:
     records: MeasuredRecords
     """The same records."""
 
-    def finding(self, explainer: Explainer, about: Mapping[str, Any], values: Tensor, measured: Tensor) -> Measurement:
+    def finding(
+        self,
+        explainer: Explainer,
+        about: Mapping[str, Any],
+        values: Tensor,
+        measured: Tensor,
+        groups: Mapping[str, Any] | None = None,
+    ) -> Measurement:
         """Returns the row that keeps the maps of a method.
 
         Args:
@@ -58,6 +65,7 @@ class Examples:
             about: conditions: the method with its settings.
             values: (k, ...) by feature, of the examples.
             measured: (n, ...) by feature, of the measured records: they determine what is a great value.
+            groups: names, values and interactions of named groups, where the method has some.
 
         Returns:
             A row whose value is the number of records. ``examples`` among its conditions holds the records, answers and
@@ -79,6 +87,8 @@ class Examples:
             "records": _shown_records(self.dataset, self.rows),
             "maps": kept(_thinned(values.double().cpu().numpy(), self.dataset.modality)),
         }
+        if groups:
+            shown["groups"] = dict(groups)
         conditions = {**about, "examples": shown}
         return Measurement(
             name="explanation_examples",

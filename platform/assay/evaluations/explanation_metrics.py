@@ -1,6 +1,6 @@
 """Meaning, unit and place of the figures about explanations."""
 
-from assay.metrics import Metric, ScorecardColumn
+from assay.metrics import POSITIVE, Metric, ScorecardColumn
 
 SHARE = "share of the change"
 """Unit: a part of the change of the log-odds between the record and the record without its features."""
@@ -160,6 +160,22 @@ EXPLANATION_METRICS = (
         meaning="Wall time of explaining one record.",
         unit="seconds",
         better="lower",
+    ),
+    Metric(
+        name="group_value",
+        title="Value of a named group",
+        meaning="Mean |value| of a group of features that the study names, over the explained records: by how much the "
+        "group as a whole moves the log-odds of the predicted class.",
+        unit="log-odds",
+        limits=POSITIVE,
+    ),
+    Metric(
+        name="group_interaction",
+        title="Interaction of two named groups",
+        meaning="Mean |Shapley interaction| of two groups that the study names: what the two do together beyond what "
+        "each does alone.",
+        unit="log-odds",
+        limits=POSITIVE,
     ),
     Metric(
         name="explanation_examples",

@@ -62,7 +62,8 @@ class Counterfactual:
             why = "the model answers NaN or infinity"
             return [not_applicable(name, why, reason="no_finite_answers") for name in self.names]
         seen = np.asarray(subject.dataset.x[subject.split.train], np.float32) if self.from_training else None
-        rules = change_rules(subject.dataset, immutable=self.immutable, digits=self.digits, seen=seen)
+        varied = None if self.from_training else x.cpu().numpy()
+        rules = change_rules(subject.dataset, immutable=self.immutable, digits=self.digits, seen=seen, varied=varied)
         gradient = not subject.why_no_gradient
         search = partial(
             nearest_counterfactuals,
@@ -78,6 +79,7 @@ class Counterfactual:
         about: dict[str, Any] = {
             "search": "gradient" if gradient else "from other records",
             "ranges": rules.ranges,
+            "distances_in": rules.unit,
             "digits": self.digits,
             "immutable": [name for name, fixed in zip(rules.names, rules.fixed, strict=True) if fixed],
         }

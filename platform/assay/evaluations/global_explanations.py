@@ -1,28 +1,28 @@
 """What a model does over all test records, not in one of them: features by class, pairs, rules, counterfactuals."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
-from torch import Tensor
+from pydantic import Field, field_validator
 
 from assay import seeds
 from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.evaluations.explained_records import answers_differ, compared, keeps_records_away, reference_of
+from assay.evaluations.global_attributions import ExplainedAll, numerical_errors
 from assay.evaluations.global_counterfactuals import Counterfactual
 from assay.evaluations.global_metrics import GLOBAL_METRICS, LOG_ODDS
 from assay.evaluations.global_surrogates import Surrogate
 from assay.evaluations.global_units import Units, answer_name, units_of, words_of_texts
 from assay.evaluations.licences import is_public
-from assay.explain.base import Attribution, Explainer, ExplanationError, RandomAnswersError
+from assay.explain.base import Explainer, ExplanationError, RandomAnswersError
 from assay.explain.global_.by_class import FEWEST, by_class, by_word, contrasts, strongest
 from assay.explain.global_.interactions import MOST_FEATURES, averaged_pairs, pair_values
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.methods.permutation import PermutationShapley
 from assay.explain.methods.shapley import MOST_GROUPS, ExactShapley
+from assay.explain.named_groups import Groups
 from assay.explain.references import Reference
 from assay.metrics import Metric
 from assay.models.batches import respond
@@ -31,9 +31,12 @@ from assay.registry import register
 from assay.results import Finding, Measurement, ReasonCode, not_applicable
 
 _OF_FEATURES = ("attribution_strength", "attribution_direction", "attribution_contrast")
-_OF_TABLES = ("interaction_strength", *Surrogate.names, *Counterfactual.names)
+_OF_PAIRS = ("interaction_strength",)
+_OF_COLUMNS = (*Surrogate.names, *Counterfactual.names)
+_OF_TABLES = (*_OF_PAIRS, *_OF_COLUMNS)
 _TRIED = 4
 """Records that are asked twice, to find models that answer at random."""
+_FEWEST_GROUPS, _MOST_GROUPS = 2, 256
 _NO_TABLE = "it is asked of tables whose records are rows of columns"
 
 
@@ -43,8 +46,8 @@ class GlobalExplanations(Evaluation):
 
     Explained are the log-odds of the predicted class, by integrated gradients; a model without a gradient is explained
     by Shapley values, exact ones of up to 14 features, else by random orders. Features are columns of a table, patches
-    of an image, windows of a signal, words of a text. Interactions, the tree and counterfactuals are asked of tables
-    alone.
+    of an image, windows of a signal, words of a text, or groups that ``groups`` names. Interactions are asked of tables
+    and of named groups, the tree and counterfactuals of tables alone.
 
     The baseline is the mean of the training split; the tree learns from training records; changed values of a
     counterfactual stay within the ranges of these. For a private recipe, whose ε pays for none of it, and for a
@@ -60,8 +63,10 @@ class GlobalExplanations(Evaluation):
     from_training: bool | None = None
     """Whether training records may serve as baseline, as learning records of the tree, and as ranges of values; by
     default where every recipe of the cohort may use them."""
-    groups: int = Field(default=16, ge=2, le=256)
-    """Greatest number of patches of an image, or windows of a signal."""
+    groups: Groups = Field(default=16)
+    """Greatest number of patches of an image, or windows of a signal, from 2 to 256; or groups with names, of any
+    records but texts, whose attributions and interactions are then those of the features; or ``correlated``, columns of
+    a table that go together in the training records."""
     most_features: int = Field(default=64, ge=2)
     """Features that are reported, those with the greatest mean |attribution|."""
     pair_features: int = Field(default=8, ge=2, le=MOST_FEATURES)
@@ -90,6 +95,13 @@ class GlobalExplanations(Evaluation):
     """Test records whose attributions are averaged, stratified; all by default, of texts as ``Subject.examined`` says.
     """
 
+    @field_validator("groups")
+    @classmethod
+    def _some_groups(cls, groups: Groups) -> Groups:
+        if isinstance(groups, int) and not _FEWEST_GROUPS <= groups <= _MOST_GROUPS:
+            raise ValueError(f"{groups} groups: give {_FEWEST_GROUPS} to {_MOST_GROUPS}, or name them")
+        return groups
+
     @property
     def of_training_records(self) -> bool:
         return self.from_training is not False
@@ -102,22 +114,24 @@ class GlobalExplanations(Evaluation):
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         rows, text = self.sample(subject), subject.dataset.modality == "text"
-        units = units_of(subject.dataset, self.groups)
-        if units is None and not text:
-            return _not_asked((*_OF_FEATURES, *_OF_TABLES), subject)
+        reference = reference_of(subject, from_training=self.reads_training(subject))
         try:
+            units = units_of(subject.dataset, self.groups, reference)
+            if units is None and not text:
+                return _not_asked((*_OF_FEATURES, *_OF_TABLES), subject)
             if answers_differ(subject, rows[:_TRIED]):
                 raise RandomAnswersError("the model answers the same record differently each time")
-            explained = self._explained(subject, rows, units)
+            explained = self._explained(subject, rows, units, reference)
         except ExplanationError as error:
             names = (*(("word_attribution",) if text else _OF_FEATURES), *_OF_TABLES)
             return [not_applicable(name, str(error), reason=error.reason) for name in names]
+        errors = numerical_errors(explained)
         if units is None:
-            return [*self._words(explained), *_not_asked(_OF_TABLES, subject)]
-        found = self._features(explained, units)
-        if units.kind != "column":
-            return [*found, *_not_asked(_OF_TABLES, subject)]
-        return [*found, *self._pairs(explained, units), *self._of_the_table(subject, rows)]
+            return [*self._words(explained), *errors, *_not_asked(_OF_TABLES, subject)]
+        found = [*self._features(explained, units), *errors]
+        table = subject.dataset.modality == "tabular"
+        pairs = self._pairs(explained, units) if table or units.kind == "group" else _not_asked(_OF_PAIRS, subject)
+        return [*found, *pairs, *(self._of_the_table(subject, rows) if table else _not_asked(_OF_COLUMNS, subject))]
 
     def _of_the_table(self, subject: Subject, rows: np.ndarray) -> list[Finding]:
         """Returns what the surrogate tree and the counterfactuals of a table say."""
@@ -146,14 +160,13 @@ class GlobalExplanations(Evaluation):
         held = len(subject.split.train) > 0
         return self.from_training is not False and not keeps_records_away(subject.recipe) and held
 
-    def _explained(self, subject: Subject, rows: np.ndarray, units: Units | None) -> "_ExplainedAll":
+    def _explained(self, subject: Subject, rows: np.ndarray, units: Units | None, reference: Reference) -> ExplainedAll:
         """Returns the attributions of records to their predicted class."""
         x, _ = subject.records(rows)
         target = subject.decisions(respond(subject.model, x))
-        reference = reference_of(subject, from_training=self.reads_training(subject))
         explainer = self._explainer(subject, units)
         attribution = explainer.explain(subject.model, x, target, reference, seed=subject.seed)
-        return _ExplainedAll(
+        return ExplainedAll(
             subject=subject,
             rows=rows,
             x=x,
@@ -169,17 +182,17 @@ class GlobalExplanations(Evaluation):
         if units is None:
             return PermutationShapley()
         inputs = subject.dataset.shape[0] if units.kind == "column" else self.groups
-        if inputs <= MOST_GROUPS:
-            return ExactShapley(groups=inputs)
-        return PermutationShapley(groups=inputs)
+        count = inputs if isinstance(inputs, int) else len(units.names)
+        return ExactShapley(groups=inputs) if count <= MOST_GROUPS else PermutationShapley(groups=inputs)
 
-    def _features(self, explained: "_ExplainedAll", units: Units) -> list[Finding]:
+    def _features(self, explained: ExplainedAll, units: Units) -> list[Finding]:
         """Returns strength, direction and contrasts of features by predicted class."""
         subject, names = explained.subject, units.names
         values, target = units.summed(explained.attribution.values), explained.target.cpu().numpy()
-        clusters = subject.clusters(explained.rows)
+        clusters, second = subject.clusters(explained.rows), explained.attribution.second
         shown = strongest(values, self.most_features)
         own = values[:, shown]
+        again = None if second is None else units.summed(second)[:, shown]
         found: list[Finding] = []
         generator = seeds.stream(subject.seed, "bootstrap", "attribution_strength")
         for one in by_class(own, target, generator=generator, draws=self.draws, clusters=clusters):
@@ -188,17 +201,19 @@ class GlobalExplanations(Evaluation):
                 "feature": names[shown[one.feature]],
                 "class": answer_name(subject.dataset, one.target),
             }
-            found += [
-                estimated(name, interval, unit=LOG_ODDS, n=one.n, conditions=about)
-                for name, interval in zip(_OF_FEATURES, (one.strength, one.direction), strict=False)
-            ]
+            other = None if again is None else again[target == one.target, one.feature]
+            others = (None, None) if other is None else (float(np.abs(other).mean()), float(other.mean()))
+            for name, interval, second_value in zip(_OF_FEATURES, (one.strength, one.direction), others, strict=False):
+                # By how much the figure itself differs where a second rule computes the attributions.
+                off = {} if second_value is None else {"numerical_error": abs(second_value - interval.value)}
+                found.append(estimated(name, interval, unit=LOG_ODDS, n=one.n, conditions={**about, **off}))
         for number, name in enumerate(subject.dataset.class_names):
             if (count := int((target == number).sum())) < FEWEST:
                 why = f"the model gives this class to {count} of {len(target)} records"
                 found.append(not_applicable(_OF_FEATURES[0], why, reason="too_few_records", **{"class": name}))
         return [*found, *self._contrasts(explained, own, [names[place] for place in shown])]
 
-    def _contrasts(self, explained: "_ExplainedAll", values: np.ndarray, names: list[str]) -> list[Measurement]:
+    def _contrasts(self, explained: ExplainedAll, values: np.ndarray, names: list[str]) -> list[Measurement]:
         subject = explained.subject
         target = explained.target.cpu().numpy()
         compared = contrasts(values, target, clusters=subject.clusters(explained.rows))
@@ -221,7 +236,7 @@ class GlobalExplanations(Evaluation):
             for one in compared
         ]
 
-    def _words(self, explained: "_ExplainedAll") -> list[Finding]:
+    def _words(self, explained: ExplainedAll) -> list[Finding]:
         """Returns the words with the greatest mean attribution to each predicted class."""
         subject, name = explained.subject, "word_attribution"
         if not is_public(subject.dataset):
@@ -252,11 +267,11 @@ class GlobalExplanations(Evaluation):
             for one in found
         ]
 
-    def _pairs(self, explained: "_ExplainedAll", units: Units) -> list[Finding]:
+    def _pairs(self, explained: ExplainedAll, units: Units) -> list[Finding]:
         """Returns the interactions of the strongest features."""
         subject, name = explained.subject, "interaction_strength"
         if len(units.names) < 2:
-            return [not_applicable(name, "the table has one column", reason="other_kind_of_records")]
+            return [not_applicable(name, "there is one feature alone", reason="other_kind_of_records")]
         features = sorted(strongest(units.summed(explained.attribution.values), self.pair_features))
         rows = subject.chosen(explained.rows, self.pair_records)
         same = torch.from_numpy(_places(explained.rows, rows)).to(explained.x.device)
@@ -293,19 +308,6 @@ class GlobalExplanations(Evaluation):
             )
             for pair in pairs
         ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ExplainedAll:
-    """Test records with the attributions to their predicted class."""
-
-    subject: Subject
-    rows: np.ndarray
-    x: Tensor
-    target: Tensor
-    reference: Reference
-    attribution: Attribution
-    about: dict[str, Any]
 
 
 def _baseline(reference: Reference) -> str:

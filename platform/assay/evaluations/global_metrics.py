@@ -3,7 +3,7 @@
 from assay.metrics import POSITIVE, SIGNED, Metric, ScorecardColumn
 
 LOG_ODDS = "log-odds"
-DISTANCE = "Euclidean distance in the inputs"
+DISTANCE = "standard deviations of the inputs"
 INPUTS = "inputs"
 RECORDS = "records"
 
@@ -29,6 +29,22 @@ GLOBAL_METRICS = (
         meaning="Mean |attribution| of a feature for one predicted class minus that for the others, with Holm's "
         "correction over features and classes.",
         unit=LOG_ODDS,
+    ),
+    Metric(
+        name="attribution_sum_error",
+        title="Error of the sum of attributions",
+        meaning="Difference between the sum of a record's attributions and the change of its log-odds that they "
+        "explain, relative to that change, or to the greatest attribution where that is larger; mean over records.",
+        unit="share of the change",
+        better="lower",
+    ),
+    Metric(
+        name="attribution_value_error",
+        title="Numerical error of attributions",
+        meaning="Greatest difference of an attribution of a record between two rules of computing it, as a share of "
+        "the record's greatest attribution; mean over records.",
+        unit="share of the greatest value",
+        better="lower",
     ),
     Metric(
         name="word_attribution",
@@ -72,7 +88,8 @@ GLOBAL_METRICS = (
     Metric(
         name="counterfactual_distance",
         title="Distance of counterfactuals",
-        meaning="Mean Euclidean distance of the nearest counterfactual found, over the records that have one.",
+        meaning="Mean Euclidean distance of the nearest counterfactual found, over the records that have one; each "
+        "number counts in its standard deviation over the training records (of a private recipe, the test records).",
         unit=DISTANCE,
         limits=POSITIVE,
     ),

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from assay.data.base import Dataset
 from assay.evaluations.base import Subject
-from assay.explain.groups import group_count, grouped
+from assay.evaluations.explained_records import columns_of
+from assay.explain.groups import group_count, grouped, resolved
+from assay.explain.named_groups import Groups, named_places
 from assay.explain.references import Reference
 
 
@@ -17,7 +19,7 @@ class Units:
     """Features, each of one or more inputs, the same in every record."""
 
     kind: str
-    """``column``, ``patch`` or ``window``."""
+    """``column``, ``patch``, ``window``, or ``group`` where a study names them."""
     names: tuple[str, ...]
     place: Tensor
     """In the shape of a record: number of the feature to which each input belongs."""
@@ -36,32 +38,37 @@ class Units:
         return total.index_add_(1, place, values.flatten(1).double()).cpu().numpy()
 
 
-def units_of(dataset: Dataset, most: int) -> Units | None:
+def units_of(dataset: Dataset, groups: Groups, reference: Reference | None = None) -> Units | None:
     """Returns the features of records that are no texts.
 
     Args:
         dataset: the prepared data.
-        most: greatest number of patches or windows.
+        groups: greatest number of patches or windows, or groups with names.
+        reference: of the explanations; it knows which columns are correlated.
 
     Returns:
         The features; None where the records are neither a table of columns, nor images, nor signals.
     """
+    blank = torch.zeros(1, *dataset.shape)
+    plain = Reference(modality=dataset.modality, background=blank, source="", columns=columns_of(dataset))
+    known_groups = resolved(groups, plain if reference is None else reference)
+    if known_groups is not None:
+        place, names = named_places(known_groups, dataset.shape, dataset.modality, plain.columns)
+        return Units(kind="group", names=names, place=place)
     if dataset.modality == "tabular" and len(dataset.shape) == 1:
         return _columns(dataset)
     known = {("image", 3): "patch", ("signal", 2): "window"}
     kind = known.get((dataset.modality, len(dataset.shape)))
     if kind is None:
         return None
-    blank = torch.zeros(1, *dataset.shape)
-    place = grouped(blank, Reference(modality=dataset.modality, background=blank, source=""), most)[0]
+    place = grouped(blank, plain, groups)[0]
     names = tuple(_place_name(place == number, kind) for number in range(group_count(place)))
     return Units(kind=kind, names=names, place=place)
 
 
 def _columns(dataset: Dataset) -> Units:
     """Returns the columns of a table; the inputs of a category are one feature."""
-    inputs = dataset.feature_names or tuple(f"feature {number}" for number in range(dataset.shape[0]))
-    columns = [feature.column for feature in dataset.features] or list(inputs)
+    columns = columns_of(dataset)
     names = tuple(dict.fromkeys(columns))
     return Units(kind="column", names=names, place=torch.tensor([names.index(column) for column in columns]))
 

@@ -73,6 +73,8 @@ class Attribution:
     seconds: float
     """Wall time of all records."""
 
+    second: Tensor | None = None
+    """(n, ...) the contributions by the second rule; None where the method has none."""
     scale: Tensor
     """(n,) what errors of sums are relative to: the change explained, or the greatest value where contributions cancel,
     or the rounding of the logits where there is nothing to explain."""
@@ -191,6 +193,7 @@ class Explainer(Method):
             scale=scale,
             error=missed if self.adds_up else torch.full_like(change, torch.nan),
             value_error=_value_error(values, second, greatest),
+            second=second,
             seconds=time.perf_counter() - started,
         )
 

@@ -13,14 +13,15 @@ and (0.25, 0.25) from 0.5 in the second.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from assay.explain.base import Explainer, ExplanationError
-from assay.explain.groups import group_count
+from assay.explain.groups import group_count, group_names, grouped
+from assay.explain.named_groups import Groups, NamedGroups
 from assay.explain.references import Reference
 from assay.explain.scalars import Scalar
 from assay.models.layout import for_many
@@ -102,8 +103,61 @@ class Game:
         return answers.double().view(shape).mean(2)
 
 
-class GroupExplainer(Explainer):
-    """Base class of methods that ask the model for coalitions of groups."""
+class WithGroups(Explainer):
+    """Base class of methods that take groups of features away, and of their one setting of groups."""
+
+    most_groups: ClassVar[int | None] = None
+    """Greatest number of groups that the method takes; None for no limit."""
+    groups: Groups = Field(default=49)
+    """Groups of features: the greatest number of them, ``correlated`` for columns that go together in the training
+    records (|r| of at least 0.9), or groups with names; see ``assay.explain.named_groups``."""
+
+    @field_validator("groups")
+    @classmethod
+    def _fit_the_method(cls, groups: Groups) -> Groups:
+        count = len(groups.names) if isinstance(groups, NamedGroups) else groups
+        if isinstance(count, int) and not 1 <= count <= (cls.most_groups or count):
+            limit = "1 or more" if cls.most_groups is None else f"1 to {cls.most_groups}"
+            raise ValueError(f"{count} groups: give {limit}")
+        return groups
+
+    def group_names(self, reference: Reference, shape: tuple[int, ...]) -> tuple[str, ...]:
+        """Returns the names of groups by their number.
+
+        Args:
+            reference: what records are compared with.
+            shape: of a record.
+
+        Returns:
+            The names; empty where groups are numbered.
+        """
+        return group_names(self.groups, reference, shape)
+
+    def grouped(self, x: Tensor, reference: Reference) -> Tensor:
+        """Returns the group of each entry of records.
+
+        Args:
+            x: (n, ...) records.
+            reference: what records are compared with.
+
+        Returns:
+            (n, ...) group numbers from 0; −1 for padding.
+
+        Raises:
+            ExplanationError: named groups, with those in none, are more than the method takes.
+        """
+        found = grouped(x, reference, self.groups)
+        count, most = group_count(found), self.most_groups
+        if most is not None and count > most:
+            raise ExplanationError(
+                f"{self.name} takes {most} groups, and there are {count}: name fewer, or use permutation_shapley or "
+                "kernel_shap"
+            )
+        return found
+
+
+class GroupExplainer(WithGroups):
+    """Base class of methods that ask the model for coalitions of groups, which are absent in one of two ways."""
 
     absent: Absent = Field(default="baseline")
     """What an absent group becomes: the baseline, or each background record in turn, at the cost of as many answers."""

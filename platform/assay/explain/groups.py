@@ -1,4 +1,7 @@
-"""Units of explanation: the entries of a record in a few groups, such as patches of an image or windows of a signal."""
+"""Units of explanation: the entries of a record in a few groups, such as patches of an image or windows of a signal.
+
+How a user names groups is in ``named_groups``.
+"""
 
 import math
 
@@ -6,36 +9,104 @@ import torch
 from torch import Tensor
 
 from assay.explain.base import ExplanationError
+from assay.explain.named_groups import CORRELATED, Groups, NamedGroups, named_after_columns, named_places
 from assay.explain.references import Reference
 
 
-def grouped(x: Tensor, reference: Reference, most: int) -> Tensor:
-    """Returns the group of each entry of records: neighbours share one, and padding has none.
+def grouped(x: Tensor, reference: Reference, groups: Groups) -> Tensor:
+    """Returns the group of each entry of records; padding has none.
 
-    Groups are: of a table, its columns, or runs of neighbouring columns where there are more than ``most``; of an
-    image, patches, with all channels; of a signal, windows, with all leads; of a text, words, or runs of words.
+    A number of groups makes neighbours share one. Groups are then: of a table, its columns, or runs of neighbouring
+    columns where there are more; of an image, patches, with all channels; of a signal, windows, with all leads; of a
+    text, words, or runs of words.
 
     Args:
         x: (n, ...) records.
-        reference: says what is padding.
-        most: greatest number of groups.
+        reference: says what is padding, and which columns a table has.
+        groups: the greatest number of groups, groups with names, or ``correlated``.
 
     Returns:
         (n, ...) group numbers from 0, int64; −1 for padding.
 
     Raises:
-        ExplanationError: there is no room for a group.
+        ExplanationError: there is no room for a group, or correlated columns are unknown.
+        SpecError: named groups do not fit the records.
     """
+    shape = tuple(x.shape[1:])
+    named = resolved(groups, reference)
+    if named is not None:
+        place, _ = named_places(named, shape, reference.modality, reference.columns_of(shape))
+        return place.to(x.device).expand_as(x)
+    assert isinstance(groups, int)
+    most = groups
     if most < 1:
         raise ExplanationError(f"{most} groups: at least one is needed")
-    shape = tuple(x.shape[1:])
     if reference.modality == "image" and len(shape) == 3:
         return _patches(shape, most).to(x.device).expand_as(x)
     if reference.modality == "signal" and len(shape) == 2:
         return _runs(shape[1], most).to(x.device).expand_as(x)
     if reference.modality == "text":
         return _words(x, reference, most)
+    columns = reference.columns_of(shape)
+    if columns:  # the inputs of a category stay together
+        names = list(dict.fromkeys(columns))
+        return _runs(len(names), most)[[names.index(one) for one in columns]].to(x.device).expand_as(x)
     return _runs(math.prod(shape), most).view(shape).to(x.device).expand_as(x)
+
+
+def resolved(groups: Groups, reference: Reference) -> NamedGroups | None:
+    """Returns groups with names, those of correlated columns included.
+
+    Args:
+        groups: the setting.
+        reference: with the correlated columns of the population.
+
+    Returns:
+        The groups; None where the setting is a number.
+
+    Raises:
+        ExplanationError: the records are no table, or no training records may be read.
+    """
+    if groups != CORRELATED:
+        return groups if isinstance(groups, NamedGroups) else None
+    if reference.modality != "tabular":
+        raise ExplanationError(f"groups: {CORRELATED} are columns of a table; these records are {reference.modality}")
+    if reference.correlated is None:
+        raise ExplanationError(
+            f"groups: {CORRELATED} are read from training records, which do not serve here: name the groups instead"
+        )
+    return named_after_columns(reference.correlated)
+
+
+def group_names(groups: Groups, reference: Reference, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Returns the names of groups by their number.
+
+    Args:
+        groups: the setting.
+        reference: with the columns of a table.
+        shape: of a record.
+
+    Returns:
+        The names; empty where the setting is a number.
+    """
+    named = resolved(groups, reference)
+    return () if named is None else named_places(named, shape, reference.modality, reference.columns_of(shape))[1]
+
+
+def by_group(values: Tensor, groups: Tensor, count: int) -> Tensor:
+    """Returns the value of each group: the sum of those of its entries.
+
+    Args:
+        values: (n, ...) of the entries.
+        groups: (n, ...) group numbers; −1 for padding.
+        count: number of groups.
+
+    Returns:
+        (n, count) float64.
+    """
+    flat = groups.flatten(1)
+    total = torch.zeros(len(values), count, dtype=torch.float64, device=values.device)
+    return total.scatter_add_(1, flat.clamp_min(0), values.flatten(1).double() * (flat >= 0))
 
 
 def group_count(groups: Tensor) -> int:

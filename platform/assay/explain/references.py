@@ -29,6 +29,10 @@ class Reference:
     """(1, ...) baseline; the mean of the background by default."""
     spread: Tensor | None = None
     """(1, ...) range of each entry over the population; that of the background by default."""
+    columns: tuple[str, ...] = ()
+    """Of a table, the column of each input; the inputs of a category share one."""
+    correlated: tuple[tuple[str, ...], ...] | None = None
+    """Of a table, its columns in groups that go together in the population; None where that is unknown."""
 
     @property
     def one_baseline(self) -> bool:
@@ -51,6 +55,19 @@ class Reference:
             return _BLANK * x
         middle = self.background.mean(0, keepdim=True) if self.middle is None else self.middle
         return middle.to(x).expand_as(x)
+
+    def columns_of(self, shape: tuple[int, ...]) -> tuple[str, ...]:
+        """Returns the column of each input of a table, by number where they have no names.
+
+        Args:
+            shape: of a record.
+
+        Returns:
+            The names; empty for other records.
+        """
+        if self.columns or self.modality != "tabular" or len(shape) != 1:
+            return self.columns
+        return tuple(f"feature {number}" for number in range(shape[0]))
 
     def range_of(self, x: Tensor) -> Tensor:
         """Returns the range of each entry, or of all entries of the record where nothing else is known.

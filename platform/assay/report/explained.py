@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from assay.explain.named_groups import told
 from assay.registry import methods
 from assay.report.rows import holding, measured, of_recipe, runs_of, select
 from assay.report.view import View
@@ -16,7 +17,7 @@ _NOT_A_SETTING = frozenset(
     {
         *("method", "primary", "chosen", "points", "reference", "endpoint", "control"),
         *("replacement", "against", "examples", "tells_of"),
-        *("network", "decided_at", "threshold", "evaluation"),
+        *("network", "decided_at", "threshold", "evaluation", "group", "holds", "direction", "first", "second"),
     }
 )
 """Conditions that are no settings of a method."""
@@ -159,4 +160,8 @@ def _title(name: str) -> str:
 
 
 def _told(settings: Mapping[str, Any]) -> str:
-    return "".join(f", {key.replace('_', ' ')} {value}" for key, value in settings.items())
+    return "".join(f", {_setting(key, value)}" for key, value in settings.items())
+
+
+def _setting(key: str, value: Any) -> str:
+    return told(value) if key == "groups" else f"{key.replace('_', ' ')} {value}"

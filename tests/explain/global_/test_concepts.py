@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from assay.errors import UserError
 from assay.explain.base import ExplanationError
+from assay.explain.global_.concept_layers import activations_at, gradients_at
 from assay.explain.global_.concepts import (
     ConceptScores,
-    activations_at,
     concept_scores,
     concept_vector,
-    gradients_at,
+    concept_vectors,
     random_sets,
+    scored,
 )
 from assay.explain.scalars import log_odds
 
@@ -114,6 +115,135 @@ def test_the_vector_does_not_depend_on_the_units_of_an_activation() -> None:
     one, other = concept_vector(concept, others), concept_vector(concept * units, others * units)
     assert np.linalg.norm(one) == pytest.approx(1)
     np.testing.assert_allclose(other * units / np.linalg.norm(other * units), one, atol=1e-4)
+
+
+def test_scores_do_not_depend_on_the_units_of_hidden_activations() -> None:
+    """A network that computes the same function with a hidden layer in other units."""
+    units = torch.logspace(-2, 2, WIDTH, dtype=DOUBLE)
+
+    class Rescaled(Planted):
+        def __init__(self) -> None:
+            super().__init__()
+            with torch.no_grad():
+                self.layer.weight.mul_(units[:, None])
+            self.back = nn.Linear(WIDTH, WIDTH, bias=False).to(DOUBLE)
+            with torch.no_grad():
+                self.back.weight.copy_(torch.diag(1 / units))
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.back(self.layer(x))
+            value = (hidden[:, 0] / 2).tanh() + 0.05 * self.other(hidden.sin()).squeeze(1)
+            return torch.stack([-value, value], dim=1)
+
+    other = concept_scores(Rescaled(), "layer", X, TARGET, CONCEPTS, SETS)
+    for name, score in FOUND.concepts.items():
+        assert (other.concepts[name].score, other.concepts[name].p) == (score.score, score.p)
+        assert other.concepts[name].alignment == pytest.approx(score.alignment, abs=1e-3)
+    assert other.random == FOUND.random
+
+
+class Correlated(nn.Module):
+    """Answers by the sum of activations that all move together, but for a little."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = (self.layer(x).mean(1) / 2).tanh()
+        return torch.stack([-value, value], dim=1)
+
+
+def test_the_difference_finds_a_concept_in_correlated_activations() -> None:
+    draw = torch.Generator().manual_seed(7)
+
+    def together(n: int) -> Tensor:
+        common = torch.randn(n, 1, dtype=DOUBLE, generator=draw)
+        return common + 0.1 * torch.randn(n, WIDTH, dtype=DOUBLE, generator=draw)
+
+    sets = random_sets(together(600), size=40, count=100, seed=0)
+    sideways = torch.zeros(WIDTH, dtype=DOUBLE)
+    sideways[0], sideways[1] = 0.4, -0.4  # changes the sum of nothing, and separates perfectly
+    examples = {"moves": together(40) + 1.5 + sideways, "sideways": together(40) + sideways}
+    model, x = Correlated(), together(60)
+    target = torch.ones(60, dtype=torch.long)
+    gradients = gradients_at(model, "layer", x, target, log_odds)
+    vectors = concept_vectors(model, "layer", examples, sets, others=10, kind="difference")
+    found = scored(vectors, gradients).concepts
+    assert found["moves"].score == 1.0 and found["moves"].p_holm < 0.05
+    assert found["sideways"].p_holm > 0.05
+    # The effect is the change itself: 2 · (mean shift) · slope of tanh, by hand.
+    slope = (1 - (x.mean(1) / 2).tanh() ** 2).mean()
+    shift = float((examples["moves"].mean() - torch.cat(sets[:10]).mean()) * slope)
+    assert found["moves"].effect == pytest.approx(shift, rel=1e-9)
+    separated = scored(concept_vectors(model, "layer", examples, sets, others=10), gradients).concepts
+    assert abs(separated["moves"].alignment) < abs(found["moves"].alignment), "it prefers what varies little"
+
+
+def test_a_random_concept_by_differences_is_significant_as_often_as_stated() -> None:
+    concepts = {str(seed): records(40, 100 + seed) for seed in range(60)}
+    vectors = concept_vectors(MODEL, "layer", concepts, SETS, others=10, kind="difference")
+    result = scored(vectors, gradients_at(MODEL, "layer", X, TARGET, log_odds))
+    low, high = stats.binom.interval(0.999, 60, 0.2)
+    assert low <= sum(each.p <= 0.2 for each in result.concepts.values()) <= high
+    assert result.random_is_fair
+
+
+def test_an_activation_that_only_the_concept_moves_counts() -> None:
+    """A detector that is silent on all random records, as of a marker that they lack."""
+
+    class Silent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.layer(x)
+            value = (3 * hidden[:, 0]).tanh() + 0.1 * hidden[:, 1:].sin().sum(1)
+            return torch.stack([-value, value], dim=1)
+
+    def silent(x: Tensor) -> Tensor:
+        x = x.clone()
+        x[:, 0] = -1.0
+        return x
+
+    sets = random_sets(silent(records(400, 2)), size=40, count=60, seed=0)
+    marked = silent(records(40, 3))
+    marked[:, 0] = 2.0
+    model = Silent()
+    examined = silent(X)
+    gradients = gradients_at(model, "layer", examined, TARGET, log_odds)
+    vectors = concept_vectors(model, "layer", {"marker": marked}, sets, others=10, kind="difference")
+    (found,) = scored(vectors, gradients).concepts.values()
+    assert found.score == 1.0 and found.p == pytest.approx(1 / 61)
+
+
+def test_a_vector_learnt_against_few_sets_is_compared_with_such_vectors() -> None:
+    vectors = concept_vectors(MODEL, "layer", CONCEPTS, SETS, others=5)
+    few = scored(vectors, gradients_at(MODEL, "layer", X, TARGET, log_odds))
+    assert few.concepts["planted"].score == 1.0 and few.concepts["planted"].p == pytest.approx(1 / 61)
+    assert few.concepts["unused"].p_holm > 0.05 and few.random_is_fair
+
+
+def test_the_score_is_the_share_of_rising_records() -> None:
+    for score in FOUND.concepts.values():
+        assert np.mean(score.rising) == pytest.approx(score.score)
+        assert len(score.rising) == len(X) and set(score.rising) <= {0.0, 0.5, 1.0}
+
+
+def test_activations_of_a_layer_with_places_are_means_and_gradients_sums() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 5, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
+    network = network.double()
+    x = torch.randn(4, 1, 9, 9, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    target = torch.ones(4, dtype=torch.long)
+    np.testing.assert_allclose(activations_at(network, "0", x, channels=1), network[0](x).mean((2, 3)).detach())
+    own = gradients_at(network, "0", x, target, log_odds, channels=1)
+    step = 1e-6
+    for channel in range(5):
+        moved = network[0](x)
+        moved = torch.cat([moved[:, :channel], moved[:, channel : channel + 1] + step, moved[:, channel + 1 :]], dim=1)
+        rise = log_odds(network[1:](moved), target) - log_odds(network(x), target)
+        np.testing.assert_allclose(own[:, channel], (rise / step).detach(), rtol=1e-4)
 
 
 def test_the_model_and_the_global_generators_are_as_before() -> None:

@@ -16,6 +16,11 @@ USUALLY_IMMUTABLE = ("age", "sex", "gender", "race", "ethnicity")
 MOST_ALTERNATIVES = 40
 """Greatest number of categories and places of ordered columns that are tried."""
 
+_LAST_PLACES = 16
+"""Units in the last place of float32 by which a whole number may be off."""
+_FRACTION = 0.1
+"""Rounding error above which whole numbers cannot be told from others."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
@@ -45,12 +50,16 @@ class ChangeRules:
     """(inputs,) float64, in the column's own unit: reported values are multiples of it."""
     fixed: np.ndarray
     """(inputs,) bool: inputs that stay as they are, bit for bit."""
+    spread: np.ndarray
+    """(inputs,) float64, positive: the change of an input that counts as 1 in a distance."""
     columns: tuple[np.ndarray, ...] = ()
     """Positions of the inputs of each column of categories or of an ordered kind: its values are not continuous."""
     steps_of: tuple[int, ...] = ()
     """Of each of these: the steps of an ordered column; 0 for categories."""
     ranges: str = ""
     """Where ``low`` and ``high`` come from, for readers."""
+    unit: str = ""
+    """What a distance of 1 means, for readers."""
 
     @cached_property
     def continuous(self) -> np.ndarray:
@@ -122,13 +131,20 @@ class ChangeRules:
 
 
 def change_rules(
-    dataset: Dataset, *, immutable: Sequence[str] | None = None, digits: int = 3, seen: np.ndarray | None = None
+    dataset: Dataset,
+    *,
+    immutable: Sequence[str] | None = None,
+    digits: int = 3,
+    seen: np.ndarray | None = None,
+    varied: np.ndarray | None = None,
 ) -> ChangeRules:
     """Returns the rules of a table.
 
     Columns that its data set declares immutable stay fixed, and so do the named ones. A number is rounded to ``digits``
     digits of its range, in its column's own unit where the data state it (``Dataset.features``), else in the unit of
-    the inputs; to whole numbers where all records seen hold whole ones.
+    the inputs; to whole numbers where all records seen hold whole ones. Distances count a number in its standard
+    deviation over records, so that the unit of a column has no effect on which counterfactual is the nearest; inputs of
+    categories and ordered columns, which lie between 0 and 1, count as they are.
 
     Args:
         dataset: the prepared table.
@@ -136,6 +152,8 @@ def change_rules(
             (``USUALLY_IMMUTABLE``), as far as the table has them.
         digits: significant digits of a range.
         seen: (m, inputs) records whose ranges changed values may not leave; None for the bounds of a valid input.
+        varied: (m, inputs) records over which the standard deviations are taken; those seen by default. Without any
+            records, each input counts in its own unit.
 
     Returns:
         The rules.
@@ -152,6 +170,7 @@ def change_rules(
         low, high = np.maximum(low, seen.min(0)), np.minimum(high, seen.max(0))
     columns, steps = _columns(dataset)
     fixed = _fixed(dataset, names, immutable) | (low >= high)
+    spread, unit = _spread(dataset, seen if varied is None else varied, whose="training" if varied is None else "test")
     return ChangeRules(
         names=tuple(names),
         units=tuple(one.unit for one in features) or (dataset.units,) * count,
@@ -161,10 +180,24 @@ def change_rules(
         high=high,
         step=_steps(low, high, center, scale, digits, seen),
         fixed=fixed,
+        spread=spread,
         columns=columns,
         steps_of=steps,
         ranges="bounds of a valid input" if seen is None else f"ranges of {len(seen)} training records",
+        unit=unit,
     )
+
+
+def _spread(dataset: Dataset, records: np.ndarray | None, *, whose: str) -> tuple[np.ndarray, str]:
+    """Returns the change of each input that counts as 1 in a distance, and a description of it."""
+    spread = np.ones(dataset.shape[0])
+    if records is None or not len(records):
+        return spread, "units of the inputs"
+    # float64: squares of great and small columns leave the range of float32.
+    deviation = np.asarray(records, np.float64).std(0)
+    number = np.array([one.kind == "number" for one in dataset.features] or [True] * len(spread))
+    known = number & np.isfinite(deviation) & (deviation > 0)
+    return np.where(known, deviation, spread), f"standard deviations of {len(records)} {whose} records"
 
 
 def _columns(dataset: Dataset) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
@@ -204,9 +237,12 @@ def _steps(  # noqa: PLR0917
     steps = np.array([10.0 ** (math.floor(math.log10(width)) - digits + 1) for width in widths])
     if seen is None:
         return steps
-    own = center + scale * seen.astype(np.float64)
-    # Stored as float32 of a scaled value: whole numbers come back with an error of a few units in the last place.
-    whole = (np.abs(own - np.round(own)) <= 1e-5 * np.maximum(1.0, np.abs(own))).all(0)
+    inputs = seen.astype(np.float64)
+    own = center + scale * inputs
+    # Stored as float32 of a scaled value: whole numbers come back with an error of a few units in the last place. Where
+    # that error hides fractions, or all values round to the same number, nobody can say that they are whole.
+    rounding = _LAST_PLACES * np.finfo(np.float32).eps * np.maximum(np.abs(scale * inputs), np.abs(center)).max(0)
+    whole = (np.abs(own - np.round(own)) <= rounding).all(0) & (rounding < _FRACTION) & (np.ptp(np.round(own), 0) > 0)
     return np.where(whole, np.maximum(steps, 1.0), steps)
 
 

@@ -10,6 +10,9 @@ the same way. The p-value is the rank of its alignment (mean cosine between grad
 knows what a score of 1.0 does not: how far the direction is one that matters. The unit of this test is the set. Many
 scores of one concept against many random sets, as usual, are not independent of each other.
 
+Where activations are correlated, what separates a concept best is not what it changes: logistic regression prefers
+directions in which random records vary little. ``kind="difference"`` takes the change itself.
+
     sets = random_sets(pool, size=50, count=50, seed=0)
     found = concept_scores(model, "network.4", x, target, {"tube": tubes}, sets)
     found.concepts["tube"].score, found.concepts["tube"].p_holm
@@ -17,6 +20,7 @@ scores of one concept against many random sets, as usual, are not independent of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,15 +28,14 @@ from scipy import stats
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.explain.base import ExplanationError
+from assay.explain.global_.concept_layers import activations_at, gradients_at
 from assay.explain.scalars import Scalar, log_odds
-from assay.explain.untouched import untouched
 from assay.intervals import LEVEL
-from assay.models.batches import places
-from assay.models.recurrent import differentiable
-from assay.registry import unknown_name
 from assay.statistics import holm
 
+VectorKind = Literal["logistic", "difference"]
+"""``logistic``: the direction that separates a concept best, by logistic regression (Kim et al. 2018); ``difference``:
+that by which a concept moves the mean activation, with its length (a pattern; Pahde et al. 2022, arXiv:2202.03482)."""
 _FEWEST_SETS = 10
 """Random sets below which no rank says anything."""
 
@@ -44,11 +47,35 @@ class ConceptScore:
     score: float
     """Share of the records whose scalar rises in the direction of the concept; one that does not change counts half."""
     alignment: float
-    """Mean cosine, over the records, between the gradient of the scalar and the vector of the concept."""
+    """Mean cosine, over the records, between the gradient of the scalar and the vector of the concept, both in standard
+    deviations of the activations."""
+    effect: float
+    """Mean change of the scalar, to first order, where a record moves by the whole vector."""
     p: float
-    """Two-sided p-value: the share of random concepts, this one included, whose alignment is as far from 0."""
+    """Two-sided p-value: the share of random concepts, this one included, whose alignment (of ``difference`` vectors,
+    whose effect) is as far from 0."""
     p_holm: float
     """p after Holm's correction over the concepts."""
+    rising: tuple[float, ...]
+    """(n,) of each record: 1 where its scalar rises in the direction, 0 where it falls, 0.5 where it does neither."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptVectors:
+    """Directions at a layer, in standard deviations of its activations.
+
+    The same network can be written with any unit of a hidden activation; a direction in standard deviations is the same
+    in all of them.
+    """
+
+    concepts: dict[str, np.ndarray]
+    """(d,) of each concept; of length 1 where it is a ``logistic`` one."""
+    random: tuple[np.ndarray, ...]
+    """Those of random concepts."""
+    unit: np.ndarray
+    """(d,) standard deviation of each activation over all random records; 1 where it does not vary."""
+    kind: VectorKind
+    """How they were learnt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,24 +128,95 @@ def concept_scores(  # noqa: PLR0917
         ValueError: no concept, or too few random sets.
         ExplanationError: the layer runs twice, or its output is no tensor with one row a record.
     """
+    vectors = concept_vectors(model, layer, concepts, random)
+    return scored(vectors, gradients_at(model, layer, x, target, scalar))
+
+
+def concept_vectors(
+    model: nn.Module,
+    layer: str,
+    concepts: Mapping[str, Tensor],
+    random: Sequence[Tensor],
+    *,
+    channels: int | None = None,
+    others: int | None = None,
+    kind: VectorKind = "logistic",
+) -> ConceptVectors:
+    """Learns the vectors of concepts and of random ones at a layer.
+
+    Args:
+        model: from records to logits.
+        layer: name of a layer.
+        concepts: records of each concept, (m, ...).
+        random: sets of random records, each of about as many.
+        channels: axis of the channels, over whose places activations are averaged; None for all entries.
+        others: number of random sets that a concept, random or not, is separated from; all by default.
+        kind: how vectors are learnt.
+
+    Returns:
+        The vectors.
+
+    Raises:
+        ValueError: no concept, or too few random sets.
+        ExplanationError: the layer runs twice, or its output is no tensor with one row a record.
+    """
     if not concepts or len(random) < _FEWEST_SETS:
         raise ValueError(
             f"{len(concepts)} concepts and {len(random)} random sets: give one concept or more, and {_FEWEST_SETS} or "
             "more random sets"
         )
-    gradients = gradients_at(model, layer, x, target, scalar)
-    sets = [activations_at(model, layer, records) for records in random]
-    of_random = [_measured(each, [*sets[:place], *sets[place + 1 :]], gradients) for place, each in enumerate(sets)]
-    found = {name: _measured(activations_at(model, layer, concepts[name]), sets, gradients) for name in concepts}
-    chance = np.abs([alignment for _, alignment in of_random])
-    p = {name: (1 + int((chance >= abs(each[1])).sum())) / (1 + len(chance)) for name, each in found.items()}
+    sets = [activations_at(model, layer, records, channels=channels) for records in random]
+    deviation = np.concatenate(sets).std(0)
+    unit = np.where(deviation > 0, deviation, 1.0)
+    learn = concept_vector if kind == "logistic" else _difference
+    sets = [own / unit for own in sets]
+    # Each is compared with as many sets as the others, so that none of its own records stand on the other side.
+    turned = [[*sets[place + 1 :], *sets[:place]][:others] for place in range(len(sets))]
+    opposite = np.concatenate(sets[:others])
+    return ConceptVectors(
+        concepts={
+            name: learn(activations_at(model, layer, records, channels=channels) / unit, opposite)
+            for name, records in concepts.items()
+        },
+        random=tuple(learn(own, np.concatenate(rest)) for own, rest in zip(sets, turned, strict=True)),
+        unit=unit,
+        kind=kind,
+    )
+
+
+def scored(vectors: ConceptVectors, gradients: np.ndarray) -> ConceptScores:
+    """Scores concepts by their vectors and tests them against the random ones.
+
+    Args:
+        vectors: at a layer.
+        gradients: (n, d) of the scalar of each examined record, by the output of the layer.
+
+    Returns:
+        The scores.
+    """
+    count, gradients = len(vectors.random), gradients * vectors.unit
+    of_random = [_measured(vector, gradients) for vector in vectors.random]
+    found = {name: _measured(vector, gradients) for name, vector in vectors.concepts.items()}
+    sized = vectors.kind == "difference"
+    chance = np.abs([each.effect if sized else each.alignment for each in of_random])
+    p = {
+        name: (1 + int((chance >= abs(each.effect if sized else each.alignment)).sum())) / (1 + count)
+        for name, each in found.items()
+    }
     corrected = dict(zip(p, holm(list(p.values())), strict=True))
-    low, high = (float(end) / len(random) for end in stats.binom.interval(LEVEL, len(random), 0.5))
-    scores = tuple(score for score, _ in of_random)
+    low, high = (float(end) / count for end in stats.binom.interval(LEVEL, count, 0.5))
+    scores = tuple(float(each.rising.mean()) for each in of_random)
     return ConceptScores(
         concepts={
-            name: ConceptScore(score=score, alignment=alignment, p=p[name], p_holm=corrected[name])
-            for name, (score, alignment) in found.items()
+            name: ConceptScore(
+                score=float(each.rising.mean()),
+                alignment=each.alignment,
+                effect=each.effect,
+                p=p[name],
+                p_holm=corrected[name],
+                rising=tuple(each.rising.tolist()),
+            )
+            for name, each in found.items()
         },
         random=scores,
         random_mean=float(np.mean(scores)),
@@ -170,88 +268,23 @@ def concept_vector(concept: np.ndarray, others: np.ndarray) -> np.ndarray:
     return direction / max(float(np.linalg.norm(direction)), np.finfo(float).tiny)
 
 
-def activations_at(model: nn.Module, layer: str, x: Tensor) -> np.ndarray:
-    """Returns the output of a layer for each record.
-
-    Args:
-        model: from records to logits.
-        layer: its name.
-        x: (n, ...) records.
-
-    Returns:
-        (n, d) float64.
-    """
-    with untouched(model), torch.no_grad():
-        found = []
-        for place in places(len(x), tuple(x.shape[1:])):
-            with _Output(model, layer, len(x[place])) as output:
-                model(x[place])
-            found.append(output.tensor.flatten(1).double().cpu())
-    return torch.cat(found).numpy()
+def _difference(concept: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns the mean of the activations of a concept minus that of random records."""
+    found: np.ndarray = concept.mean(0) - others.mean(0)
+    return found
 
 
-def gradients_at(model: nn.Module, layer: str, x: Tensor, target: Tensor, scalar: Scalar) -> np.ndarray:
-    """Returns the gradient of the scalar of each record by the output of a layer.
+@dataclass(frozen=True, kw_only=True)
+class _Along:
+    """How the scalar of records changes in a direction."""
 
-    Args:
-        model: from records to logits.
-        layer: its name.
-        x: (n, ...) records.
-        target: (n,) class that is explained.
-        scalar: that is explained.
-
-    Returns:
-        (n, d) float64.
-    """
-    with untouched(model), differentiable(model), torch.enable_grad():
-        found = []
-        for place in places(len(x), tuple(x.shape[1:])):
-            with _Output(model, layer, len(x[place])) as output:
-                answers = scalar(model(x[place]), target[place])
-            (gradient,) = torch.autograd.grad(answers.sum(), output.tensor, allow_unused=True)
-            found.append((torch.zeros_like(output.tensor) if gradient is None else gradient).flatten(1).double().cpu())
-    return torch.cat(found).numpy()
+    rising: np.ndarray
+    alignment: float
+    effect: float
 
 
-def _measured(concept: np.ndarray, others: Sequence[np.ndarray], gradients: np.ndarray) -> tuple[float, float]:
-    """Returns score and alignment of a concept."""
-    along = gradients @ concept_vector(concept, np.concatenate(others))
-    length = np.maximum(np.linalg.norm(gradients, axis=1), np.finfo(float).tiny)
-    return float((np.sign(along).mean() + 1) / 2), float((along / length).mean())
-
-
-class _Output:
-    """The output of a layer within the block, as a tensor of its own that gradients can be taken by.
-
-    Args:
-        model: that runs once within the block.
-        layer: name.
-        rows: number of records.
-    """
-
-    tensor: Tensor
-
-    def __init__(self, model: nn.Module, layer: str, rows: int) -> None:
-        layers = dict(model.named_modules())
-        if layer not in layers:
-            raise unknown_name("layer", layer, [name for name in layers if name])
-        self._layer, self._name, self._rows, self._runs = layers[layer], layer, rows, 0
-
-    def __enter__(self) -> "_Output":
-        self._hook = self._layer.register_forward_hook(self._see)
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._hook.remove()
-        if kind is None and self._runs != 1:
-            raise ExplanationError(
-                f"the layer {self._name} runs {self._runs} times for a record: choose one that runs once"
-            )
-
-    def _see(self, _: nn.Module, __: object, out: object) -> Tensor:
-        if not isinstance(out, Tensor) or out.dim() < 2 or len(out) != self._rows:
-            raise ExplanationError(f"the output of the layer {self._name} is no tensor with one row a record")
-        self._runs += 1
-        self.tensor = out.detach().requires_grad_(torch.is_grad_enabled())
-        # What follows may change it in place.
-        return self.tensor.clone()
+def _measured(vector: np.ndarray, gradients: np.ndarray) -> _Along:
+    along = gradients @ vector
+    length = np.linalg.norm(gradients, axis=1) * np.linalg.norm(vector)
+    cosine = along / np.maximum(length, np.finfo(float).tiny)
+    return _Along(rising=(np.sign(along) + 1) / 2, alignment=float(cosine.mean()), effect=float(along.mean()))

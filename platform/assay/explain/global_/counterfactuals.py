@@ -1,6 +1,7 @@
 """Nearest counterfactuals (Wachter et al. 2018) of a table: the least change of a record that changes the decision.
 
-Distances are Euclidean, in the inputs of the network. Where the model has a gradient, the boundary is taken as its
+Distances are Euclidean, each input counted in its spread (``ChangeRules.spread``), so a column in units of 1e6 and one
+in units of 1e-6 weigh the same. Where the model has a gradient, the boundary is taken as its
 tangent plane at the last point found, and the nearest point of that plane within the ranges becomes the next one, as in
 DeepFool (Moosavi-Dezfooli et al. 2016) with the record, not the last point, as origin; each point beyond the boundary
 is moved back to it by bisection. Without a gradient, or where that finds nothing, the search begins at other records,
@@ -49,7 +50,7 @@ class Counterfactuals:
     after: np.ndarray
     """(n,) decision on the counterfactual."""
     distance: np.ndarray
-    """(n,) Euclidean distance of the rounded counterfactual from the record; NaN where none was found."""
+    """(n,) distance of the rounded counterfactual from the record, in spreads of inputs; NaN where none was found."""
     exact: np.ndarray
     """(n,) the same before rounding; NaN where none was found."""
     changed: np.ndarray
@@ -69,6 +70,14 @@ class _Search:
 
     def decision(self, x: Tensor) -> Tensor:
         return self.decide(respond(self.model, x))
+
+    def scaled(self, change: Tensor) -> Tensor:
+        """Returns changes of the inputs in their spreads, float64."""
+        return change.double() / torch.from_numpy(self.rules.spread).to(change.device)
+
+    def distance(self, x: Tensor, other: Tensor) -> Tensor:
+        """Returns the distance of records from others, (n,) float64."""
+        return self.scaled(other.double() - x.double()).square().sum(-1).sqrt()
 
     def room(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns how far each input of all records may go down and up, (n, inputs) each; 0 for those that stay."""
@@ -120,7 +129,7 @@ def nearest_counterfactuals(
             point = _continuous(search, base, own, starts)
             tried = _rounded(search, x, base, point, own)
             for kept, reach, new in ((best, exact, point), (rounded, distance, tried)):
-                far = _distance(x, new)
+                far = search.distance(x, new)
                 nearer = (search.decision(new) != own) & (far < reach)
                 kept[nearer], reach[nearer] = new[nearer], far[nearer]
         after = search.decision(rounded)
@@ -135,7 +144,7 @@ def _judged(  # noqa: PLR0917
     found = (after != own).cpu().numpy() & rules.allow(records, values)
     values = np.where(found[:, None], values, records)
     moved = records.view(np.uint32) != values.view(np.uint32)
-    distance = np.sqrt(((values.astype(np.float64) - records) ** 2).sum(1))
+    distance = np.sqrt((((values.astype(np.float64) - records) / rules.spread) ** 2).sum(1))
     return Counterfactuals(
         found=found,
         values=values,
@@ -182,17 +191,18 @@ def _along_boundary(  # noqa: PLR0917
         return
     x, own, other, low, high = x[rows], own[rows], other[rows], low[rows], high[rows]
     point = x.clone()
+    spread = torch.from_numpy(search.rules.spread).to(x.device)
     for _ in range(search.steps):
         crossed = search.decision(point) != own
         if bool(crossed.any()):
             point[crossed] = _bisected(search, x[crossed], point[crossed], own[crossed])
-            far = _distance(x, point)
+            far = search.distance(x, point)
             nearer = crossed & (far < reach[rows])
             best[rows[nearer]], reach[rows[nearer]] = point[nearer], far[nearer]
         gap, slope = _gap(search.model, point, other)
         needed = -gap.double() + (slope.double() * (point.double() - x.double())).sum(1)
-        step = least_step(slope.double(), needed, low.double(), high.double())
-        point = torch.minimum(torch.maximum(x + ((1 + _BEYOND) * step).to(x), x + low), x + high)
+        step = spread * least_step(slope.double() * spread, needed, search.scaled(low), search.scaled(high))
+        point = torch.minimum(torch.maximum((x + (1 + _BEYOND) * step).to(x), x + low), x + high)
 
 
 def _gap(model: nn.Module, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,7 +237,7 @@ def _from_starts(  # noqa: PLR0917
         others = x[row] + moves
         differs = search.decision(others) != own[row]
         if bool(differs.any()):
-            far = torch.where(differs, _distance(x[row], others), torch.inf)
+            far = torch.where(differs, search.distance(x[row], others), torch.inf)
             found[row] = others[int(far.argmin())]
     crossed = search.decision(found) != own
     if bool(crossed.any()):
@@ -239,7 +249,7 @@ def _from_starts(  # noqa: PLR0917
 
 def _input_by_input(search: _Search, x: Tensor, point: Tensor, own: Tensor) -> Tensor:
     """Moves one input after the other as near to the record as the decision allows, the most changed first."""
-    order = (point - x).abs().argsort(dim=1, descending=True, stable=True)
+    order = search.scaled(point - x).abs().argsort(dim=1, descending=True, stable=True)
     for place in range(x.shape[1]):
         column = order[:, place : place + 1]
         start, end = x.gather(1, column), point.gather(1, column)
@@ -273,7 +283,7 @@ def _rounded(search: _Search, x: Tensor, base: Tensor, point: Tensor, own: Tenso
             inputs = torch.from_numpy(search.rules.inputs_of(values)).to(x)
             moves = torch.from_numpy(values != own_values).to(x.device) & (grown != base)
             tried = torch.where(moves, inputs, base)
-            far = _distance(x, tried)
+            far = search.distance(x, tried)
             nearer = (search.decision(tried) != own) & (far < reach)
             best[nearer], reach[nearer] = tried[nearer], far[nearer]
     return _put_back(search, x, base, best, own)
@@ -281,17 +291,13 @@ def _rounded(search: _Search, x: Tensor, base: Tensor, point: Tensor, own: Tenso
 
 def _put_back(search: _Search, x: Tensor, base: Tensor, point: Tensor, own: Tensor) -> Tensor:
     """Gives inputs the record's own value again where the decision stays changed, the least changed first."""
-    order = (point - base).abs().argsort(dim=1, stable=True)
+    order = search.scaled(point - base).abs().argsort(dim=1, stable=True)
     for place in range(x.shape[1]):
         column = order[:, place : place + 1]
         back = point.scatter(1, column, base.gather(1, column))
         keeps = search.decision(back) != own
         point = torch.where(keeps[:, None], back, point)
     return point
-
-
-def _distance(x: Tensor, other: Tensor) -> Tensor:
-    return (other.double() - x.double()).square().sum(-1).sqrt()
 
 
 def most_changed(x: Tensor, found: Counterfactuals, rules: ChangeRules, most: int) -> Tensor:
@@ -306,7 +312,7 @@ def most_changed(x: Tensor, found: Counterfactuals, rules: ChangeRules, most: in
     Returns:
         (n, inputs) bool.
     """
-    change = np.abs(found.values.astype(np.float64) - x.cpu().numpy()) * rules.continuous
+    change = np.abs(found.values.astype(np.float64) - x.cpu().numpy()) / rules.spread * rules.continuous
     order = np.argsort(-change, axis=1, kind="stable")[:, :most]
     kept = np.zeros(change.shape, bool)
     np.put_along_axis(kept, order, True, axis=1)

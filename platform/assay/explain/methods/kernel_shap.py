@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from assay import seeds
 from assay.explain.base import Explained, ExplanationError
 from assay.explain.coalitions import Game, GroupExplainer, by_count
-from assay.explain.groups import group_count, grouped, spread
+from assay.explain.groups import group_count, spread
 from assay.explain.methods.shapley import MOST_GROUPS, all_answers, shapley_values
+from assay.explain.named_groups import Groups
 from assay.explain.references import Reference
 from assay.explain.sampling import Pairs, Sampling, sampled_pairs
 from assay.explain.shapley_fits import Fit, expected_error, value_weights
@@ -44,8 +45,8 @@ class KernelShap(GroupExplainer):
     budget: int = Field(default=1024, ge=4, le=2**14)
     """Greatest number of coalitions that the model answers for a record, those of all groups and of none included; at
     least two a group."""
-    groups: int = Field(default=64, ge=1)
-    """Greatest number of groups."""
+    groups: Groups = Field(default=64)
+    """Greatest number of groups; or ``correlated``, or groups with names."""
     sampling: Sampling = "leverage"
     """How coalitions are drawn: each size equally often, or as the weights of the regression."""
     fit: Fit = "smooth"
@@ -55,7 +56,7 @@ class KernelShap(GroupExplainer):
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
-        groups = grouped(x, reference, self.groups)
+        groups = self.grouped(x, reference)
         width, seed = group_count(groups), int(draw.integers(2**63))
         if not width:
             return Explained(values=torch.zeros_like(x))

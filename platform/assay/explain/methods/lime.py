@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.explain.base import Explained, Explainer
-from assay.explain.coalitions import Game, by_count
-from assay.explain.groups import group_count, grouped, spread
+from assay.explain.base import Explained
+from assay.explain.coalitions import Game, WithGroups, by_count
+from assay.explain.groups import group_count, spread
+from assay.explain.named_groups import Groups
 from assay.explain.references import Reference
 from assay.registry import register
 
@@ -31,7 +32,7 @@ class Surrogate:
 
 
 @register("explainer")
-class Lime(Explainer):
+class Lime(WithGroups):
     """Coefficients of ridge regression on which groups are present, weighted by how near to the record a coalition is.
 
     Absent groups are at the baseline, and half of the groups are present on average. The weight of a coalition is
@@ -48,8 +49,8 @@ class Lime(Explainer):
     needs_gradient: ClassVar[bool] = False
     samples: int = Field(default=1000, ge=10)
     """Coalitions, the record itself included. 1,000 are the default of lime for images."""
-    groups: int = Field(default=49, ge=1)
-    """Greatest number of groups."""
+    groups: Groups = Field(default=49)
+    """Greatest number of groups; or ``correlated``, or groups with names."""
     width: float = Field(default=0.25, gt=0)
     """Width of the kernel, as a cosine distance. 0.25 is the default of lime for images."""
     ridge: float = Field(default=1.0, ge=0)
@@ -58,7 +59,7 @@ class Lime(Explainer):
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
-        groups = grouped(x, reference, self.groups)
+        groups = self.grouped(x, reference)
         values = torch.zeros(len(x), group_count(groups), dtype=torch.float64, device=x.device)
         if not values.shape[1]:
             return Explained(values=torch.zeros_like(x))
@@ -89,7 +90,7 @@ class Lime(Explainer):
         Returns:
             The linear models; coefficients of groups that a record lacks are 0.
         """
-        groups = grouped(x, reference, self.groups)
+        groups = self.grouped(x, reference)
         found = torch.zeros(2, len(x), group_count(groups), dtype=torch.float64, device=x.device)
         intercept = found.new_zeros(len(x))
         for rows, shown, answers in self._answers(model, x, target, reference, groups, draw):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from assay.explain.base import Explained
 from assay.explain.coalitions import GroupExplainer
-from assay.explain.groups import group_count, grouped, spread
+from assay.explain.groups import group_count, spread
+from assay.explain.named_groups import Groups
 from assay.explain.references import Reference
 from assay.registry import register
 
@@ -23,13 +24,13 @@ class PermutationShapley(GroupExplainer):
     needs_gradient: ClassVar[bool] = False
     orders: int = Field(default=16, ge=2)
     """Random orders; each is taken forwards and backwards."""
-    groups: int = Field(default=64, ge=1)
-    """Greatest number of groups."""
+    groups: Groups = Field(default=64)
+    """Greatest number of groups; or ``correlated``, or groups with names."""
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
-        groups = grouped(x, reference, self.groups)
+        groups = self.grouped(x, reference)
         count = group_count(groups)
         if not count:
             return Explained(values=torch.zeros_like(x))
@@ -37,7 +38,7 @@ class PermutationShapley(GroupExplainer):
         halves = [torch.zeros(len(x), count, dtype=torch.float64, device=x.device) for _ in range(2)]
         for number in range(self.orders):
             # One order for all records: a record's values must not depend on its neighbours.
-            order = draw.permutation(self.groups)
+            order = draw.permutation(self.groups if isinstance(self.groups, int) else count)
             order = order[order < count]
             for each in (order, order[::-1]):
                 places = torch.from_numpy(each.copy())

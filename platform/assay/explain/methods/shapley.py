@@ -9,11 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from assay.devices import repeatable
 from assay.explain.base import Explained
 from assay.explain.coalitions import Game, GroupExplainer
-from assay.explain.groups import group_count, grouped, spread
+from assay.explain.groups import group_count, spread
+from assay.explain.named_groups import Groups
 from assay.explain.references import Reference
 from assay.explain.scalars import Scalar
+from assay.explain.untouched import untouched
 from assay.registry import register
 
 MOST_GROUPS = 14
@@ -30,17 +33,34 @@ class ExactShapley(GroupExplainer):
     name: Literal["exact_shapley"] = "exact_shapley"
     title: ClassVar[str] = "Exact Shapley values"
     needs_gradient: ClassVar[bool] = False
-    groups: int = Field(default=12, ge=1, le=MOST_GROUPS)
-    """Greatest number of groups: patches of an image, windows of a signal, words, columns of a table."""
+    most_groups: ClassVar[int | None] = MOST_GROUPS
+    groups: Groups = Field(default=12)
+    """Greatest number of groups, at most 14: patches of an image, windows of a signal, words, columns of a table; or
+    ``correlated``, or groups with names."""
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
-        groups = grouped(x, reference, self.groups)
+        groups = self.grouped(x, reference)
         if not group_count(groups):
             return Explained(values=torch.zeros_like(x))
         answers = all_answers(self.game(model, x, target, reference, groups))
         return Explained(values=spread(shapley_values(answers).to(x), groups))
+
+    def interactions(self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference) -> Tensor:
+        """Returns the Shapley interaction index of each pair of groups, for each record.
+
+        Args:
+            model: from records to logits.
+            x: (n, ...) records.
+            target: (n,) class that is explained.
+            reference: what records are compared with.
+
+        Returns:
+            (n, G, G) float64, symmetric, with 0 on the diagonal; see ``interactions``.
+        """
+        with untouched(model), repeatable():
+            return interactions(all_answers(self.game(model, x, target, reference, self.grouped(x, reference))))
 
 
 def combinations(  # noqa: PLR0917

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from assay.report.figures.style import PALETTE, escaped, panels
-from assay.report.rows import measured, of_recipe
+from assay.report.figures.style import PALETTE, error_bar, escaped, panels
+from assay.report.rows import measured, of_recipe, runs_of
 from assay.report.view import View
+from assay.statistics import Summary
 
 _FEATURES = 12
 """Features that are drawn, those with the greatest mean over classes."""
@@ -39,6 +40,7 @@ def attributions(view: View) -> go.Figure | None:
         spacing=min(0.35, 0.06 + 0.008 * longest),
     )
     directions = _tables(view, "attribution_direction")
+    summaries = {recipe: by_feature_and_class(view, recipe) for recipe in tables}
     for place, (recipe, table) in enumerate(tables.items()):
         if not bars:
             drawn.figure.add_trace(_heatmap(table, unit, showscale=place == 0), **drawn.at(place))
@@ -47,8 +49,14 @@ def attributions(view: View) -> go.Figure | None:
             if name not in table:
                 continue
             signed = directions.get(recipe, table).reindex(table.index).get(name)
+            each = [
+                summaries[recipe][str(feature), str(name)]
+                for feature in table.index
+                if (str(feature), str(name)) in summaries[recipe]
+            ]
             drawn.figure.add_bar(
                 x=table[name],
+                error_x=error_bar(each) if len(each) == len(table) else None,
                 y=[escaped(str(one)) for one in table.index],
                 customdata=[np.nan] * len(table) if signed is None else signed,
                 orientation="h",
@@ -62,6 +70,23 @@ def attributions(view: View) -> go.Figure | None:
     drawn.figure.update_yaxes(autorange="reversed", type="category", showticklabels=True)
     drawn.figure.update_layout(barmode="group", bargap=0.25)
     return drawn.figure
+
+
+def by_feature_and_class(view: View, recipe: str) -> dict[tuple[str, str], Summary]:
+    """Returns the mean |attribution| of each feature and predicted class of a recipe, with its interval over the runs.
+
+    Args:
+        view: of the cohort.
+        recipe: its name.
+
+    Returns:
+        Summaries by feature and class; of a single run, with the interval over its records.
+    """
+    rows = of_recipe(measured(view.frame, "attribution_strength"), recipe)
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, about in enumerate(rows["conditions"]):
+        places.setdefault((str(about["feature"]), str(about["class"])), []).append(place)
+    return {key: view.card.design.summarise(runs_of(rows.iloc[own]).runs) for key, own in places.items()}
 
 
 def interactions(view: View) -> go.Figure | None:

@@ -6,10 +6,12 @@ from assay.evaluations.explanation_examples import may_stand_in_a_report
 from assay.registry import register
 from assay.report.explained import map_methods, recipe_to_show, unmeasured
 from assay.report.figures.explanation_examples import by_method, by_recipes, in_log_odds, in_other_units
+from assay.report.figures.explanation_groups import group_interactions, group_values
 from assay.report.figures.explanations import areas, faithfulness, replacements
 from assay.report.rows import measured, of_recipe, settings
 from assay.report.sections.base import Content, Section
 from assay.report.tables.explained_texts import text_galleries
+from assay.report.tables.explanation_groups import example_groups, holdings
 from assay.report.tables.explanations import measure_table
 from assay.report.view import View
 
@@ -39,6 +41,8 @@ class ExplanationsSection(Section):
                 "in_log_odds": in_log_odds(view),
                 "in_other_units": in_other_units(view),
                 "by_recipes": by_recipes(view),
+                "group_values": group_values(view),
+                "group_interactions": group_interactions(view),
             },
             tables={
                 "recipe": recipe,
@@ -49,6 +53,8 @@ class ExplanationsSection(Section):
                 "agreement": None if not len(agreement) else float(agreement["value"].min()),
                 "measures": measure_table(view),
                 "missing": missing,
+                "groups": holdings(view),
+                "group_examples": example_groups(view),
                 "texts": text_galleries(view),
                 "in_own_units": shown is not None and bool(shown.shown[0].kept["records"].get("in_own_units")),
                 "public": may_stand_in_a_report(view.dataset),

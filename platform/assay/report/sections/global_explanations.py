@@ -2,10 +2,12 @@
 
 from typing import Literal
 
+import pandas as pd
+
 from assay.evaluations.licences import is_public
 from assay.registry import register
 from assay.report.figures.global_explanations import attributions, interactions
-from assay.report.rows import measured, settings
+from assay.report.rows import measured, runs_of, settings
 from assay.report.sections.base import Content, Section
 from assay.report.tables.global_explanations import (
     counterfactuals,
@@ -13,6 +15,7 @@ from assay.report.tables.global_explanations import (
     examples,
     glass_boxes,
     number_text,
+    numerical_errors,
     surrogates,
 )
 from assay.report.view import View
@@ -38,6 +41,7 @@ class GlobalExplanationsSection(Section):
                 "baselines": "; ".join(map(str, settings(strengths, "baseline"))),
                 "words": words_by_class(view) if is_public(view.dataset) else [],
                 "differing": differing(view),
+                "numerical": numerical_errors(view),
                 "surrogates": surrogates(view),
                 "counterfactuals": counterfactuals(view),
                 "examples": examples(view),
@@ -49,7 +53,7 @@ class GlobalExplanationsSection(Section):
 
 
 def words_by_class(view: View) -> list[tuple[str, str, str]]:
-    """Returns recipe, class and its words with the greatest mean attribution.
+    """Returns recipe, class and its words with the greatest mean attribution, each with its interval.
 
     Args:
         view: of the cohort.
@@ -58,10 +62,14 @@ def words_by_class(view: View) -> list[tuple[str, str, str]]:
         The rows.
     """
     rows = measured(view.frame, "word_attribution")
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for recipe, about, value in zip(rows["recipe"], rows["conditions"], rows["value"], strict=True):
-        found.setdefault((recipe, about["class"]), {}).setdefault(about["word"], []).append(float(value))
-    return [
-        (recipe, name, ", ".join(sorted(words, key=lambda one: (-len(words[one]), -max(words[one])))[:10]))
-        for (recipe, name), words in found.items()
-    ]
+    found: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for place, (recipe, about) in enumerate(zip(rows["recipe"], rows["conditions"], strict=True)):
+        found.setdefault((recipe, about["class"]), {}).setdefault(about["word"], []).append(place)
+    return [(recipe, name, _told(view, rows, words)) for (recipe, name), words in found.items()]
+
+
+def _told(view: View, rows: pd.DataFrame, words: dict[str, list[int]]) -> str:
+    """Returns the words of most runs, each with its mean and interval."""
+    each = {word: view.card.design.summarise(runs_of(rows.iloc[own]).runs) for word, own in words.items()}
+    first = sorted(words, key=lambda word: (-len(words[word]), -float(rows["value"].iloc[words[word]].max())))[:10]
+    return ", ".join(f"{word} {number_text(each[word], signed=True)}" for word in first)

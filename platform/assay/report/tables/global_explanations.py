@@ -9,7 +9,7 @@ import pandas as pd
 
 from assay.evaluations.licences import is_public
 from assay.report.figures.curves import summary
-from assay.report.rows import measured, of_recipe, select, settings
+from assay.report.rows import measured, of_recipe, runs_of, select, settings
 from assay.report.view import View
 from assay.statistics import Summary
 
@@ -62,8 +62,20 @@ class ContrastRow:
     recipe: str
     feature: str
     target: str
-    difference: float
+    difference: Summary
     p_holm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumericalRow:
+    """How exactly the attributions of one recipe were computed."""
+
+    recipe: str
+    greatest: float
+    """Greatest difference, in log-odds, of a drawn figure between two rules of computing it, over features, classes and
+    runs; NaN where the method has one rule alone."""
+    of_sum: Summary | None
+    of_value: Summary | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,12 +215,34 @@ def differing(view: View) -> list[ContrastRow]:
                         recipe=recipe,
                         feature=str(feature),
                         target=str(target),
-                        difference=float(part["value"].mean()),
+                        difference=view.card.design.summarise(runs_of(part).runs),
                         p_holm=middle,
                     )
                 )
     order = list(view.card.recipes)
-    return sorted(found, key=lambda one: (order.index(one.recipe), -abs(one.difference)))
+    return sorted(found, key=lambda one: (order.index(one.recipe), -abs(one.difference.mean)))
+
+
+def numerical_errors(view: View) -> list[NumericalRow]:
+    """Returns how exactly the attributions of each recipe were computed.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The rows; none of a recipe whose results state no error.
+    """
+    found = []
+    for recipe in view.card.recipes:
+        of_sum, of_value = (
+            summary(view.card, view.frame, f"attribution_{name}_error", recipe) for name in ("sum", "value")
+        )
+        rows = of_recipe(measured(view.frame, "attribution_strength"), recipe)
+        off = [about["numerical_error"] for about in rows["conditions"] if "numerical_error" in about]
+        if of_sum is not None or of_value is not None:
+            greatest = max(off, default=math.nan)
+            found.append(NumericalRow(recipe=recipe, greatest=greatest, of_sum=of_sum, of_value=of_value))
+    return found
 
 
 def glass_boxes(view: View) -> list[GlassBoxRow]:

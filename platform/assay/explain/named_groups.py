@@ -1,0 +1,254 @@
+"""Groups of features with names, as a user states them: columns of a table, parts of an image, windows of a signal.
+
+    groups: {size: [radius_mean, perimeter_mean, area_mean], texture: [texture_mean]}    # columns of a table
+    groups: {left: [[0, 1], [0, 0.5]], right: [[0, 1], [0.5, 1]]}                        # rows and columns of an image
+    groups: [[upper_left, upper_right], [lower_left, lower_right]]                       # the same as a grid
+    groups: {qrs: [70, 110], t: [150, 230]}                                              # samples of a signal
+
+Entries that are in no group form one more, ``others``. Words of a text are groups already.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BeforeValidator, ConfigDict, RootModel, model_validator
+from torch import Tensor
+
+from assay.data.base import Modality
+from assay.errors import SpecError
+from assay.registry import unknown_name
+
+OTHERS = "others"
+"""Name of the group of all entries that are in no other."""
+CORRELATED = "correlated"
+"""Setting that finds groups of columns by their correlation."""
+STRONG = 0.9
+"""Least |r| between any two columns of such a group."""
+_FEW_COLUMNS = 3
+"""Columns up to which a group of correlated ones is called by all their names."""
+Window = tuple[float, float]
+"""From (included) and to (not included)."""
+_FORMS: Mapping[Modality, str] = {
+    "tabular": "names of columns, as {size: [radius, area]}",
+    "image": "rows and columns as fractions, as {left: [[0, 1], [0, 0.5]]}, or a grid of names, as [[left, right]]",
+    "signal": "the first sample and the one after the last, as {qrs: [70, 110]}",
+}
+
+
+class NamedGroups(RootModel[dict[str, tuple[str, ...] | Window | tuple[Window, Window]]]):
+    """Groups by name: all of columns, all of rectangles, or all of windows.
+
+    Raises:
+        ValueError: no group, an empty one, one called ``others``, a column in two groups, or an end before its start.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.root.items()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The stated names, in their order."""
+        return tuple(self.root)
+
+    @property
+    def modality(self) -> Modality:
+        """Kind of the records that have such groups."""
+        part = next(iter(self.root.values()))
+        return _modality(part)
+
+    @model_validator(mode="after")
+    def _can_be_told_apart(self) -> "NamedGroups":
+        if not self.root:
+            raise ValueError("no group is named: give one or more, or a number of groups")
+        if OTHERS in self.root:
+            raise ValueError(f"{OTHERS!r} is the name of what is in no group: choose another name, or leave it out")
+        kinds = {_modality(part) for part in self.root.values()}
+        if len(kinds) > 1:
+            raise ValueError(f"groups are of different kinds ({', '.join(sorted(kinds))}): all must be of one")
+        held: dict[str, str] = {}
+        for name, part in self.root.items():
+            if not part:
+                raise ValueError(f"group {name!r} is empty: name what belongs to it, or leave it out")
+            for column in part if _modality(part) == "tabular" else ():
+                other = held.setdefault(str(column), name)
+                if other != name:
+                    raise ValueError(f"column {column!r} is in two groups, {other!r} and {name!r}: leave it in one")
+            _check_ends(name, part)
+        return self
+
+
+def _modality(part: Any) -> Modality:
+    if not part or isinstance(part[0], str):
+        return "tabular"
+    return "signal" if isinstance(part[0], float) else "image"
+
+
+def _check_ends(name: str, part: Any) -> None:
+    modality = _modality(part)
+    spans = {"tabular": (), "signal": (part,), "image": part}[modality]
+    for start, end in spans:
+        if not 0 <= start < end or (modality == "image" and end > 1):
+            limits = "0 ≤ start < end ≤ 1, as fractions" if modality == "image" else "0 ≤ start < end, in samples"
+            raise ValueError(f"group {name!r} reaches from {start:g} to {end:g}: give {limits}")
+        if modality == "signal" and (start % 1 or end % 1):
+            raise ValueError(f"group {name!r} reaches from {start:g} to {end:g}: give whole samples")
+
+
+def _read(value: Any) -> Any:
+    """Turns a grid of names into rectangles, and refuses what is neither a number nor names."""
+    if isinstance(value, list | tuple) and value and all(isinstance(line, list | tuple) for line in value):
+        rows = len(value)
+        cells: dict[str, Any] = {}
+        for row, line in enumerate(value):
+            for column, name in enumerate(line):
+                if name in cells:
+                    raise ValueError(f"the grid has two cells {name!r}: give each a name of its own")
+                across = (column / len(line), (column + 1) / len(line))
+                cells[name] = ((row / rows, (row + 1) / rows), across)
+        return cells
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole or value == CORRELATED or isinstance(value, Mapping | NamedGroups):
+        return value
+    raise ValueError(
+        f"{value!r} says no groups: give a whole number, {CORRELATED!r} for columns that go together, or names, each "
+        "with what belongs to it"
+    )
+
+
+Groups = Annotated[int | Literal["correlated"] | NamedGroups, BeforeValidator(_read)]
+"""Setting: the greatest number of groups, ``correlated``, or groups with names."""
+
+
+def named_places(
+    groups: NamedGroups, shape: tuple[int, ...], modality: Modality, columns: tuple[str, ...]
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Returns the group of each entry of a record.
+
+    Args:
+        groups: as they were stated.
+        shape: of a record.
+        modality: of the record.
+        columns: the column of each input of a table; the inputs of a category share one.
+
+    Returns:
+        Group numbers from 0 in the shape of a record, int64, and the name of each number; the last is ``others`` where
+        entries are in no group.
+
+    Raises:
+        SpecError: the groups are of another kind of record, a column is unknown, two groups overlap, or one holds no
+            entry.
+    """
+    if modality == "text":
+        raise _mistake("words of a text are groups already: give a number of groups", groups)
+    if groups.modality != modality:
+        raise _mistake(f"groups of {modality} records are {_FORMS[modality]}; these are of {groups.modality}", groups)
+    place = torch.full(shape, -1, dtype=torch.int64)
+    for number, (name, part) in enumerate(groups.root.items()):
+        inside = _inside(name, part, shape, columns)
+        taken = place[inside]
+        if bool((taken >= 0).any()):
+            other = groups.names[int(taken.max())]
+            raise _mistake(f"groups {other!r} and {name!r} overlap: an entry belongs to one group", groups)
+        if not bool(inside.any()):
+            raise _mistake(f"group {name!r} holds no entry of a record of shape {shape}", groups)
+        place[inside] = number
+    left = place < 0
+    names = (*groups.names, OTHERS) if bool(left.any()) else groups.names
+    return place.masked_fill(left, len(groups.names)), names
+
+
+def _inside(name: str, part: Any, shape: tuple[int, ...], columns: tuple[str, ...]) -> Tensor:
+    """Returns which entries of a record belong to a group, bool in its shape."""
+    inside = torch.zeros(shape, dtype=torch.bool)
+    if isinstance(part[0], str):
+        known = list(dict.fromkeys(columns))
+        for column in part:
+            if column not in known:
+                raise unknown_name("column", column, known, setting="groups")
+        inside[:] = torch.tensor([column in part for column in columns])
+    elif isinstance(part[0], float):
+        if part[1] > shape[-1]:
+            raise _mistake(f"group {name!r} ends at sample {part[1]:g}; a record has {shape[-1]}", part)
+        inside[..., int(part[0]) : int(part[1])] = True
+    else:
+        rows, across = (
+            slice(*(round(end * side) for end in ends)) for ends, side in zip(part, shape[-2:], strict=True)
+        )
+        inside[..., rows, across] = True
+    return inside
+
+
+def _mistake(said: str, given: Any) -> SpecError:
+    return SpecError(said, setting="groups", given=given)
+
+
+def correlated_columns(
+    x: np.ndarray, columns: tuple[str, ...], *, least: float = STRONG
+) -> tuple[tuple[str, ...], ...]:
+    """Returns groups of columns, in each of which any two have a correlation of at least ``least`` in size.
+
+    Groups are those of complete linkage. A column of several inputs (a category) or of one value stays by itself.
+
+    Args:
+        x: (n, inputs) records.
+        columns: (inputs,) the column of each input.
+        least: smallest |r| (Pearson) within a group, in 0 … 1.
+
+    Returns:
+        Columns of each group, in the order of the table; every column is in one.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    names = list(dict.fromkeys(columns))
+    alone = [place for place, column in enumerate(columns) if columns.count(column) == 1]
+    number = {name: -1 - place for place, name in enumerate(names)}
+    if len(alone) > 1 and len(x) > 2:
+        own = x[:, alone].astype(np.float64)
+        own = own - own.mean(0)
+        size = np.sqrt((own**2).sum(0))
+        own = own / np.where(size > 0, size, 1.0)
+        distance = 1 - np.abs(own.T @ own)
+        np.fill_diagonal(distance, 0.0)
+        tree = linkage(squareform(distance.clip(0), checks=False), "complete")
+        together = fcluster(tree, 1 - least + 1e-12, "distance").tolist()
+        number |= {columns[place]: group for place, group in zip(alone, together, strict=True)}
+    found: dict[int, list[str]] = {}
+    for name in names:
+        found.setdefault(number[name], []).append(name)
+    return tuple(tuple(group) for group in found.values())
+
+
+def named_after_columns(clusters: tuple[tuple[str, ...], ...]) -> NamedGroups:
+    """Returns groups that are called after their columns.
+
+    Args:
+        clusters: columns of each group.
+
+    Returns:
+        The groups; one of more than three columns is called ``radius_mean and 5 more``.
+    """
+    return NamedGroups(
+        {
+            ", ".join(group) if len(group) <= _FEW_COLUMNS else f"{group[0]} and {len(group) - 1} more": group
+            for group in clusters
+        }
+    )
+
+
+def told(groups: Any) -> str:
+    """Returns groups in a few words, for the title of a method.
+
+    Args:
+        groups: the setting, or what became of it in JSON.
+
+    Returns:
+        A text such as ``groups size, texture``.
+    """
+    if isinstance(groups, NamedGroups):
+        groups = groups.root
+    return f"groups {', '.join(groups)}" if isinstance(groups, Mapping) else f"groups {groups}"
