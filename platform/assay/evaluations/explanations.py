@@ -18,18 +18,12 @@ from assay.evaluations.explained_records import (
     measured_records,
     reference_of,
 )
-from assay.evaluations.explanation_checks import (
-    ValuesOf,
-    depends_on_weights,
-    errors,
-    off_the_data,
-    second_network,
-    sum_of,
-)
+from assay.evaluations.explanation_checks import along_the_data, errors, off_the_data, sum_of
 from assay.evaluations.explanation_examples import examples_of
 from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanation_metrics import EXPLANATION_METRICS
 from assay.evaluations.explanation_secondary import metrics_of, secondary
+from assay.evaluations.explanation_weights import ValuesOf, depends_on_weights, second_network
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
 from assay.explain.measures.panel import Panel
@@ -184,18 +178,19 @@ class _Asked:
         except ExplanationError as error:
             return None, self.unanswered(explainer, str(error), error.reason)
         found = [*errors(explainer, attribution, clusters, about), _seconds(attribution.seconds, len(rows), about)]
+        found += along_the_data(explainer, attribution.values, records, clusters, about)
         by_feature = records.reference.by_feature(attribution.values)
-        if not first:
-            found += off_the_data(explainer, records, by_feature, about)
-        if first:
-            second = second_network(self._subject) if retrained else None
-            values_of = self._again(explainer, records)
-            found += depends_on_weights(
-                explainer, self._subject, records, by_feature, values_of, second, clusters, about
-            )
         order = np.argsort(rows)
         place = torch.from_numpy(order[np.searchsorted(rows, self._few, sorter=order)]).to(by_feature.device)
-        return ExplainedMap(about=about, map=self._map(explainer, attribution.values[place], by_feature[place])), found
+        values = by_feature[place]
+        if first:
+            second = second_network(self._subject) if retrained else None
+            few = self._subject.clusters(self._few)
+            again = self._again(explainer, self._some)
+            found += depends_on_weights(explainer, self._subject, self._some, values, again, second, few, about)
+        else:
+            found += off_the_data(explainer, records, by_feature, about)
+        return ExplainedMap(about=about, map=self._map(explainer, attribution.values[place], values)), found
 
     def unmeasured(self, maps: Sequence[ExplainedMap], error: ExplanationError) -> list[Finding]:
         """Returns the questions about maps that cannot be measured.
