@@ -16,11 +16,11 @@ import torch
 
 from assay.evaluations.explanations import Explanations
 from assay.results import Check
-from tests.benchmarks.known_answers import deceivers, fooling
+from tests.benchmarks.known_answers import arbitrary_maps, deceivers, fooling, one_rule
 from tests.benchmarks.known_answers.honest import Honest, honest_models
 
 MODELS, FEW = 300, 18
-FIRST = 600
+FIRST = 2000
 """Number of the first model: checks were mended by what they said of those before."""
 MOST_ACCUSED = 0.01
 SETTINGS = {"records": 60, "control_draws": 3, "steps": 6, "draws": 50}
@@ -50,7 +50,10 @@ def measure(quick: bool = False) -> dict[str, Any]:
             accused.append({"model": one.name, "said": said})
             print(one.name, *said, sep="\n    ", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - started
-    caught = {row.name: row.answered({})["assay"]["right"] for row in (*deceivers.ROWS, *fooling.ROWS)}
+    caught = {
+        row.name: row.answered({})["assay"]["right"]
+        for row in (*deceivers.ROWS, *fooling.ROWS, *arbitrary_maps.ROWS, *one_rule.ROWS)
+    }
     shares = {rule: by_rule[rule] / asked[rule] for rule in sorted(asked)}
     return {
         "models": count,

@@ -21,7 +21,7 @@ from tests.benchmarks.known_answers.fine_tuned import Fooled, fine_tuned, locati
 from tests.benchmarks.known_answers.row import Row, says
 from tests.benchmarks.known_answers.trained import Trainer, accuracy, split_of, subject_of
 
-QUICK: dict[str, Any] = {"records": 40, "measured": 40, "control_draws": 3, "steps": 5, "draws": 50, "retrained": False}
+QUICK: dict[str, Any] = {"records": 60, "measured": 60, "control_draws": 3, "steps": 5, "draws": 50, "retrained": False}
 RULE = "varies_with_the_data"
 PAIRS, NEAR = 10, 0.01
 """Columns with a copy each, and the standard deviation of the difference between a column and its copy."""
@@ -93,7 +93,7 @@ def relocated(method: Fooled) -> Subject:
     else:
         honest, sides = digits(), torch.zeros(8, 8)
         sides[:, [0, 7]] = 1
-        shown, settings = sides.flatten(), {"weight": 0.4, "steps": 1500}
+        shown, settings = sides.flatten(), {"weight": 0.1, "steps": 3000}
     network = fine_tuned(honest, location(shown), method=method, learning_rate=0.01, **settings)
     fooled = _same_answers(honest, replace(honest, model=network, train=None))
     assert _likeness(fooled, method, shown) > 2 * _likeness(honest, method, shown), "the map is not fooled"
