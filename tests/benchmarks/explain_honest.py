@@ -2,7 +2,8 @@
 
 The honest models (``known_answers/honest.py``) are small networks on planted sets, ``wdbc`` and ``digits``, on whose
 seeds no check was tuned. An accusation is a check of the evaluation ``explanations`` that does not pass. The deceivers
-are the rows of section C of ``explain-truth``. Below the bar if more than 1 % of the honest models are accused, by one
+are the rows of section C of ``explain-truth``, and for each rule one that no other rule catches
+(``known_answers/one_rule.py``). Below the bar if more than 1 % of the honest models are accused, by one
 rule or by any, or if a deceiver is not caught. ``--quick`` takes 18 models, one of each kind and more of the usual
 ones.
 """

@@ -20,7 +20,7 @@ OF_CONTROL = "other_record"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class ScorePair:
     """Scores of a map and of its control by a measure that decides."""
 
     own: np.ndarray
@@ -55,7 +55,7 @@ def secondary(
     """
     control = OtherRecord()
     rows: list[Finding] = []
-    tests: list[Tested] = []
+    tests: list[ScorePair] = []
     about_tests: list[tuple[int, dict[str, object]]] = []
     for measure in measures:
         why, reason = _why_not(measure, records)
@@ -77,7 +77,7 @@ def secondary(
             other = _of_control(measure, records, one, control, draws)
             rows.append(_row(measure, other, clusters, {**one.about, "control": OF_CONTROL}))
             if measure.decides and rows[-2].status == "measured":  # type: ignore[union-attr]
-                tests.append(Tested(own=own, control=other, better=measure.better))
+                tests.append(ScorePair(own=own, control=other, better=measure.better))
                 about_tests.append((len(own), {**one.about, "endpoint": measure.name, "control": OF_CONTROL}))
     rows += [
         Measurement(name="measure_p", value=p, n=n, unit=P_VALUE, conditions=where)
@@ -86,7 +86,7 @@ def secondary(
     return rows
 
 
-def corrected(tests: Sequence[Tested], clusters: np.ndarray | None) -> list[float]:
+def corrected(tests: Sequence[ScorePair], clusters: np.ndarray | None) -> list[float]:
     """Returns the one-sided p of each map against its control, by Holm over all of them.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from assay import seeds
-from assay.evaluations.explanation_secondary import Tested, corrected
+from assay.evaluations.explanation_secondary import ScorePair, corrected
 from assay.evaluations.explanation_verdicts import ALPHA, LEAST_ROOM, Scores, placed, verdicts
 from assay.explain.measures.base import MeasuredRecords
 from assay.explain.measures.controls.base import Control
@@ -136,6 +136,6 @@ def false_family(
             for one in draws:
                 own = scores[rows, one]
                 others = (np.nansum(scores[rows], axis=1) - np.nan_to_num(own)) / (count - 1)
-                tests.append(Tested(own=own, control=others, better=better[name]))
+                tests.append(ScorePair(own=own, control=others, better=better[name]))
         wrong += min(corrected(tests, None)) < ALPHA
     return wrong / experiments
