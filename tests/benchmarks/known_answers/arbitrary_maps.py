@@ -62,6 +62,8 @@ class AcrossTheData(nn.Module):
         slopes: (pairs,) of each column; its copy has the opposite slope.
     """
 
+    slopes: Tensor
+
     def __init__(self, network: nn.Module, slopes: Tensor) -> None:
         super().__init__()
         self.network = network

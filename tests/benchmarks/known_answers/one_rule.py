@@ -148,6 +148,8 @@ class WrittenRule(nn.Module):
         slopes: (features,) of the rule.
     """
 
+    slopes: Tensor
+
     def __init__(self, slopes: Tensor) -> None:
         super().__init__()
         self.register_buffer("slopes", slopes)
