@@ -19,8 +19,14 @@ def scores(place: float, *, controls: int = 1, spread: float = 0.3, seed: int = 
     return Scores(own=place + spread * draw.normal(size=n), controls=others, searched=np.full(n, 1.0))
 
 
+def level(place: float) -> Scores:
+    """A map whose mean is exactly the place, beside a control of 0: its t is the place by 0.3 / √40."""
+    own = place + 0.3 * np.where(np.arange(N) % 2, 1.0, -1.0)
+    return Scores(own=own, controls={"control": np.zeros(N)}, searched=np.full(N, 1.0))
+
+
 def test_a_map_at_the_height_of_a_control_is_no_better_and_one_above_is_better() -> None:
-    low, middle, high = verdicts([scores(-0.3), scores(0.05), scores(0.8)], None)
+    low, middle, high = verdicts([level(-0.3), level(0.05), level(0.8)], None)
     assert (low.no_better, low.better) == (True, False)
     assert (middle.no_better, middle.better) == (False, False)
     assert (high.no_better, high.better) == (False, True)
