@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
-from assay.intervals import auroc, bootstrap, bootstrap_curve, proportion
+from assay.intervals import auroc, bootstrap, bootstrap_curve, mean, mean_over_draws, proportion
 
 
 # Newcombe (1998), Statistics in Medicine 17, table I, method 3.
@@ -93,3 +93,37 @@ def test_bootstrap_counts_no_draw_without_a_value() -> None:
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
     nothing = bootstrap(lambda rows: math.nan, 3, generator=np.random.default_rng(0), draws=50)
     assert all(math.isnan(value) for value in (nothing.value, nothing.low, nothing.high))
+
+
+def test_a_mean_over_draws_counts_both_records_and_draws() -> None:
+    draw = np.random.default_rng(0)
+    held, above = 0, 0
+    for _ in range(600):
+        values = draw.normal(size=(5, 1)) + draw.normal(size=(1, 30)) + 0.2 * draw.normal(size=(5, 30))
+        found = mean_over_draws(values)
+        held += found.interval.low <= 0 <= found.interval.high
+        above += found.p_above < 0.05
+    # Three standard errors of 600 experiments.
+    assert held / 600 > 0.95 - 3 * 0.0089
+    assert above / 600 < 0.05 + 3 * 0.0089
+
+
+def test_draws_that_agree_leave_the_error_of_the_records() -> None:
+    values = np.random.default_rng(1).normal(size=20)
+    found, alone = mean_over_draws(np.tile(values, (4, 1))), mean(values)
+    assert found.interval.low == pytest.approx(alone.interval.low)
+    assert found.p_above == pytest.approx(alone.p_above)
+
+
+def test_an_expanded_bootstrap_interval_is_wider_where_records_are_few() -> None:
+    values = np.random.default_rng(2).normal(size=12)
+
+    def width(expanded: bool) -> float:
+        generator = np.random.default_rng(0)
+        found = bootstrap(
+            lambda rows: float(values[rows].mean()), 12, generator=generator, draws=2000, expanded=expanded
+        )
+        return found.high - found.low
+
+    # Student's quantile at 11 degrees of freedom, and the variance of 12 values.
+    assert width(True) / width(False) == pytest.approx(2.201 / 1.96 * np.sqrt(12 / 11), rel=0.08)

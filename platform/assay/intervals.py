@@ -111,6 +111,41 @@ def mean(values: np.ndarray, clusters: np.ndarray | None = None) -> Mean:
     return Mean(interval=Interval(value=middle, low=middle - reach, high=middle + reach), p_above=p)
 
 
+def mean_over_draws(values: np.ndarray, clusters: np.ndarray | None = None) -> Mean:
+    """Returns the mean over records and over random draws, where both are samples, with a 95 % interval.
+
+    The squared error is the sum of that of the records, whose values are averaged over the draws, and that of the
+    draws, whose values are averaged over the records; its degrees of freedom are those of Satterthwaite (1946). What
+    records and draws vary by together is counted in both, so the interval is somewhat wide.
+
+    Args:
+        values: (draws, n) of each draw and record, two draws or more; a record with NaN in any draw is not counted.
+        clusters: (n,) the cluster of each record; None where each counts by itself.
+
+    Returns:
+        The mean; with fewer than two clusters its interval is that of the draws alone.
+    """
+    known = np.isfinite(values).all(0)
+    held = np.asarray(values, float)[:, known]
+    of_records = mean(held.mean(0), None if clusters is None else clusters[known])
+    middle, draws = of_records.interval.value, len(held)
+    if not held.shape[1]:
+        return of_records
+    parts = [(float(held.mean(1).std(ddof=1)) / math.sqrt(draws), draws - 1)]
+    count = int(known.sum()) if clusters is None else len(np.unique(clusters[known]))
+    if count > 1:
+        reach = of_records.interval.high - middle
+        parts.append((reach / float(special.stdtrit(count - 1, (1 + LEVEL) / 2)), count - 1))
+    error = math.sqrt(sum(part**2 for part, _ in parts))
+    if error == 0:
+        p = 0.0 if middle > 0 else 1.0
+        return Mean(interval=Interval(value=middle, low=middle, high=middle), p_above=p)
+    degrees = error**4 / sum(part**4 / freedom for part, freedom in parts)
+    half = float(special.stdtrit(degrees, (1 + LEVEL) / 2)) * error
+    interval = Interval(value=middle, low=middle - half, high=middle + half)
+    return Mean(interval=interval, p_above=float(stats.t.sf(middle / error, degrees)))
+
+
 def bootstrap(
     statistic: Callable[[np.ndarray], float],
     n: int,
@@ -118,6 +153,7 @@ def bootstrap(
     generator: np.random.Generator,
     draws: int = 200,
     groups: np.ndarray | None = None,
+    expanded: bool = False,
 ) -> Interval:
     """Returns a statistic of the records with its percentile bootstrap 95 % interval.
 
@@ -127,12 +163,17 @@ def bootstrap(
         generator: of the random draws.
         draws: number of bootstrap samples.
         groups: (n,) the patient of each record; whole groups are then drawn. None draws records.
+        expanded: uses further quantiles where records are few (Hesterberg 2015, "What teachers should know about the
+            bootstrap"): of 60 records, the usual percentiles of a ratio hold it in 93 %.
 
     Returns:
         The statistic of all records and its interval; its ends are NaN where no draw gave a value.
     """
-    each = bootstrap_curve(lambda rows: np.array([statistic(rows)]), n, generator=generator, draws=draws, groups=groups)
-    return each[0]
+
+    def alone(rows: np.ndarray) -> np.ndarray:
+        return np.array([statistic(rows)])
+
+    return bootstrap_curve(alone, n, generator=generator, draws=draws, groups=groups, expanded=expanded)[0]
 
 
 def bootstrap_curve(
@@ -142,6 +183,7 @@ def bootstrap_curve(
     generator: np.random.Generator,
     draws: int = 200,
     groups: np.ndarray | None = None,
+    expanded: bool = False,
 ) -> list[Interval]:
     """Returns the bootstrap intervals of many statistics, all computed on the same draws.
 
@@ -151,6 +193,7 @@ def bootstrap_curve(
         generator: of the random draws.
         draws: number of bootstrap samples.
         groups: (n,) the patient of each record; whole groups are then drawn. None draws records.
+        expanded: uses further quantiles where records are few; see ``bootstrap``.
 
     Returns:
         An interval for each of the k entries of ``statistic``; see ``bootstrap``.
@@ -161,11 +204,15 @@ def bootstrap_curve(
     for _ in range(draws if units > 1 else 0):
         chosen = generator.integers(units, size=units)
         values.append(statistic(chosen if members is None else members.at(chosen)))
+    tail = (1 - LEVEL) / 2
+    if expanded and units > 1:
+        reach = math.sqrt(units / (units - 1)) * float(special.stdtrit(units - 1, (1 + LEVEL) / 2))
+        tail = float(special.ndtr(-reach))
     intervals = []
     for place, value in enumerate(statistic(np.arange(n))):
         drawn = np.array([entries[place] for entries in values], float)
         finite = drawn[np.isfinite(drawn)]
-        low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(finite) else (math.nan, math.nan)
+        low, high = np.quantile(finite, [tail, 1 - tail]) if len(finite) else (math.nan, math.nan)
         intervals.append(Interval(value=float(value), low=float(low), high=float(high)))
     return intervals
 

@@ -2,7 +2,8 @@
 
 The honest models (``known_answers/honest.py``) are small networks on planted sets, ``wdbc`` and ``digits``, on whose
 seeds no check was tuned. An accusation is a check of the evaluation ``explanations`` that does not pass. The deceivers
-are the rows of section C of ``explain-truth``. Below the bar if more than 1 % of the honest models are accused, by one
+are the rows of section C of ``explain-truth``, and for each rule one that no other rule catches
+(``known_answers/one_rule.py``). Below the bar if more than 1 % of the honest models are accused, by one
 rule or by any, or if a deceiver is not caught. ``--quick`` takes 18 models, one of each kind and more of the usual
 ones.
 """
@@ -16,11 +17,11 @@ import torch
 
 from assay.evaluations.explanations import Explanations
 from assay.results import Check
-from tests.benchmarks.known_answers import deceivers, fooling
+from tests.benchmarks.known_answers import arbitrary_maps, deceivers, fooling, one_rule
 from tests.benchmarks.known_answers.honest import Honest, honest_models
 
 MODELS, FEW = 300, 18
-FIRST = 600
+FIRST = 2000
 """Number of the first model: checks were mended by what they said of those before."""
 MOST_ACCUSED = 0.01
 SETTINGS = {"records": 60, "control_draws": 3, "steps": 6, "draws": 50}
@@ -50,7 +51,10 @@ def measure(quick: bool = False) -> dict[str, Any]:
             accused.append({"model": one.name, "said": said})
             print(one.name, *said, sep="\n    ", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - started
-    caught = {row.name: row.answered({})["assay"]["right"] for row in (*deceivers.ROWS, *fooling.ROWS)}
+    caught = {
+        row.name: row.answered({})["assay"]["right"]
+        for row in (*deceivers.ROWS, *fooling.ROWS, *arbitrary_maps.ROWS, *one_rule.ROWS)
+    }
     shares = {rule: by_rule[rule] / asked[rule] for rule in sorted(asked)}
     return {
         "models": count,

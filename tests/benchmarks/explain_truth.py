@@ -21,6 +21,7 @@ from rich.table import Table
 
 from tests.benchmarks.conformance.row import NOT_YET
 from tests.benchmarks.known_answers import (
+    arbitrary_maps,
     curves,
     deceivers,
     deep,
@@ -53,6 +54,7 @@ ROWS: tuple[Row, ...] = (
     *perturbing.ROWS,
     *deceivers.ROWS,
     *fooling.ROWS,
+    *arbitrary_maps.ROWS,
 )
 CHECKS = 60
 """Checks that there must be."""

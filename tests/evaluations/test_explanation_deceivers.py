@@ -9,12 +9,14 @@ from assay.evaluations.explanations import Explanations
 from assay.results import Measurement
 from tests.benchmarks.conformance.row import answer
 from tests.benchmarks.explain_honest import checks_of
-from tests.benchmarks.known_answers import deceivers, fooling
+from tests.benchmarks.known_answers import arbitrary_maps, deceivers, fooling, one_rule
 from tests.benchmarks.known_answers.honest import honest_model
 from tests.benchmarks.known_answers.row import Row, right_by
 
 
-@pytest.mark.parametrize("row", (*deceivers.ROWS, *fooling.ROWS), ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", (*deceivers.ROWS, *fooling.ROWS, *arbitrary_maps.ROWS, *one_rule.ROWS), ids=lambda row: row.name
+)
 def test_a_deceiver_is_caught(row: Row) -> None:
     assert row.assay is not None
     given = answer(row.assay)

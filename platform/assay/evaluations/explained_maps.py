@@ -11,17 +11,11 @@ from torch import Tensor, nn
 
 from assay import intervals
 from assay.evaluations.base import Subject, estimated
-from assay.evaluations.explanation_checks import (
-    ValuesOf,
-    depends_on_weights,
-    errors,
-    off_the_data,
-    second_network,
-    sum_of,
-)
+from assay.evaluations.explanation_checks import along_the_data, errors, off_the_data, sum_of
 from assay.evaluations.explanation_examples import examples_of
 from assay.evaluations.explanation_gains import ExplainedMap
 from assay.evaluations.explanation_groups import group_findings, shown_groups
+from assay.evaluations.explanation_weights import ValuesOf, depends_on_weights, second_network
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.measures.base import MeasuredMap, MeasuredRecords
 from assay.explain.measures.randomisation import rank_agreement
@@ -83,18 +77,18 @@ class Asked:
         except ExplanationError as error:
             return None, self.unanswered(explainer, str(error), error.reason)
         found = [*errors(explainer, attribution, clusters, about), _seconds(attribution.seconds, len(rows), about)]
+        found += along_the_data(explainer, attribution.values, records, clusters, about)
         by_feature = records.reference.by_feature(attribution.values)
         found += group_findings(explainer, records, attribution.values, clusters, about)
         found += off_the_data(explainer, records, by_feature, about)
-        if first:
-            second = second_network(self._subject) if retrained else None
-            values_of = self._again(explainer, records)
-            found += depends_on_weights(
-                explainer, self._subject, records, by_feature, values_of, second, clusters, about
-            )
         order = np.argsort(rows)
         place = torch.from_numpy(order[np.searchsorted(rows, self._few, sorter=order)]).to(by_feature.device)
-        return ExplainedMap(about=about, map=self._map(explainer, attribution.values[place], by_feature[place])), found
+        values = by_feature[place]
+        if first:
+            second = second_network(self._subject) if retrained else None
+            few, again = self._subject.clusters(self._few), self._again(explainer, self._some)
+            found += depends_on_weights(explainer, self._subject, self._some, values, again, second, few, about)
+        return ExplainedMap(about=about, map=self._map(explainer, attribution.values[place], values)), found
 
     def reasoned(self, found: Sequence[Finding]) -> list[Finding]:
         """Adds to the faithfulness of the default method why it is the default.

@@ -1,17 +1,16 @@
-"""Checks of maps: their sums and single values, and whether they depend on what was learnt."""
+"""Checks of maps: their sums, their single values, effects that the data do not show, and the made-up records asked."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from assay import intervals, seeds
-from assay.evaluations.base import Subject, estimated
-from assay.evaluations.explanation_metrics import SHARE, SHARE_OF_GREATEST
-from assay.explain.base import Attribution, Explainer, ExplanationError
+from assay import intervals
+from assay.evaluations.base import estimated
+from assay.evaluations.explanation_metrics import SHARE, SHARE_LEFT, SHARE_OF_GREATEST
+from assay.explain.along_data import share_left, slopes_of
+from assay.explain.base import Attribution, Explainer
 from assay.explain.measures.base import MeasuredRecords
-from assay.explain.measures.randomisation import randomised, rank_agreement
 from assay.explain.methods.attention import Attention
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.off_data import effects_on_data, nearest_neighbour, share_off_data
@@ -21,9 +20,6 @@ _LARGEST_ERROR = 0.1
 """Greatest error of a sum, as a share of the change, and of a value, as a share of the greatest, without a warning."""
 _NEARLY_ALL = 0.99
 """Share of the records whose errors must be below."""
-_MOST_SIMILAR = 0.95
-"""Greatest likeness to a map of random weights where no second network can be trained: beyond, the ranking is that of
-the record. Less likeness proves nothing: inputs of different sizes are ranked alike by any network."""
 _WATCHED = 5
 """Records whose explanation is watched for what it asks the model."""
 _FEWEST_KNOWN = 20
@@ -32,11 +28,11 @@ _MOST_COLUMNS = 200
 """Columns of a table whose effects are measured one by one."""
 _MOSTLY, _LEAST_EFFECT = 0.5, 0.1
 """Share of made-up records off the data, and the least effect of a map's first feature relative to the strongest."""
+_LEAST_LEFT = 0.25
+"""Least share of the effects that is left on the data; it is 1 for slopes of random signs. Below, three quarters of the
+map lie across the data: its length there is more than 1.7 times that along them."""
 CONCERNED = ("faithfulness", "insertion_gain")
 """Measurements that the checks judge."""
-
-ValuesOf = Callable[[nn.Module], Tensor]
-"""From a network to the maps of the same records, by feature."""
 
 
 def errors(
@@ -92,6 +88,55 @@ def sum_of(explainer: Explainer) -> tuple[str, str]:
     return ("additivity_error", "additivity") if explainer.from_background else ("completeness_error", "completeness")
 
 
+def along_the_data(
+    explainer: Explainer,
+    values: Tensor,
+    records: MeasuredRecords,
+    clusters: np.ndarray | None,
+    about: Mapping[str, object],
+) -> list[Finding]:
+    """Checks that the effects which a map names do not cancel on records of the data.
+
+    A network can be fine-tuned until its map is an arbitrary one, with slopes in directions in which the data do not
+    vary: its answers stay (Anders et al. 2020, arXiv:2007.09969; Heo et al. 2019, arXiv:1902.02041).
+
+    Args:
+        explainer: the method.
+        values: (n, ...) its values by entry.
+        records: that are explained; their pool says how data vary.
+        clusters: (n,) records that count as one.
+        about: conditions of the row.
+
+    Returns:
+        The share that is left, and the check; nothing for methods without slopes, for texts, and for too small a pool.
+    """
+    slopes = slopes_of(explainer, values, records)
+    if slopes is None or len(records.pool) < _FEWEST_KNOWN:
+        return []
+    shows_slopes = not explainer.multiplies_by_change and records.reference.modality != "tabular"
+    left = share_left(slopes, records.pool, one_unit=shows_slopes).cpu().numpy()
+    if not np.isfinite(left).any():
+        return []
+    interval = intervals.mean(left, clusters).interval
+    cancels = interval.high < _LEAST_LEFT
+    told = (
+        f"on records of the data the effects that it names keep {interval.value:.0%} of their variance, at most "
+        f"{interval.high:.0%} (limit {_LEAST_LEFT:.0%}; slopes of random signs keep 100 %)"
+    )
+    check = Check(
+        rule="varies_with_the_data",
+        concerns=CONCERNED,
+        verdict="warn" if cancels else "pass",
+        figure=interval.value,
+        message=f"the map is dominated by directions in which the data do not vary: {told}" if cancels else told,
+        conditions={"method": explainer.name},
+    )
+    return [
+        estimated("left_on_the_data", interval, n=int(np.isfinite(left).sum()), unit=SHARE_LEFT, conditions=about),
+        check,
+    ]
+
+
 def off_the_data(
     explainer: Explainer, records: MeasuredRecords, values: Tensor, about: Mapping[str, object]
 ) -> list[Finding]:
@@ -145,98 +190,3 @@ def _same_rule(explainer: Explainer, records: MeasuredRecords, values: Tensor, o
         message=f"explained off the data: {told}" if fooled else told,
         conditions={"method": explainer.name},
     )
-
-
-def depends_on_weights(  # noqa: PLR0917
-    explainer: Explainer,
-    subject: Subject,
-    records: MeasuredRecords,
-    values: Tensor,
-    values_of: ValuesOf,
-    second: nn.Module | None,
-    clusters: np.ndarray | None,
-    about: Mapping[str, object],
-) -> list[Finding]:
-    """Checks that random weights change the map more than another seed does; else it explains the data.
-
-    Args:
-        explainer: the method.
-        subject: whose network is drawn again.
-        records: that are explained.
-        values: (n, ...) by feature.
-        values_of: explains the records by another network.
-        second: network that the recipe trained from another seed; None where it may not be trained.
-        clusters: (n,) records that count as one.
-        about: conditions of the rows.
-
-    Returns:
-        How alike the maps are, and the check.
-    """
-    other = randomised(subject.model, seeds.torch_seed(subject.seed, "random weights"))
-    signed = second is not None
-    random = _agreement(values, values_of, other, records, signed=signed)
-    again = None if second is None else _agreement(values, values_of, second, records, signed=signed)
-    found = [_alike(random, clusters, {**about, "network": "random weights"})] if random is not None else []
-    found += [_alike(again, clusters, {**about, "network": "another seed"})] if again is not None else []
-    return [*found, _depends(explainer, random, again, clusters)]
-
-
-def _alike(agreement: np.ndarray, clusters: np.ndarray | None, about: Mapping[str, object]) -> Finding:
-    interval = intervals.mean(agreement, clusters).interval
-    return estimated("network_agreement", interval, n=len(agreement), unit="Spearman correlation", conditions=about)
-
-
-def _depends(
-    explainer: Explainer, random: np.ndarray | None, again: np.ndarray | None, clusters: np.ndarray | None
-) -> Check:
-    """Returns the check, from how alike the maps of other networks are."""
-    if random is None:
-        told = "whether the map depends on the weights is not tested: random weights give no numbers"
-        return _weights(explainer, "warn", 0.0, told)
-    if again is None:
-        figure = float(random.mean())
-        told = f"with random weights the ranking of inputs keeps a correlation of {figure:.2f} (limit {_MOST_SIMILAR})"
-        return _weights(explainer, "warn" if figure > _MOST_SIMILAR else "pass", figure, told)
-    beyond = intervals.mean(again - random, clusters).interval
-    told = (
-        f"the ranking of inputs is more like that of a network of another seed than that of random weights by "
-        f"{beyond.value:.2f} of correlation (must be above 0, with its interval from {beyond.low:.2f})"
-    )
-    return _weights(explainer, "pass" if beyond.low > 0 else "warn", beyond.value, told)
-
-
-def _agreement(
-    values: Tensor, values_of: ValuesOf, network: nn.Module, records: MeasuredRecords, *, signed: bool
-) -> np.ndarray | None:
-    """Returns how alike the maps of another network are, (n,); None where it gives no numbers."""
-    try:
-        return rank_agreement(values, values_of(network), records.features, signed=signed)
-    except ExplanationError:
-        return None
-
-
-def _weights(explainer: Explainer, verdict: Any, figure: float, told: str) -> Check:
-    return Check(
-        rule="randomised_weights",
-        concerns=CONCERNED,
-        verdict=verdict,
-        figure=figure,
-        message=told,
-        conditions={"method": explainer.name},
-    )
-
-
-def second_network(subject: Subject) -> nn.Module | None:
-    """Trains the recipe with another seed.
-
-    Args:
-        subject: the model with its data.
-
-    Returns:
-        The network; None where it cannot be trained, would tell more than ε allows, or reads vectors of other words.
-    """
-    if subject.train is None or subject.is_private or not len(subject.split.train):
-        return None
-    if subject.dataset.modality == "text":  # each network has word vectors of its own, and the records are vectors
-        return None
-    return subject.train(subject.split.train, "second network").eval()

@@ -11,6 +11,7 @@ from torch import Tensor
 from assay import intervals, seeds
 from assay.evaluations.base import estimated
 from assay.evaluations.explanation_metrics import P_VALUE, SCALED, SHARE
+from assay.evaluations.explanation_verdicts import ALPHA, LEAST_ROOM, Scores, Verdict, placed, strongest, verdicts
 from assay.explain.measures.base import MeasuredMap
 from assay.explain.measures.controls.base import Control
 from assay.explain.measures.curves import Areas
@@ -18,17 +19,11 @@ from assay.explain.measures.panel import Panel, mean_between
 from assay.explain.measures.randomisation import spearman
 from assay.intervals import Interval
 from assay.results import Check, Finding, Measurement, not_applicable
-from assay.statistics import holm
 
 _AGREE = 0.7
 """Least rank correlation between replacements over methods."""
 _FEWEST_METHODS = 3
 """Methods that are needed before their order by two replacements can be compared."""
-_ALPHA = 0.05
-_FEWEST_COUNTED = 10
-"""Records, or patients, that are needed to say that a map is no better than a control."""
-_LEAST_ROOM = 0.1
-"""Share of the room between the strongest control and the oracle that a map of any use may have."""
 _NO_CHANGE = 64
 """Units in the last place of the answers below which removing all features changes nothing."""
 PANEL = "panel"
@@ -86,10 +81,9 @@ class Gains:
             judged.append(self._judged(one, areas))
         searched = _numbers(self.panel.searched())
         found.append(self._share("oracle_area", searched, {"replacement": PANEL}))
-        tests = [self._least_certain(one) for one in judged]
-        adjusted = holm([p for _, p in tests])
-        for scores, (control, _), p in zip(judged, tests, adjusted, strict=True):
-            found += self._compared(scores, np.maximum(searched, scores.own), control, p)
+        scores = [self._scores(one, searched) for one in judged]
+        for each, own, verdict in zip(judged, scores, verdicts(scores, self.clusters), strict=True):
+            found += self._compared(each, own, verdict)
         return [*found, *self._panel_agrees(judged)]
 
     def _replacements_that_change(self) -> bool:
@@ -132,72 +126,52 @@ class Gains:
             controls=controls,
         )
 
-    def _least_certain(self, one: _Judged) -> tuple[str, float]:
-        """Returns the control that a map beats with the least certainty, and the one-sided p of the map above it.
+    def _scores(self, one: _Judged, searched: np.ndarray) -> Scores:
+        deciding = {control.name: one.controls[control.name] for control in self.panel.controls if control.decides}
+        return Scores(own=one.own, controls=deciding, searched=searched)
 
-        A map is better only if it beats every control, so the greatest p needs no correction for their number.
-        """
-        ps = {name: intervals.mean(one.own - one.controls[name], self.clusters).p_above for name in self._deciding}
-        worst = max(ps, key=lambda name: 1.0 if np.isnan(ps[name]) else ps[name])
-        return worst, 1.0 if np.isnan(ps[worst]) else ps[worst]
-
-    @property
-    def _deciding(self) -> list[str]:
-        return [control.name for control in self.panel.controls if control.decides]
-
-    def _compared(self, one: _Judged, best: np.ndarray, control: str, p: float) -> list[Finding]:
+    def _compared(self, one: _Judged, scores: Scores, verdict: Verdict) -> list[Finding]:
         """Returns the rows about a map, its controls and its place between the strongest control and the oracle."""
         about = dict(one.about)
         rows: list[Finding] = [self._share("area_between", one.own, {**about, "replacement": PANEL})]
         for name, values in one.controls.items():
             rows.append(self._share("control_area", values, {**about, "control": name}))
         n = len(one.own)
-        scaled = self._scaled(one, best)
-        strongest = max(self._deciding, key=lambda name: float(one.controls[name].mean()))
+        generator = seeds.stream(self.seed, "bootstrap", "faithfulness")
+        scaled = placed(scores, self.clusters, generator=generator, draws=self.draws)
         where = {**about, "endpoint": "area_between"}
-        about_control = {**where, "control": strongest}
+        about_control = {**where, "control": strongest(scores)}
         if np.isnan(scaled.value):
             why = "the strongest control is as good as the best order that is known: there is no room to place a map in"
             rows.append(not_applicable("faithfulness", why, reason="inconclusive", **about_control))
         else:
             rows.append(estimated("faithfulness", scaled, n=n, unit=SCALED, conditions=about_control))
-        tested = {**where, "control": control}
-        rows.append(Measurement(name="faithfulness_p", value=p, n=n, unit=P_VALUE, conditions=tested))
-        return [*rows, self._better(str(about["method"]), scaled, control, p), *self._blur(one)]
+        tested = {**where, "control": verdict.control}
+        rows.append(Measurement(name="faithfulness_p", value=verdict.p, n=n, unit=P_VALUE, conditions=tested))
+        return [*rows, self._better(str(about["method"]), scaled, verdict), *self._blur(one)]
 
-    def _better(self, method: str, scaled: Interval, control: str, p: float) -> Check:
+    def _better(self, method: str, scaled: Interval, verdict: Verdict) -> Check:
         """Checks whether a map beats every control.
 
-        It fails to where its interval excludes a tenth of the room between the strongest control and the oracle. In
-        between nothing is concluded: a control may coincide with what the model looks at, and records may be few.
+        It fails to where it is shown to lie below a tenth of the room between a control and the oracle. In between
+        nothing is concluded: a control may coincide with what the model looks at, and records may be few.
         """
-        title = {each.name: each.title for each in self.panel.controls}[control]
-        count = len(self.panel.records.x) if self.clusters is None else len(np.unique(self.clusters))
-        beats, no_better = p < _ALPHA, scaled.high < _LEAST_ROOM and count >= _FEWEST_COUNTED
-        told = f"inconclusive: neither better than {title}, nor shown to be no better"
-        if beats or no_better:
-            told = "the map is better than every control" if beats else f"the map is no better than {title}"
+        titles = {each.name: each.title for each in self.panel.controls}
+        told = f"inconclusive: neither better than {titles[verdict.control]}, nor shown to be no better"
+        if verdict.better:
+            told = "the map is better than every control"
+        elif verdict.no_better:
+            told = f"the map is no better than {titles[verdict.worst]}"
         return Check(
             rule="better_than_controls",
             concerns=("faithfulness", "insertion_gain", "deletion_gain"),
-            verdict="warn" if no_better and not beats else "pass",
-            figure=p,
-            message=f"{told} (p = {p:.3g} after Holm's correction over methods, limit {_ALPHA}; {scaled.value:.2f} of "
-            f"the room to the best known order, at most {scaled.high:.2f})",
+            verdict="warn" if verdict.no_better else "pass",
+            figure=verdict.p,
+            message=f"{told} (p = {verdict.p:.3g} that it is better, {verdict.p_no_better:.3g} that it has less than "
+            f"{LEAST_ROOM:.0%} of the room to the best known order, both after Holm's correction over methods, limit "
+            f"{ALPHA}; {scaled.value:.2f} of the room)",
             conditions={"method": method},
         )
-
-    def _scaled(self, one: _Judged, best: np.ndarray) -> Interval:
-        """Returns (map − strongest control) ÷ (oracle − strongest control), with its bootstrap interval."""
-        controls = np.stack([one.controls[name] for name in self._deciding])
-
-        def ratio(rows: np.ndarray) -> float:
-            control = controls[:, rows].mean(1).max()
-            room = best[rows].mean() - control
-            return float((one.own[rows].mean() - control) / room) if room > 0 else np.nan
-
-        generator = seeds.stream(self.seed, "bootstrap", "faithfulness")
-        return intervals.bootstrap(ratio, len(best), generator=generator, draws=self.draws, groups=self.clusters)
 
     def _blur(self, one: _Judged) -> list[Finding]:
         """Marks the measure where the blurred map, which knows no more of the model, is better."""

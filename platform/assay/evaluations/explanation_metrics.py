@@ -8,6 +8,7 @@ SHARE_OF_GREATEST = "share of the greatest value"
 SCALED = "share of the room above the controls"
 """Unit: 0 is the strongest control, 1 the best order that is known."""
 P_VALUE = "p-value"
+SHARE_LEFT = "share of the variance of the terms"
 
 EXPLANATION_METRICS = (
     Metric(
@@ -153,6 +154,15 @@ EXPLANATION_METRICS = (
         meaning="Share of the records that a method makes up, to take features away, which are unlike all data. The "
         "map rests on answers to these, which nothing has tested: a model can be built that answers otherwise there.",
         better="lower",
+    ),
+    Metric(
+        name="left_on_the_data",
+        title="Effects left on the data",
+        meaning="Variance, over records of the data, of the sum of the effects that a map names, as a share of the sum "
+        "of the variances of these effects. 1 for slopes of random signs, more where a network uses features that vary "
+        "together; near 0 the effects cancel on all data, and the map shows directions in which the data do not vary.",
+        unit=SHARE_LEFT,
+        better="higher",
     ),
     Metric(
         name="explanation_seconds",

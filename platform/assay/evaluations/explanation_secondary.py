@@ -1,7 +1,7 @@
 """Further measures of maps, each beside the map of another record where a control has a score."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,18 @@ from assay.results import Finding, Measurement, ReasonCode, not_applicable
 from assay.statistics import holm
 
 OF_CONTROL = "other_record"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorePair:
+    """Scores of a map and of its control by a measure that decides."""
+
+    own: np.ndarray
+    """(n,) of the map."""
+    control: np.ndarray
+    """(n,) of the control."""
+    better: str
+    """``higher`` or ``lower``."""
 
 
 def secondary(
@@ -44,7 +56,8 @@ def secondary(
         A row for each measure and map, one for its control, and p where the measure decides.
     """
     rows: list[Finding] = []
-    tests: list[tuple[Measurement, float]] = []
+    tests: list[ScorePair] = []
+    about_tests: list[tuple[int, dict[str, object]]] = []
     asked = []
     for measure in measures:
         why, reason = _why_not(measure, records, unlearnt)
@@ -69,19 +82,33 @@ def secondary(
             other, known = others[measure], row.status == "measured"
             rows.append(_row(measure, other, clusters, {**one.about, "control": OF_CONTROL}))
             if measure.decides and known:
-                sign = 1 if measure.better == "higher" else -1
-                p = intervals.mean(sign * (own - other), clusters).p_above
-                where = {**one.about, "endpoint": measure.name, "control": OF_CONTROL}
-                tests.append((Measurement(name="measure_p", value=0.0, n=len(own), unit=P_VALUE, conditions=where), p))
+                tests.append(ScorePair(own=own, control=other, better=measure.better))
+                about_tests.append((len(own), {**one.about, "endpoint": measure.name, "control": OF_CONTROL}))
         one.map.cache.clear()
-    adjusted = holm([1.0 if np.isnan(p) else p for _, p in tests])
     return [
         *rows,
         *(
-            Measurement(name=row.name, value=p, n=row.n, unit=row.unit, conditions=row.conditions)
-            for (row, _), p in zip(tests, adjusted, strict=True)
+            Measurement(name="measure_p", value=p, n=n, unit=P_VALUE, conditions=where)
+            for (n, where), p in zip(about_tests, corrected(tests, clusters), strict=True)
         ),
     ]
+
+
+def corrected(tests: Sequence[ScorePair], clusters: np.ndarray | None) -> list[float]:
+    """Returns the one-sided p of each map against its control, by Holm over all of them.
+
+    Args:
+        tests: scores of maps and of their controls.
+        clusters: (n,) records that count as one.
+
+    Returns:
+        The p-values, 1 where there is none.
+    """
+    signs = (1 if one.better == "higher" else -1 for one in tests)
+    ps = [
+        intervals.mean(sign * (one.own - one.control), clusters).p_above for sign, one in zip(signs, tests, strict=True)
+    ]
+    return holm([1.0 if np.isnan(p) else p for p in ps])
 
 
 def _why_not(

@@ -17,6 +17,7 @@ from assay.evaluations.explained_records import reference_of
 from assay.evaluations.explanations import Explanations
 from assay.explain.base import Explained, Explainer
 from assay.explain.measures.controls.known_beforehand import Centre, Edges
+from assay.explain.measures.replacements.smooth import blurred
 from assay.explain.measures.truth import enrichment
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.references import Reference
@@ -92,6 +93,21 @@ class OtherPatient(_Drawn):
         return Explained(values=IntegratedGradients().explain(model, others, target, reference).values)
 
 
+class BlurredCopy(Explainer):
+    """Integrated gradients, blurred as the control of the measures is."""
+
+    name: Literal["blurred_copy"] = "blurred_copy"
+    title: ClassVar[str] = "Blurred map"
+    adds_up: ClassVar[bool] = False
+    width: float = 0.05
+    """Standard deviation of the blur, as a share of each side."""
+
+    def attribute(
+        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
+    ) -> Explained:
+        return Explained(values=blurred(IntegratedGradients().explain(model, x, target, reference).values, self.width))
+
+
 def _given(x: Tensor, reference: Reference) -> Any:
     class Records:
         pass
@@ -127,12 +143,29 @@ def registered(*kinds: type[Explainer]) -> Iterator[None]:
 @cache
 def _of_images() -> list[Finding]:
     """What the evaluation says of maps that need no model, and of integrated gradients, on planted images."""
-    with registered(EdgeDetector, CentrePrior, OtherPatient):
-        return list(Explanations(methods=("edge_detector", "centre_prior", "other_patient"), **QUICK).measure(images()))
+    kinds = (EdgeDetector, CentrePrior, OtherPatient, BlurredCopy)
+    with registered(*kinds):
+        names = tuple(str(kind.model_fields["name"].default) for kind in kinds)
+        return list(Explanations(methods=names, **QUICK).measure(images()))
 
 
 def _better(method: str) -> str:
     return verdict(_of_images(), "better_than_controls", method)
+
+
+def _area(method: str) -> float:
+    """Mean area between the curves of a method, over the panel."""
+    where = {"method": method, "replacement": "panel"}
+    rows = [one for one in _of_images() if isinstance(one, Measurement) and one.name == "area_between"]
+    return next(one.value for one in rows if where.items() <= one.conditions.items())
+
+
+def _blurred_away() -> str:
+    """What the evaluation says of a map that is blurred over half of the image."""
+    method = {"name": "blurred_copy", "width": 0.5}
+    with registered(BlurredCopy):
+        found = list(Explanations(methods=(method,), **QUICK | {"records": 200, "measured": 200}).measure(images()))
+    return verdict(found, "better_than_controls", "blurred_copy")
 
 
 class AnswersAtRandom(nn.Module):
@@ -226,6 +259,22 @@ ROWS = (
             ("centre_prior", "nearness to the centre"),
             ("other_patient", "another patient's map"),
         )
+    ),
+    Row(
+        fault="C3",
+        name="control_blurred_map",
+        input="the evaluation of integrated gradients blurred over half of the image, given as a method",
+        right="warn: no better than controls",
+        accepts=says("warn"),
+        assay=_blurred_away,
+    ),
+    Row(
+        fault="C3",
+        name="blurred_copy_does_not_outrank",
+        input="area between the curves of integrated gradients and of their blurred copy: the copy's beyond the map's",
+        right="at most 0",
+        accepts=below(0.0),
+        assay=lambda: _area("blurred_copy") - _area("integrated_gradients"),
     ),
     Row(
         fault="C3",

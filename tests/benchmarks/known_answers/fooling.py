@@ -73,7 +73,7 @@ class Ripple(nn.Module):
 
 
 @cache
-def _both() -> tuple[Subject, Subject]:
+def both() -> tuple[Subject, Subject]:
     """A network on the planted table, and the same with a ripple in a feature that enters no score."""
     source = PlantedTable(draw=2)
     assert not source.truth()[0, 0]
@@ -85,7 +85,7 @@ def _both() -> tuple[Subject, Subject]:
 
 
 def _said(which: int) -> str:
-    found: list[Finding] = list(Explanations(**QUICK).measure(_both()[which]))
+    found: list[Finding] = list(Explanations(**QUICK).measure(both()[which]))
     return verdict(found, "values_agree", "integrated_gradients")
 
 
@@ -129,6 +129,6 @@ ROWS = (
         input="sensitivity of the gradient of the network with the wave, over that without",
         right="at least 5",
         accepts=between(5.0, np.inf),
-        assay=lambda: _sensitivity(_both()[1]) / _sensitivity(_both()[0]),
+        assay=lambda: _sensitivity(both()[1]) / _sensitivity(both()[0]),
     ),
 )
