@@ -9,6 +9,7 @@ constant map is worth exactly what a random one is.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -87,10 +88,17 @@ def ranks(scores: Tensor, ties: Tensor, features: Tensor | None = None) -> Tenso
     Returns:
         (n, ...) places, int64.
     """
-    known = scores if features is None else scores.masked_fill(~features, -torch.inf)
-    shuffled = ties.expand_as(known).flatten(1).argsort(dim=1, descending=True, stable=True)
-    order = known.flatten(1).gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
-    return shuffled.gather(1, order).argsort(dim=1).view_as(known)
+    known = (scores if features is None else scores.masked_fill(~features, -torch.inf)).detach().flatten(1)
+    # NumPy's quick order is several times as fast, and arbitrary where scores are equal: these records go another way.
+    order = torch.from_numpy(np.argsort(-known.cpu().numpy(), axis=1)).to(known.device)
+    ordered = known.gather(1, order)
+    tied = (~(ordered[:, 1:] < ordered[:, :-1])).any(1)
+    if bool(tied.any()):
+        shuffled = ties.expand_as(scores).flatten(1)[tied].argsort(dim=1, descending=True, stable=True)
+        again = known[tied].gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
+        order[tied] = shuffled.gather(1, again)
+    places = torch.arange(known.shape[1], device=known.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view(scores.shape)
 
 
 def _removed(count: Tensor, steps: int) -> Tensor:
@@ -115,19 +123,20 @@ def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, rem
         (steps + 1, n) log-odds; fewer steps where all records have fewer features.
     """
     count = records.count.view(-1, *[1] * (rank.dim() - 1))
-    removed = _removed(count, steps)
+    removed, rank = _removed(count, steps).int(), rank.int()
     flat = removed.flatten(1)
     # Records with few features repeat some states: a text of 19 words has 20 states, not 51.
     new = torch.cat([torch.ones_like(flat[:1], dtype=torch.bool), flat[1:] != flat[:-1]])
     state, row = new.nonzero(as_tuple=True)
     values = torch.empty(len(row), dtype=records.x.dtype, device=records.x.device)
+    whole = bool(records.features.all())
     together = max(1, _ENTRIES // max(1, records.x[0].numel()))
     for first in range(0, len(row), together):
         here = slice(first, first + together)
         own = rank[row[here]]
         border = removed[state[here], row[here]]
         gone = (own < border) if removes_first else (own >= border)
-        mixed = fill(row[here], gone & records.features[row[here]])
+        mixed = fill(row[here], gone if whole else gone & records.features[row[here]])
         values[here] = log_odds(respond(records.reader, mixed), records.target[row[here]]).to(values)
     if not bool(values.isfinite().all()):
         raise NotFiniteError("the model answers NaN or infinity for records with some features replaced")
