@@ -24,9 +24,10 @@ class _NearRecords(ExplanationMeasure):
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         assert explained.again is not None
         found = torch.full((len(records.x), self.copies), torch.nan, dtype=torch.float64, device=records.x.device)
+        decided = records.decide(respond(records.model, records.x))
         for number, near in enumerate(self._near(records)):
             # Where the decision changes, the map should change too.
-            same = records.decide(respond(records.model, near)) == records.decide(respond(records.model, records.x))
+            same = records.decide(respond(records.model, near)) == decided
             values = explained.again(records.model, near)
             found[same, number] = self._of(records, explained.values, values)[same]
         return self._over(found)
@@ -35,10 +36,9 @@ class _NearRecords(ExplanationMeasure):
         reach = self.radius * records.reference.range_of(records.x)
         present = records.reference.present(records.x)
         for number in range(self.copies):
-            noise = torch.zeros_like(records.x)
-            for row, generator in enumerate(records.generators(f"near {number}")):
-                drawn = generator.uniform(-1, 1, tuple(records.x.shape[1:])).astype(np.float32)
-                noise[row] = torch.from_numpy(drawn)
+            shape = tuple(records.x.shape[1:])
+            drawn = np.stack([one.uniform(-1, 1, shape) for one in records.generators(f"near {number}")])
+            noise = torch.from_numpy(drawn.astype(np.float32)).to(records.x)
             yield records.x + noise * reach * (1 if present is None else present)
 
     def _of(self, records: MeasuredRecords, values: Tensor, others: Tensor) -> Tensor:
