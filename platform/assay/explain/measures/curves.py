@@ -123,7 +123,8 @@ def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, rem
         (steps + 1, n) log-odds; fewer steps where all records have fewer features.
     """
     count = records.count.view(-1, *[1] * (rank.dim() - 1))
-    removed, rank = _removed(count, steps).int(), rank.int()
+    small = torch.int16 if rank[0].numel() < 2**15 else torch.int32  # less to read
+    removed, rank = _removed(count, steps).to(small), rank.to(small)
     flat = removed.flatten(1)
     # Records with few features repeat some states: a text of 19 words has 20 states, not 51.
     new = torch.cat([torch.ones_like(flat[:1], dtype=torch.bool), flat[1:] != flat[:-1]])

@@ -24,10 +24,10 @@ class _NearRecords(ExplanationMeasure):
     def score(self, records: MeasuredRecords, explained: MeasuredMap) -> Tensor:
         assert explained.again is not None
         found = torch.full((len(records.x), self.copies), torch.nan, dtype=torch.float64, device=records.x.device)
-        decided = records.decide(respond(records.model, records.x))
+        decided = records.decide(respond(records.reader, records.x))
         for number, near in enumerate(self._near(records)):
             # Where the decision changes, the map should change too.
-            same = records.decide(respond(records.model, near)) == decided
+            same = records.decide(respond(records.reader, near)) == decided
             values = explained.again(records.model, near)
             found[same, number] = self._of(records, explained.values, values)[same]
         return self._over(found)
