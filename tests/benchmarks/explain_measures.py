@@ -57,7 +57,7 @@ PEER = Path(__file__).parent / "peers" / "explain_measures.py"
 PYTHON = Path(__file__).parents[2] / ".venv-peers-explain" / "bin" / "python"
 
 
-class _Constant(Replacement):
+class Constant(Replacement):
     """One value in place of removed pixels, as Quantus has it."""
 
     name: Literal["constant"] = "constant"
@@ -159,7 +159,7 @@ class _Given:
     def curves(self, *, removes_first: bool) -> np.ndarray:
         """Returns the curves of all maps, (maps, n, states)."""
         records = self._fresh()
-        fill = _Constant().prepare(records)
+        fill = Constant().prepare(records)
         ranked = [ranks(one, records.ties) for one in self.maps]
         found = [curve(records, one, fill, STEPS, removes_first=removes_first).T.numpy() for one in ranked]
         return np.stack(found)[:, :, 1:]
@@ -168,7 +168,7 @@ class _Given:
         """Returns the mean squared error of all maps, (maps, n), from the same subsets as Quantus."""
         records, found = self._fresh(), []
         for one in self.maps:
-            subsets = _subsets(records, MeasuredMap(values=one, entries=one, kind="slopes"), _Constant(), SUBSETS)
+            subsets = _subsets(records, MeasuredMap(values=one, entries=one, kind="slopes"), Constant(), SUBSETS)
             found.append((subsets.happened - subsets.said).square().mean(1).numpy())
         return np.stack(found)
 

@@ -15,7 +15,7 @@ Accuracy comes first in each part.
   that give Shapley values.
 
 shapiq 1.4, the last for Python 3.11, runs in the environment of peers (``make peers``). The ratio of ``sampled_shapiq``
-is the error of its best estimator over ours, the least of all budgets; of budgets with which ours is exact, none.
+is the error of its best estimator over ours, the least of all budgets.
 """
 
 import copy
@@ -53,7 +53,7 @@ from tests.benchmarks.explain import Case, seconds_of, table, xrays
 ROUNDS, EXACT_ROUNDS = 3, 9
 BACKGROUND, NODES = 50, 256
 ERROR = 0.03
-SEEDS, SAMPLED_SEEDS = 3, 10
+SEEDS, SAMPLED_SEEDS, SHAPIQ_SEEDS = 3, 10, 2
 FIRST_DRAWS = 400
 POINTS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 32)
 PIECES = (50, 200, 1000, 10**9)
@@ -329,7 +329,7 @@ def _shapiq_sampled(answers: Tensor, exact: Tensor) -> dict[str, Any]:
             answers=answers.numpy(),
             exact=exact.numpy(),
             budgets=np.array(BUDGETS) * FEATURES,
-            seeds=SAMPLED_SEEDS,
+            seeds=SHAPIQ_SEEDS,
         )
         return _shapiq("sampled", folder)
 

@@ -55,14 +55,9 @@ def channels_last(model: nn.Module) -> nn.Module:
         return model
     other = copy.deepcopy(model).to(memory_format=torch.channels_last)
     for parent in other.modules():
-        before: nn.Module | None = None
-        for name, layer in list(parent._modules.items()):
-            if layer is not None and PairMaxima.replaces(layer):
+        for name, layer in list(parent.named_children()):
+            if PairMaxima.replaces(layer):
                 setattr(parent, name, PairMaxima())
-            # What a convolution returns belongs to the next layer of a sequence alone.
-            elif type(parent) is nn.Sequential and type(layer) is nn.ReLU and type(before) is nn.Conv2d:
-                setattr(parent, name, nn.ReLU(inplace=True).train(layer.training))
-            before = layer
     return other
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from network_of_measures import network_of
 from shapiq.approximator import (
     SVARM,
-    InconsistentKernelSHAPIQ,
     KernelSHAP,
     KernelSHAPIQ,
     OwenSamplingSV,
@@ -28,7 +28,6 @@ from shapiq.approximator import (
     kADDSHAP,
 )
 from shapiq.game_theory import ExactComputer
-from torch import nn
 
 SIZES = (64, 128, 512, 4096)
 
@@ -48,7 +47,6 @@ def estimators(n, seed):
         "unbiased_kernel": lambda: UnbiasedKernelSHAP(pairing_trick=True, **same),
         "kadd": lambda: kADDSHAP(max_order=2, **same),
         "kernel_iq": lambda: KernelSHAPIQ(pairing_trick=True, **of_pairs),
-        "kernel_iq_inconsistent": lambda: InconsistentKernelSHAPIQ(pairing_trick=True, **of_pairs),
         "svarm": lambda: SVARM(**same),
         "permutation": lambda: PermutationSamplingSV(**same),
         "stratified": lambda: StratifiedSamplingSV(**same),
@@ -84,26 +82,9 @@ def of_record(estimator, row, budget, powers):
     return np.array([values[(player,)] for player in range(len(powers))])
 
 
-def network(weights):
-    """Convolutions, the first at full size and each later one at half, then linear layers; all with ReLU."""
-    layers = []
-    for name in [name for name in weights if name.endswith("weight")]:
-        weight = weights[name]
-        if weight.dim() == 4:
-            stride = 2 if any(isinstance(layer, nn.Conv2d) for layer in layers) else 1
-            layers += [nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], stride, weight.shape[2] // 2)]
-        else:
-            layers += [] if any(isinstance(layer, nn.Linear) for layer in layers) else [nn.Flatten()]
-            layers += [nn.Linear(weight.shape[1], weight.shape[0])]
-        layers += [nn.ReLU()]
-    model = nn.Sequential(*layers[:-1]).eval()
-    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
-    return model
-
-
 def exact(folder, name, rounds):
     given = {key: torch.from_numpy(value) for key, value in np.load(folder / f"{name}.npz").items()}
-    model = network(torch.load(folder / f"{name}.pt", weights_only=True))
+    model = network_of(torch.load(folder / f"{name}.pt", weights_only=True))
 
     def values(size):
         found = []
