@@ -104,7 +104,7 @@ def _result(
         "whole_seconds": round(whole, 2),
         "script_over_whole": round(total / whole, 2),
         "only_ours": {
-            "numbers_with_intervals": sum(isinstance(row, Measurement) and row.interval is not None for row in rows),
+            "numbers_with_intervals": sum(isinstance(row, Measurement) and not np.isnan(row.low) for row in rows),
             "controls": kinds["control_area"],
             "oracle": kinds["oracle_area"],
             "checks": dict(sorted(checks.items())),
@@ -139,7 +139,7 @@ def _common(case: Case, explainer: Explainer) -> None:
     )
     fill = Constant().prepare(records)
     curve(records, ranks(values, records.ties), fill, STEPS, removes_first=True)
-    MEASURES[0]._of(_subsets(records, explained, Constant(), SUBSETS))  # type: ignore[attr-defined]
+    MEASURES[0]._of(_subsets(records, explained, Constant(), SUBSETS))
     for one in MEASURES[1:]:
         one.score(records, explained)
 
