@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import assay.explain.coalition_tables as tables
 import assay.explain.coalitions as module
 from assay.explain.coalition_tables import coalition_tables
 from assay.explain.coalitions import Game
@@ -82,6 +83,7 @@ def test_answers_are_those_of_the_network(name: str, versions: int, monkeypatch:
 
 
 def test_tables_and_signals_have_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_WIDE", 1)
     torch.manual_seed(1)
     signals = nn.Sequential(nn.Conv1d(2, 3, 5, padding=2), nn.ReLU(), nn.MaxPool1d(2), nn.AvgPool1d(2))
     signals.append(nn.AdaptiveAvgPool1d(1)).append(nn.Flatten()).append(nn.Linear(3, 4)).append(nn.Linear(4, 3))
@@ -150,11 +152,13 @@ def test_a_layer_in_training_mode_is_not_taken() -> None:
     assert local_split(played.model, played.groups[0]) is None
 
 
-def test_wide_receptive_fields_and_few_coalitions_have_no_tables() -> None:
+def test_wide_receptive_fields_and_few_entries_or_coalitions_have_no_tables() -> None:
     deep = image_network(*(nn.Conv2d(4, 4, 9, padding=4) for _ in range(2)))
     played = game(deep, (2, 12, 12), "image")
     assert local_split(played.model, played.groups[0]) is not None
     assert coalition_tables(played.model, played.groups[0], 512) is None
+    small = game(nn.Sequential(nn.Linear(12, 64), nn.Linear(64, 3)), (12,), "tabular")
+    assert coalition_tables(small.model, small.groups[0], 512) is None
     near = game(image_network(), (2, 12, 12), "image")
     assert coalition_tables(near.model, near.groups[0], 32) is None
 

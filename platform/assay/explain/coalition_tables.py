@@ -21,6 +21,8 @@ _MOST = 10
 """Greatest number of bits of a pattern."""
 _WORTH, _FEWEST = 4, 64
 """Coalitions for each pattern, and for each record, from which tables pay."""
+_WIDE = 128
+"""Entries before the linear layer from which tables pay: with fewer, a product is as quick as look-ups."""
 _ENTRIES = 2**16
 """Greatest number of entries behind the linear layer that are computed at once."""
 
@@ -106,11 +108,11 @@ def coalition_tables(model: nn.Module, groups: Tensor, coalitions: int) -> Coali
 
     Returns:
         The tables; None where the layers do not say what their entries depend on, where that is too many groups, or
-        where there are too few coalitions.
+        where there are too few entries or coalitions.
     """
     # Tables are built on the processor, where they were measured.
     split = local_split(model, groups) if coalitions >= _FEWEST and not groups.is_cuda else None
-    if split is None:
+    if split is None or len(split.weight) < _WIDE:
         return None
     kinds, kind_of = split.depends.unique(dim=1, return_inverse=True)
     bits = _bits(kinds)
