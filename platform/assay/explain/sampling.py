@@ -51,7 +51,7 @@ def sampled_pairs(
     shares = np.where(2 * sizes == count, 0.5, 1.0)
     totals = shares / (sizes * (count - sizes))
     wanted = shares if sampling == "leverage" else totals
-    first = min(float(available[0]), pairs) if singles else 0.0
+    first = min(int(available[0]), pairs) if singles else 0
     quotas = (
         np.concatenate([[first], _quotas(available[1:], wanted[1:], pairs - first)])
         if singles
