@@ -17,7 +17,7 @@ help:
 	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy, interaction and explanations, and the benchmarks (about four hours)"
-	@echo "make peers     environments of their own for peers whose pins clash with ours (14 GB); for python -m jobs.benchmark certified-claim, federated-round, explain-truth and explain-measures"
+	@echo "make peers     environments of their own for peers whose pins clash with ours (14 GB); for python -m jobs.benchmark certified-claim, federated-round, explain-truth, explain-measures, explain-shapley and explain-audit"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
@@ -80,6 +80,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark explain-truth
 	$(BIN)/python -m jobs.benchmark explain-honest
 	$(BIN)/python -m jobs.benchmark explain-measures
+	$(BIN)/python -m jobs.benchmark explain-audit
 	$(BIN)/python -m jobs.benchmark explain-truth
 	$(BIN)/python -m jobs.benchmark explain-honest
 
@@ -93,7 +94,7 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 # Peers whose pins clash with ours, and with each other: the first environment is of the benchmark certified-claim, the
-# second of federated-round, the third of explain-truth.
+# second of federated-round, the third of those of explanations.
 PEERS := .venv-peers
 FEDERATED_PEERS := .venv-peers-federated
 EXPLAIN_PEERS := .venv-peers-explain
@@ -111,8 +112,8 @@ $(FEDERATED_PEERS)/.installed:
 	touch $@
 $(EXPLAIN_PEERS)/.installed:
 	test -x $(EXPLAIN_PEERS)/bin/python || $(PYTHON) -m venv $(EXPLAIN_PEERS)
-	@# Quantus calls numpy.trapz, which NumPy 2.4 no longer has.
-	$(EXPLAIN_PEERS)/bin/python -m pip install 'torch>=2.14.1' 'numpy>=2.3,<2.4' 'quantus==0.6.0' 'lime==0.2.0.1'
+	@# Quantus calls numpy.trapz, which NumPy 2.4 no longer has. shapiq 1.5 needs Python 3.12.
+	$(EXPLAIN_PEERS)/bin/python -m pip install 'torch>=2.14.1' 'numpy>=2.3,<2.4' 'quantus==0.6.0' 'lime==0.2.0.1' 'captum==0.9.0' 'shapiq>=1.4,<1.5'
 	touch $@
 
 clean:

@@ -8,16 +8,26 @@ Accuracy comes first in each part.
   shap and Captum draw at random; Captum gets its best batch size.
 - ``exact_shapley``: 12 groups, equal to 1e-6 to shap's ExactExplainer, which explains which groups are present. It asks
   the network for all 4,096 answers at once; tuned, its function splits them into batches of the best size. Groups are
-  columns of a table, and patches of an X-ray, where the network takes nearly all the time of both.
+  columns of a table, and patches of an X-ray, where the network takes nearly all the time of shap. shapiq's
+  ExactComputer gets the best batch size, too.
 - ``sampled_shapley``: squared error to all 65,536 combinations of 16 features, for budgets of 2 to 64 answers a
-  feature; shap's KernelExplainer without selection of features, and PermutationExplainer.
+  feature; shap's KernelExplainer without selection of features, and PermutationExplainer; and all estimators of shapiq
+  that give Shapley values.
+
+shapiq 1.4, the last for Python 3.11, runs in the environment of peers (``make peers``). The ratio of ``sampled_shapiq``
+is the error of its best estimator over ours, the least of all budgets.
 """
 
 import copy
+import json
 import math
+import os
 import statistics
+import subprocess
+import tempfile
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +36,8 @@ import torch
 from captum.attr import GradientShap as CaptumShap
 from torch import Tensor, nn
 
+from assay.cluster.memory import keep_freed_memory
+from assay.errors import UserError
 from assay.explain.base import Explainer, gradient_of
 from assay.explain.groups import grouped, spread
 from assay.explain.methods.expected_gradients import ExpectedGradients
@@ -41,7 +53,7 @@ from tests.benchmarks.explain import Case, seconds_of, table, xrays
 ROUNDS, EXACT_ROUNDS = 3, 9
 BACKGROUND, NODES = 50, 256
 ERROR = 0.03
-SEEDS, SAMPLED_SEEDS = 3, 10
+SEEDS, SAMPLED_SEEDS, SHAPIQ_SEEDS = 3, 10, 2
 FIRST_DRAWS = 400
 POINTS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 32)
 PIECES = (50, 200, 1000, 10**9)
@@ -50,12 +62,16 @@ SIZES = (64, 128, 512, 4096)
 FEATURES = 16
 BUDGETS = (2, 3, 5, 8, 16, 32, 64)
 BARS = {"gradients_shap": 8.0, "gradients_captum": 8.0, "sampled": 2.0}
-BARS |= {"exact_table_default": 5.0, "exact_table_tuned": 5.0, "exact_xrays_default": 3.0, "exact_xrays_tuned": 1.0}
+BARS |= {f"exact_{name}_{peer}": 5.0 for name in ("table", "xrays") for peer in ("default", "tuned", "shapiq")}
+BARS |= {"sampled_shapiq": 1 / 1.1}
+PEER = Path(__file__).parent / "peers" / "explain_shapiq.py"
+PYTHON = Path(__file__).parents[2] / ".venv-peers-explain" / "bin" / "python"
 
 
 def measure() -> dict[str, Any]:
     """Returns errors and seconds, and how many times those of the peers are ours."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every worker does
     ratio: dict[str, float] = {}
     bar: dict[str, float] = {}
     cases: dict[str, Any] = {}
@@ -70,16 +86,18 @@ def measure() -> dict[str, Any]:
             ratio[f"gradients_{name}_{peer}"] = round(spared * times, 2)
             bar[f"gradients_{name}_{peer}"] = BARS[f"gradients_{peer}"]
     for name, case in (("table", _small(GROUPS)), ("xrays", networks["xray_cnn"])):
-        found = _exact(case)
+        found = _exact(case, name)
         cases[f"exact_shapley_{name}"] = found
-        for peer in ("default", "tuned"):
-            key = f"exact_{name}_{peer}"
-            ratio[key] = round(found[f"shap_{peer}_seconds_a_record"] / found["assay_seconds_a_record"], 2)
+        for peer in ("shap_default", "shap_tuned", "shapiq"):
+            key = f"exact_{name}_{peer.removeprefix('shap_')}"
+            ratio[key] = round(found[f"{peer}_seconds_a_record"] / found["assay_seconds_a_record"], 2)
             bar[key] = BARS[key]
     found = _sampled(_small(FEATURES))
     cases["sampled_shapley"] = found
     ratio["sampled_at_5"] = round(found["5"]["shap_kernel"] / found["5"]["assay"], 2)
     bar["sampled_at_5"] = BARS["sampled"]
+    behind = [one["shapiq_best"] / one["assay"] for key, one in found.items() if key.isdigit() and "shapiq_best" in one]
+    ratio["sampled_shapiq"], bar["sampled_shapiq"] = round(min(behind), 3), round(BARS["sampled_shapiq"], 3)
     return {
         "unit": "seconds, medians of alternating rounds; squared errors",
         "cases": cases,
@@ -184,7 +202,7 @@ def _captum_gradients(model: nn.Module, x: Tensor, target: Tensor, background: T
 # Exact values
 
 
-def _exact(case: Case) -> dict[str, Any]:
+def _exact(case: Case, name: str) -> dict[str, Any]:
     case = Case(model=case.model, x=case.x[:4], target=case.target[:4], reference=case.reference)
     double = Case(
         model=copy.deepcopy(case.model).double(), x=case.x.double(), target=case.target, reference=case.reference
@@ -198,7 +216,13 @@ def _exact(case: Case) -> dict[str, Any]:
     seconds = seconds_of(calls, rounds=EXACT_ROUNDS)
     single = [_our_exact(case, row) for row in range(len(case.x))]
     alone = [seconds_of({"": call}, rounds=3)[""] for call in single]
+    shapiq, values = _shapiq_exact(case, name)
+    apart_shapiq = float((values - _our_exact(case)()).abs().max() / peer.abs().max())
+    if apart_shapiq > 100 * SAME:  # in float32
+        raise RuntimeError(f"the values differ from shapiq's by {apart_shapiq:.1e} of the greatest: no time is fair")
     return {
+        "shapiq_seconds_a_record": round(statistics.median(shapiq["seconds_a_record"]), 5),
+        "shapiq_batch": shapiq["batch"],
         "largest_difference": apart,
         "shap_tuned_batch": best,
         "assay_p50_seconds_of_one_record": round(statistics.median(alone), 4),
@@ -228,6 +252,30 @@ def _shap_exact(case: Case, size: int = 2**GROUPS) -> Callable[[], Tensor]:
     return explained
 
 
+def _shapiq_exact(case: Case, name: str) -> tuple[dict[str, Any], Tensor]:
+    """Returns what shapiq took, and its values."""
+    groups = grouped(case.x, case.reference, GROUPS)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(case.model.state_dict(), Path(folder) / f"{name}.pt")
+        given = {"x": case.x, "baseline": case.reference.baseline(case.x), "target": case.target}
+        given |= {"numbers": groups[0].flatten(), "groups": torch.tensor(GROUPS)}
+        np.savez(Path(folder) / f"{name}.npz", **{key: value.numpy() for key, value in given.items()})
+        told = _shapiq("exact", folder, name, str(EXACT_ROUNDS))
+        by_group = np.load(Path(folder) / f"{name}_found.npy")
+    return told, spread(torch.from_numpy(by_group).to(case.x), groups)
+
+
+def _shapiq(*asked: str) -> dict[str, Any]:
+    """Returns what shapiq's script prints."""
+    if not PYTHON.exists():
+        raise UserError(f"shapiq is not installed: {PYTHON} is missing; run make peers", setting="peers", given="")
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    alone.pop("PYTHONPATH", None)
+    ran = subprocess.run([str(PYTHON), str(PEER), *asked], check=True, capture_output=True, text=True, env=alone)
+    found: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
+    return found
+
+
 def _game(  # noqa: PLR0917
     model: nn.Module, x: Tensor, target: Tensor, baseline: Tensor, groups: Tensor, size: int
 ) -> Callable[[np.ndarray], np.ndarray]:
@@ -252,7 +300,9 @@ def _game(  # noqa: PLR0917
 def _sampled(case: Case) -> dict[str, Any]:
     baseline = case.reference.baseline(case.x)
     groups = torch.arange(FEATURES).expand_as(case.x)
-    exact = shapley_values(combinations(case.model, case.x, case.target, baseline, groups, log_odds))
+    answers = combinations(case.model, case.x, case.target, baseline, groups, log_odds)
+    exact = shapley_values(answers)
+    shapiq = _shapiq_sampled(answers, exact)
     found: dict[str, Any] = {"mean_squared_norm": round(float((exact**2).sum(1).mean()), 3)}
     for times in BUDGETS:
         budget = times * FEATURES
@@ -267,7 +317,21 @@ def _sampled(case: Case) -> dict[str, Any]:
             name: float(f"{np.mean([_squared_error(call(seed), exact) for seed in range(SAMPLED_SEEDS)]):.4g}")
             for name, call in calls.items()
         }
-    return found
+        theirs = {name: float(f"{error:.4g}") for name, error in shapiq["errors"][str(budget)].items()}
+        found[str(times)] |= {"shapiq": theirs, "shapiq_best": min(theirs.values())}
+    return {**found, "shapiq_failed": shapiq["failed"]}
+
+
+def _shapiq_sampled(answers: Tensor, exact: Tensor) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(
+            Path(folder) / "games.npz",
+            answers=answers.numpy(),
+            exact=exact.numpy(),
+            budgets=np.array(BUDGETS) * FEATURES,
+            seeds=SHAPIQ_SEEDS,
+        )
+        return _shapiq("sampled", folder)
 
 
 def _squared_error(values: Tensor, exact: Tensor) -> float:

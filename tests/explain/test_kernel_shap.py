@@ -223,3 +223,27 @@ def test_a_seed_gives_the_same_bits_and_another_gives_others() -> None:
 def test_too_small_a_budget_is_refused_with_the_least() -> None:
     with pytest.raises(ExplanationError, match="20 answers does not determine 11 groups: give 22 or more"):
         KernelShap(budget=20).explain(network(11), X, TARGET, ABOUT)
+
+
+def test_single_groups_come_first_where_they_are_asked_for() -> None:
+    found = sampled_pairs(9, 14, "leverage", np.random.default_rng(0), singles=True)
+    sizes = np.minimum(found.shown.sum(1), 9 - found.shown.sum(1))
+    assert (sizes == 1).sum() == 9
+    assert len(found.shown) == 14
+    few = sampled_pairs(9, 6, "leverage", np.random.default_rng(0), singles=True)
+    assert few.shown.sum(1).tolist() == [1] * 6
+    assert not any(bool((one[:9] * other[:9]).any()) for one, other in [found.halves])
+
+
+def test_the_fewest_answers_lose_little_of_a_linear_model_and_its_sum_not_at_all() -> None:
+    weights = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    model = nn.Sequential(nn.Linear(9, 2)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.stack([torch.zeros(9), weights]))
+    x = torch.linspace(1, 2, 9, dtype=torch.float64)[None]
+    about = reference(torch.zeros(1, 9, dtype=torch.float64))
+    exact = weights * x
+    for budget, error in ((18, 0.05 * 2), (20, 1e-7)):
+        found = KernelShap(budget=budget).explain(model, x, torch.tensor([1]), about)
+        assert float((found.values - exact).abs().max()) < error
+        assert float(found.error) < 1e-9

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from assay.models.cnn import CNN
-from assay.models.layout import channels_last, for_many
+from assay.models.layout import PairMaxima, channels_last, for_many
 
 
 @pytest.fixture
@@ -38,3 +38,35 @@ def test_a_network_with_hooks_is_no_copy(network: nn.Module) -> None:
     assert channels_last(network) is network
     handle.remove()
     assert channels_last(network) is not network
+
+
+@pytest.mark.parametrize("side", [6, 7])
+def test_maxima_of_the_copy_and_their_gradients_are_those_of_the_network(side: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Sequential(nn.MaxPool2d(2))).eval()
+    other = channels_last(network)
+    assert isinstance(other[2][0], PairMaxima)
+    assert type(network[2][0]) is nn.MaxPool2d
+    x = torch.randint(2, (5, 2, side, side)).float()  # many values are equal
+    x[0, 0, 0, 0] = torch.nan
+    with torch.no_grad():
+        torch.testing.assert_close(other(x), network(x), equal_nan=True)
+        assert torch.equal(PairMaxima()(x).nan_to_num(), nn.MaxPool2d(2)(x).nan_to_num())
+    x = torch.randint(2, (5, 2, side, side)).float().requires_grad_()
+    (own,) = torch.autograd.grad(PairMaxima()(x).sum(), x)
+    (wanted,) = torch.autograd.grad(nn.MaxPool2d(2)(x).sum(), x)
+    assert torch.equal(own, wanted)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.MaxPool2d(3, 2),
+        nn.MaxPool2d(2, 1),
+        nn.MaxPool2d(2, padding=1),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.AvgPool2d(2),
+    ],
+)
+def test_other_poolings_stay(layer: nn.Module) -> None:
+    assert not PairMaxima.replaces(layer)

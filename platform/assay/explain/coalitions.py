@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from assay.explain.base import Explainer, ExplanationError
+from assay.explain.coalition_tables import CoalitionTables, coalition_tables
 from assay.explain.groups import group_count, group_names, grouped
 from assay.explain.named_groups import Groups, NamedGroups
 from assay.explain.references import Reference
@@ -74,6 +75,8 @@ class Game:
             (n, k) float64.
         """
         n, versions = self.absent.shape[:2]
+        if self._alike and (tables := coalition_tables(self.model, self.groups[0], len(shown))) is not None:
+            return self._looked_up(tables, shown)
         found = torch.empty(n, len(shown), dtype=torch.float64, device=self.x.device)
         game = replace(self, model=for_many(self.model, self.x, n * len(shown) * versions))
         width = self.x[0].numel() * versions
@@ -88,11 +91,25 @@ class Game:
                 found[rows, some] = game._mixed(rows, always[some])
         return found
 
+    @property
+    def _alike(self) -> bool:
+        """Whether all records have the same groups."""
+        return self.groups.stride(0) == 0 or len(self.groups) == 1
+
+    def _looked_up(self, tables: CoalitionTables, shown: Tensor) -> Tensor:
+        """Returns the answers to coalitions, (n, coalitions), by tables of the first layers."""
+        places = tables.places(shown)
+        found = torch.empty(len(self.x), len(shown), dtype=torch.float64)
+        for row, (x, versions) in enumerate(zip(self.x, self.absent, strict=True)):
+            target = self.target[row].expand(len(shown))
+            answers = [self.scalar(tables.logits(x, absent, places), target).double() for absent in versions]
+            found[row] = torch.stack(answers).mean(0)
+        return found
+
     def _mixed(self, rows: slice, shown: Tensor) -> Tensor:
         """Returns the answers of a few records to a few coalitions, (records, coalitions), by one call of the model."""
         x, absent, groups = self.x[rows].flatten(1), self.absent[rows].flatten(2), self.groups[rows]
-        alike = groups.stride(0) == 0 or len(x) == 1
-        numbers = (groups[:1] if alike else groups).flatten(1)
+        numbers = (groups[:1] if self._alike or len(x) == 1 else groups).flatten(1)
         numbers = numbers.where(numbers >= 0, shown.shape[1] - 1)
         here = shown.index_select(1, numbers.flatten()).view(len(shown), *numbers.shape).transpose(0, 1).unsqueeze(2)
         # Products with 0 and 1 are exact, and several times as fast as a choice by a mask.

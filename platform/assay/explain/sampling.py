@@ -24,7 +24,9 @@ class Pairs:
     have no chance in them, and are whole in both."""
 
 
-def sampled_pairs(count: int, pairs: int, sampling: Sampling, draw: np.random.Generator) -> Pairs:
+def sampled_pairs(
+    count: int, pairs: int, sampling: Sampling, draw: np.random.Generator, *, singles: bool = False
+) -> Pairs:
     """Draws pairs without replacement, a stated number of each size.
 
     The weight of a coalition S of G groups in the regression is (G − 1) ÷ (C(G, |S|) |S| (G − |S|)). Its leverage, as
@@ -37,6 +39,8 @@ def sampled_pairs(count: int, pairs: int, sampling: Sampling, draw: np.random.Ge
         pairs: that are wanted; fewer where there are not as many.
         sampling: how many of each size.
         draw: random numbers.
+        singles: whether single groups come first, as many as there is room for: where little more is asked, their
+            values are exact for a game of pairs.
 
     Returns:
         The sample.
@@ -46,7 +50,13 @@ def sampled_pairs(count: int, pairs: int, sampling: Sampling, draw: np.random.Ge
     # A coalition of half the groups has a complement of the same size: such pairs are half as many.
     shares = np.where(2 * sizes == count, 0.5, 1.0)
     totals = shares / (sizes * (count - sizes))
-    quotas = _quotas(available, shares if sampling == "leverage" else totals, pairs)
+    wanted = shares if sampling == "leverage" else totals
+    first = min(int(available[0]), pairs) if singles else 0
+    quotas = (
+        np.concatenate([[first], _quotas(available[1:], wanted[1:], pairs - first)])
+        if singles
+        else _quotas(available, wanted, pairs)
+    )
     drawn = np.diff(np.floor(np.concatenate([[0.0], np.cumsum(quotas)]) + draw.random() + 1e-9)).astype(int)
     drawn = np.minimum(drawn, available.astype(np.int64) if available.max() < 2**62 else drawn)
     shown: list[np.ndarray] = []
@@ -58,7 +68,8 @@ def sampled_pairs(count: int, pairs: int, sampling: Sampling, draw: np.random.Ge
         shown.append(_distinct(count, size, number, draw))
         weight = np.full(number, total / (number if quota >= 1 else quota))
         half = draw.permutation(number) % 2
-        whole = number >= math.comb(count, size) / (2 if 2 * size == count else 1)
+        # Where single groups come first, halves that share them would agree though both are wrong.
+        whole = not (singles and size == 1) and number >= math.comb(count, size) / (2 if 2 * size == count else 1)
         weights.append(weight)
         for side, own in ((halves[0], half == 0), (halves[1], half == 1)):
             side.append(weight if whole else weight * own * (number / max(own.sum(), 1)))

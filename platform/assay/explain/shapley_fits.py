@@ -5,9 +5,10 @@ its complement. With s = +1 for a present group and −1 for an absent one, it i
 the s. Both estimators fit it, and take the values of the fit:
 
 - ``linear``: the regression of Kernel SHAP, products of one. Products of three and more are noise to it.
-- ``smooth``: kriging. Single coefficients are free, and those of products of k = 3, 5, 7 … are random with variance
-  ρᵏ. Where answers tell such a coefficient, its share goes to the right groups, so that the error falls faster with the
-  budget. The covariance of two answers is the odd part of Π (1 + ρ sᵢ sᵢ′), so no product is ever listed.
+- ``smooth``: kriging. Single coefficients are free, where there are as many pairs as groups, and those of products of
+  k = 3, 5, 7 … are random with variance ρᵏ. Where answers tell such a coefficient, its share goes to the right groups,
+  so that the error falls faster with the budget. The covariance of two answers is the odd part of Π (1 + ρ sᵢ sᵢ′), so
+  no product is ever listed.
 """
 
 from typing import Literal
@@ -20,6 +21,8 @@ Fit = Literal["smooth", "linear"]
 
 _SMOOTHNESS = 3.0
 """ρ times the number of groups: all products of three then vary about twice as much as all those of five."""
+_SINGLES = 1000.0
+"""Variance of single coefficients over ρ, where the pairs are fewer than the groups."""
 _JITTER = 1e-10
 """Share of the variance that is added to the diagonal, for the solution in floating point."""
 _RANK = 1e-10
@@ -88,7 +91,9 @@ def _kriging(shown: np.ndarray) -> tuple[np.ndarray, float]:
     with_values = 2 * signs * integral
     solved = np.linalg.solve(covariance, np.concatenate([signs, with_values], axis=1))
     trend, smooth = solved[:, :count], solved[:, count:]
-    inverse = np.linalg.pinv(signs.T @ trend, rcond=_RANK, hermitian=True)
+    # Fewer pairs than groups hardly determine the values: these are then drawn towards the equal share.
+    known = np.eye(count) / (_SINGLES * rho) if len(shown) < count else 0.0
+    inverse = np.linalg.pinv(signs.T @ trend + known, rcond=_RANK, hermitian=True)
     left = 2 * np.eye(count) - signs.T @ smooth
     error = float(np.sum(left * (inverse @ left)) - np.sum(with_values * smooth))
     # The last row belongs to the coalition of all groups, which has nothing beyond its share.

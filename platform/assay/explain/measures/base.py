@@ -107,12 +107,15 @@ class MeasuredRecords:
         Returns:
             (n, ...) numbers by feature, of the records' type; 0 for padding.
         """
-        found = torch.zeros(self.features.shape, dtype=self.x.dtype)
-        features = self.features.cpu()
+        features = self.features.cpu().numpy()
+        found, counts = np.zeros(features.shape), self.count.tolist()
         for row, generator in enumerate(self.generators(purpose)):
-            shape = (int(self.count[row]),)
-            found[row][features[row]] = torch.from_numpy(np.asarray(draw(generator, shape))).to(found.dtype)
-        return found.to(self.x.device)
+            numbers = draw(generator, (counts[row],))
+            if counts[row] == features[row].size:
+                found[row] = numbers.reshape(features[row].shape)
+            else:
+                found[row][features[row]] = numbers
+        return torch.from_numpy(found).to(self.x)
 
     def generators(self, purpose: str) -> list[np.random.Generator]:
         """Returns a generator for each record.

@@ -58,7 +58,7 @@ def rank_agreement(one: Tensor, other: Tensor, features: Tensor | None, *, signe
     """
     flat = [values.detach().flatten(1).cpu() for values in (one, other)]
     sizes = [(values if signed else values.abs()).numpy() for values in flat]
-    if features is None:
+    if features is None or bool(features.all()):
         return spearman(*sizes)
     real = features.flatten(1).cpu().numpy()
     return np.array([spearman(*(values[i][None, real[i]] for values in sizes))[0] for i in range(len(real))])
@@ -74,10 +74,23 @@ def spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     Returns:
         (n,) correlations; 0 where a row is constant.
     """
-    ranks = [rankdata(values, axis=1) for values in (one, other)]
+    ranks = [_ranks(values) for values in (one, other)]
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
     return (centred[0] * centred[1]).sum(1) / np.maximum(scale, 1e-12)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Returns the rank of each number in its row, from 1; equal ones share the mean of theirs."""
+    order = np.argsort(values, axis=1)
+    ordered = np.take_along_axis(values, order, axis=1)
+    places = np.arange(1.0, values.shape[1] + 1)
+    found = np.empty(values.shape)
+    np.put_along_axis(found, order, np.broadcast_to(places, values.shape), axis=1)
+    tied = ~(ordered[:, :-1] < ordered[:, 1:]).all(axis=1)
+    if tied.any():
+        found[tied] = rankdata(values[tied], axis=1)
+    return found
 
 
 @register("explanation_measure")

@@ -41,12 +41,11 @@ class _NearRecords(ExplanationMeasure):
         if key not in records.cache:
             reach = self.radius * records.reference.range_of(records.x)
             present = records.reference.present(records.x)
-            noise = torch.zeros_like(records.x)
-            for row, generator in enumerate(records.generators(f"near {number}")):
-                drawn = generator.uniform(-1, 1, tuple(records.x.shape[1:])).astype(np.float32)
-                noise[row] = torch.from_numpy(drawn)
+            shape = tuple(records.x.shape[1:])
+            drawn = np.stack([one.uniform(-1, 1, shape) for one in records.generators(f"near {number}")])
+            noise = torch.from_numpy(drawn.astype(np.float32)).to(records.x)
             near = records.x + noise * reach * (1 if present is None else present)
-            same = records.decide(respond(records.model, near)) == records.decide(respond(records.model, records.x))
+            same = records.decide(respond(records.reader, near)) == records.decide(respond(records.reader, records.x))
             records.cache[key] = near, same
         found: tuple[Tensor, Tensor] = records.cache[key]
         return found

@@ -29,10 +29,10 @@ class KernelShap(GroupExplainer):
     """Shapley values by regression on coalitions that are drawn in pairs with their complements.
 
     By default they are drawn by leverage (Musco & Witter, ICLR 2025, arXiv:2410.01917), without replacement: each size
-    of coalition equally often, where Kernel SHAP prefers the smallest and the largest. Of several samples the one with
-    the least expected error is taken where there are few answers. Every group has a value: none is
-    set to 0 by a selection of features. The values add up to the change exactly, by constraint. With a budget of 2ᴳ or
-    more, all coalitions are asked and the values are exact.
+    of coalition equally often, where Kernel SHAP prefers the smallest and the largest. Where there are few answers, the
+    sample with the least expected error of several is taken, half of which have all single groups. Every group has a
+    value: none is set to 0 by a selection of features. The values add up to the change exactly, by constraint. With a
+    budget of 2ᴳ or more, all coalitions are asked and the values are exact.
 
     What absent groups become is ``absent``. By default it is the baseline, so the game is that of ``exact_shapley``.
     The error comes from the two halves of the sample: half the difference of their values, or, where a half has
@@ -97,5 +97,7 @@ class KernelShap(GroupExplainer):
         wanted = self.budget // 2 - 1
         if wanted >= _FEW * count:
             return sampled_pairs(count, wanted, self.sampling, draw)
-        samples = [sampled_pairs(count, wanted, self.sampling, draw) for _ in range(_SAMPLES)]
+        # By the linear regression, single groups alone would have a bias.
+        mixed = [self.fit == "smooth" and number % 2 == 1 for number in range(_SAMPLES)]
+        samples = [sampled_pairs(count, wanted, self.sampling, draw, singles=singles) for singles in mixed]
         return min(samples, key=expected_error)
