@@ -195,7 +195,8 @@ def _step(given: Tensor, points: int) -> Tensor:
     """Returns by how much each entry changes within the step round its point, estimated from its neighbours."""
     given = given.detach()
     # Axes in their order in memory, which is not that of the shape where channels come last.
-    axes = sorted(range(given.dim()), key=lambda axis: -given.stride(axis)) if given.dim() == 4 else range(given.dim())
+    strides = given.stride()
+    axes = sorted(range(given.dim()), key=lambda axis: -strides[axis]) if given.dim() == 4 else range(given.dim())
     dense = given.permute(*axes)
     if axes[0] != 0 or not dense.is_contiguous():
         axes, dense = range(given.dim()), given.contiguous()
@@ -243,7 +244,7 @@ def _bent(
 ) -> Any:
     """Applies a function of single entries with kinks."""
     slopes = _slopes(given, points, below, limits)
-    return _Scaled.apply(given, lambda entries: func(entries, *settings, **named), slopes)  # type: ignore[no-untyped-call]
+    return _Scaled.apply(given, lambda entries: func(entries, *settings, **named), slopes)
 
 
 def _leaky(points: int, func: Any, given: Tensor, negative_slope: float = 0.01, *settings: Any, **named: Any) -> Any:
@@ -272,7 +273,7 @@ def _greatest(points: int, func: Any, given: Tensor, *settings: Any, **named: An
     if not isinstance(axis, int) or axis % given.dim() == 0:
         return func(given, **named)
     shares = _shares(given, points, axis)
-    return _Spread.apply(given, axis % given.dim(), named.get("keepdim", False), shares)  # type: ignore[no-untyped-call]
+    return _Spread.apply(given, axis % given.dim(), named.get("keepdim", False), shares)
 
 
 @torch.no_grad()
@@ -300,7 +301,7 @@ def _pooled(points: int, func: Any, given: Tensor, *settings: Any, **named: Any)
     pool = partial(_POOLS.get(func, func), **named, return_indices=True)
     with torch.no_grad():
         step = _step(given, points).nan_to_num_(0)
-    return _Pooled.apply(given, pool, step)  # type: ignore[no-untyped-call]
+    return _Pooled.apply(given, pool, step)
 
 
 _POOLING = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")

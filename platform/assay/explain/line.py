@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.explain.kinks import averaged_slopes, keeps_rows
-from assay.explain.leading import without_leading_layers
+from assay.explain.leading import Function, without_leading_layers
 from assay.explain.scalars import Scalar
 from assay.models.batches import at_once
 from assay.models.layout import for_many
@@ -64,7 +64,10 @@ class LineGradients:
         two = torch.cat([line.start[:1], line.start[:1] + line.difference[:1]])
         self._averaged = keeps_rows(model, two)
         model = for_many(model, line.start, passes)
-        self._leading, self._rest = without_leading_layers(model) if passes >= _WORTH_A_SPLIT else (None, model)
+        self._leading: Function | None = None
+        self._rest: Function = model
+        if passes >= _WORTH_A_SPLIT:
+            self._leading, self._rest = without_leading_layers(model)
         self._scalar = scalar
 
     def mean(self, line: Line, count: int) -> Tensor:

@@ -165,14 +165,14 @@ def curve(records: MeasuredRecords, rank: Tensor, fill: Fill, steps: int, *, rem
     new &= ~(none | every)
     state, row = new.nonzero(as_tuple=True)
     values = torch.empty(len(row), dtype=records.x.dtype, device=records.x.device)
-    whole = bool(records.features.all())
+    everywhere = bool(records.features.all())
     together = max(1, _ENTRIES // max(1, records.x[0].numel()))
     for first in range(0, len(row), together):
         here = slice(first, first + together)
         own = rank[row[here]]
         border = removed[state[here], row[here]]
         gone = (own < border) if removes_first else (own >= border)
-        mixed = fill(row[here], gone if whole else gone & records.features[row[here]])
+        mixed = fill(row[here], gone if everywhere else gone & records.features[row[here]])
         values[here] = log_odds(respond(records.reader, mixed), records.target[row[here]]).to(values)
     whole, without = records.whole.to(values), _without(records, fill).to(values)
     if not all(bool(one.isfinite().all()) for one in (values, whole, without)):
