@@ -65,7 +65,7 @@ from assay.study import sources
 from assay.study.identity import key_of_question
 from assay.study.plan import load_datasets, plan
 from assay.study.run import run_study
-from assay.study.spec import build_study
+from assay.study.reading import build_study
 
 folder = Path(sys.argv[1])
 study = build_study(json.loads((folder / "study.json").read_text()), "triage.yaml")

@@ -16,7 +16,7 @@ from assay.models.layout import for_many
 
 _TOGETHER, _ROWS = 2**18, 112
 """Entries and points that a processor computes together, at most: more is slower, since its caches are small."""
-_NEIGHBOURS, _FEWEST = 12, 4
+_NEIGHBOURS, _FEWEST = 8, 4
 """Points of a line that are always computed together, so that each has neighbours: the most, and of large records."""
 _WORTH_A_SPLIT = 32
 """Gradients from which it pays to take the first linear layers out."""

@@ -5,15 +5,15 @@ it takes as many values as these few groups have combinations, however many comb
 made only where the layers themselves say what an entry depends on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
+from assay.explain.plain_layers import is_plain, layers_in_order, through
 from assay.models.front import Normalise
 
 Function = Callable[[Tensor], Tensor]
@@ -60,11 +60,9 @@ def local_split(model: nn.Module, groups: Tensor) -> LocalSplit | None:
     Returns:
         The split; None where the layers do not say that it is right.
     """
-    if not _is_plain(model, nn.Sequential) or _hooks_of_all():
-        return None
-    layers = list(_in_order(model))
+    layers = layers_in_order(model)
     count = int(groups.max()) + 1
-    if not 0 < count * groups.numel() <= _MOST_NUMBERS:
+    if layers is None or not 0 < count * groups.numel() <= _MOST_NUMBERS:
         return None
     depends = groups == torch.arange(count, device=groups.device).view(-1, *[1] * groups.dim())
     for place, layer in enumerate(layers):
@@ -81,11 +79,11 @@ def local_split(model: nn.Module, groups: Tensor) -> LocalSplit | None:
 
 def _further(layer: nn.Module, depends: Tensor) -> Tensor | None:
     """Returns which groups each output of a layer depends on, (groups, ...); None where the layer does not say."""
-    if _is_plain(layer, *_ENTRY_BY_ENTRY):
+    if is_plain(layer, *_ENTRY_BY_ENTRY):
         by_batch = getattr(layer, "running_mean", ()) is None
         return None if by_batch else depends
     reach = depends.float()
-    if _is_plain(layer, *_CONVOLUTIONS):
+    if is_plain(layer, *_CONVOLUTIONS):
         kind: nn.Conv1d | nn.Conv2d = layer  # type: ignore[assignment]
         if kind.padding_mode != "zeros" or depends.dim() != kind.weight.dim():
             return None
@@ -94,11 +92,11 @@ def _further(layer: nn.Module, depends: Tensor) -> Tensor | None:
         # Every output channel may read every input channel, also where they are grouped: at worst too many groups.
         found = convolve(reach.amax(1, keepdim=True), ones, None, kind.stride, kind.padding, kind.dilation)
         return (found > 0).expand(-1, kind.out_channels, *found.shape[2:])
-    if _is_plain(layer, *_MAXIMA):
+    if is_plain(layer, *_MAXIMA):
         pool: nn.MaxPool1d | nn.MaxPool2d = layer  # type: ignore[assignment]
         fits = not pool.return_indices and depends.dim() == (3 if isinstance(pool, nn.MaxPool1d) else 4)
         return pool(reach) > 0 if fits else None
-    if _is_plain(layer, *_MEANS) and depends.dim() == (3 if isinstance(layer, nn.AvgPool1d) else 4):
+    if is_plain(layer, *_MEANS) and depends.dim() == (3 if isinstance(layer, nn.AvgPool1d) else 4):
         averaged: Tensor = layer(reach)
         return averaged > 0 if getattr(layer, "divisor_override", None) is None else None
     return None
@@ -106,53 +104,24 @@ def _further(layer: nn.Module, depends: Tensor) -> Tensor | None:
 
 def _at_linear(layers: Sequence[nn.Module], place: int, depends: Tensor) -> LocalSplit | None:
     """Returns the split if layers from this place on are a mean over places, a new shape, and a linear layer."""
-    local, entries, shared = partial(_through, layers[:place]), depends, 1
+    local, entries, shared = partial(through, layers[:place]), depends, 1
     layer = layers[place]
-    if _is_plain(layer, *_GLOBAL_MEANS):
+    if is_plain(layer, *_GLOBAL_MEANS):
         if layer.output_size not in {1, (1, 1)} or depends.dim() != (3 if type(layer) is nn.AdaptiveAvgPool1d else 4):
             return None
         shared, place = depends[0, 0].numel(), place + 1
     flat = depends.dim() == 2
-    while place < len(layers) and _is_plain(layers[place], nn.Flatten, nn.Identity, nn.Dropout):
+    while place < len(layers) and is_plain(layers[place], nn.Flatten, nn.Identity, nn.Dropout):
         layer = layers[place]
         if layer.training or (isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) != (1, -1)):
             return None
         flat, place = flat or isinstance(layer, nn.Flatten), place + 1
-    if not flat or place == len(layers) or not _is_plain(layers[place], nn.Linear):
+    if not flat or place == len(layers) or not is_plain(layers[place], nn.Linear):
         return None
     linear: nn.Linear = layers[place]  # type: ignore[assignment]
     weight = linear.weight.detach().t()
     if shared > 1:
         weight = weight.repeat_interleave(shared, 0) / shared
     bias = weight.new_zeros(weight.shape[1]) if linear.bias is None else linear.bias.detach()
-    rest = partial(_through, layers[place + 1 :])
+    rest = partial(through, layers[place + 1 :])
     return LocalSplit(local=local, weight=weight, bias=bias, rest=rest, depends=entries.flatten(1))
-
-
-def _through(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
-    for layer in layers:
-        x = layer(x)
-    return x
-
-
-def _in_order(model: nn.Module) -> Iterator[nn.Module]:
-    """Yields the layers of a sequence, those of sequences within it too."""
-    # Not ``children``, which leaves out a layer that comes again.
-    for layer in model._modules.values():
-        assert layer is not None
-        if _is_plain(layer, nn.Sequential):
-            yield from _in_order(layer)
-        else:
-            yield layer
-
-
-def _is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Whether a layer is exactly of one of these types, and nothing was added to it."""
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return type(layer) in kinds and not any(hooks) and "forward" not in vars(layer)
-
-
-def _hooks_of_all() -> bool:
-    """Whether there are hooks that run for every layer of this process."""
-    names = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
-    return any(getattr(torch_module, name, None) for name in names)
