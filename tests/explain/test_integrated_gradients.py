@@ -6,6 +6,7 @@ from captum import attr as captum_attr
 from torch import Tensor, nn
 from torch.nn import functional
 
+from assay.explain.base import gradient_of
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.scalars import log_odds
 from tests.explaining import integrated_gradients, reference
@@ -175,6 +176,14 @@ def test_the_values_do_not_depend_on_how_points_are_put_together(
     torch.testing.assert_close(*found, rtol=0, atol=1e-12)
 
 
+def by_a_plain_loop(model: nn.Module, x: Tensor, target: Tensor, points: int) -> Tensor:
+    """Gradients at midpoints from a baseline of zeros, one point after the other, with PyTorch's own slopes."""
+    total = torch.zeros_like(x)
+    for number in range(points):
+        total += gradient_of(model, (number + 0.5) / points * x, target, log_odds)
+    return total / points * x
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("tolerance", [0.05, 0.01])
 def test_the_stated_error_holds_for_networks_with_kinks(seed: int, tolerance: float) -> None:
@@ -185,7 +194,7 @@ def test_the_stated_error_holds_for_networks_with_kinks(seed: int, tolerance: fl
     target = torch.arange(60) % 3
     about = reference(torch.zeros(1, 8, dtype=DOUBLE))
     found = IntegratedGradients(most=2047, tolerance=tolerance).explain(model, x, target, about)
-    exact = IntegratedGradients(points=2_001, most=2_001).explain(model, x, target, about).values
+    exact = by_a_plain_loop(model, x, target, 2_001)
     error = (found.values - exact).abs().amax(1) / exact.abs().amax(1)
     assert float(found.value_error.max()) <= tolerance
     assert float(error.quantile(0.95)) <= tolerance

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay.explain.kinks import averaged_slopes, keeps_rows
+from assay.explain.kinks import _Probe, averaged_slopes, keeps_rows
 from assay.explain.line import Line, LineGradients
 from assay.explain.scalars import lead
+from assay.models.lstm import LSTM
+from assay.models.resnet import Basic, Bottleneck, ResNet
+from assay.models.text_cnn import TextCNN
 
 DOUBLE = torch.float64
 
@@ -60,10 +63,19 @@ def test_the_mean_slope_of_a_single_kink_is_the_secant(name: str, points: int) -
     torch.testing.assert_close(mean_slope(function, start, end, points), expected, rtol=0, atol=1e-12)
 
 
-def test_an_entry_that_stays_at_its_kink_keeps_the_slope_of_pytorch() -> None:
-    zeros = torch.zeros(2, 3, dtype=DOUBLE)
-    assert not mean_slope(functional.relu, zeros, zeros, 4).any()
-    assert bool((mean_slope(functional.relu, zeros + 1, zeros + 1, 4) == 1).all())
+@pytest.mark.parametrize("name", SINGLE)
+def test_an_entry_that_stays_where_it_is_keeps_the_slope_of_pytorch(name: str) -> None:
+    """At every kink, and beside it."""
+    function = SINGLE[name]
+    kinks = torch.tensor([[-1.0, -0.5, 0.0, 0.3, 0.4, 0.7, 1.0, 2.0, 6.0, 7.0]], dtype=DOUBLE)
+    given = kinks.clone().requires_grad_(True)
+    (expected,) = torch.autograd.grad(function(given).sum(), given)
+    assert torch.equal(mean_slope(function, kinks, kinks, 4), expected)
+
+
+def test_two_entries_that_stay_equal_share_nothing_of_their_absolute_difference() -> None:
+    zeros, ones = torch.zeros(1, 2, dtype=DOUBLE), torch.ones(1, 2, dtype=DOUBLE)
+    assert not mean_slope(lambda x: (x[:, 0] - x[:, 1]).abs(), zeros, ones, 3).any()
 
 
 def spread(function: Callable[[Tensor], Tensor], start: Tensor, end: Tensor, points: int) -> Tensor:
@@ -73,6 +85,8 @@ def spread(function: Callable[[Tensor], Tensor], start: Tensor, end: Tensor, poi
 
 MAXIMA: dict[str, Callable[[Tensor], Tensor]] = {
     "amax": lambda x: x.amax(2),
+    "max": lambda x: x.max(2).values,
+    "torch.max, kept": lambda x: torch.max(x, dim=2, keepdim=True)[0],
     "torch.amax, kept": lambda x: torch.amax(x, dim=-1, keepdim=True),
     "pooling": nn.MaxPool1d(2),
     "functional pooling": lambda x: functional.max_pool1d(x, 2, 1),
@@ -171,10 +185,9 @@ def test_networks_with_time_first_keep_the_slopes_at_the_points(flat: bool, step
     """Their rows are no neighbours on a line; their values are those of the same network with rows first."""
     draw = torch.Generator().manual_seed(1)
     start, difference = (torch.randn(3, steps, 4, dtype=DOUBLE, generator=draw) for _ in range(2))
-    two = torch.cat([start[:1], start[:1] + difference[:1]])
     other, usual = TimeFirst(flat=flat), RowsFirst(flat=flat)
-    assert not keeps_rows(other, two)
-    assert keeps_rows(usual, two)
+    assert not keeps_rows(other, start, difference)
+    assert keeps_rows(usual, start, difference)
     line = Line(start=start, difference=difference, target=torch.tensor([0, 1, 0]))
     found = [LineGradients(model, line, 600, lead).mean(line, 600) for model in (other, usual)]
     torch.testing.assert_close(*found, rtol=0, atol=2e-3)
@@ -188,9 +201,52 @@ class Turned(nn.ReLU):
 
 
 def test_a_layer_of_another_making_is_asked() -> None:
-    two = torch.tensor([[1.0, -2.0, 0.0], [3.0, 1.0, 1.0]])
-    assert keeps_rows(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), two)
-    assert not keeps_rows(nn.Sequential(nn.Linear(3, 3), Turned()), two)
+    start, difference = torch.zeros(1, 3), torch.tensor([[1.0, -2.0, 0.5]])
+    assert keeps_rows(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), start, difference)
+    assert not keeps_rows(nn.Sequential(nn.Linear(3, 3), Turned()), start, difference)
+
+
+def test_a_record_at_its_baseline_does_not_hide_the_order_of_the_rows() -> None:
+    start, difference = torch.zeros(2, 3, 4, dtype=DOUBLE), torch.zeros(2, 3, 4, dtype=DOUBLE)
+    difference[1] = 1
+    assert not keeps_rows(TimeFirst(flat=True), start, difference)
+
+
+class SaysSo(TimeFirst):
+    keeps_rows = True
+
+
+class Inherits(SaysSo):
+    pass
+
+
+def test_only_a_class_that_itself_says_so_is_believed() -> None:
+    start, difference = (torch.ones(1, 3, 4, dtype=DOUBLE) for _ in range(2))
+    assert keeps_rows(SaysSo(flat=True), start, difference)
+    assert not keeps_rows(Inherits(flat=True), start, difference)
+
+
+def of_shape(*shape: int) -> Tensor:
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("build", "given"),
+    [
+        (lambda: ResNet(Basic, (1, 1, 1, 1), 1, 2, norm="group", stem="imagenet", width=4), of_shape(1, 32, 32)),
+        (lambda: ResNet(Bottleneck, (1, 1, 1, 1), 1, 2, norm="group", stem="small", width=4), of_shape(1, 8, 8)),
+        (lambda: LSTM(hidden=4).build((7, 5), 2, seed=0), of_shape(7, 5)),
+        (lambda: LSTM(hidden=4, attention=True, layers=2).build((7, 5), 2, seed=0), of_shape(7, 5)),
+        (lambda: LSTM(hidden=4, channels_first=True).build((1, 30), 2, seed=0), of_shape(1, 30)),
+        (lambda: TextCNN().build((7, 5), 2, seed=0), of_shape(7, 5)),
+    ],
+    ids=["resnet", "bottleneck", "lstm", "attention", "signals", "text"],
+)
+def test_networks_that_say_that_they_keep_rows_do(build: Callable[[], nn.Module], given: Tensor) -> None:
+    probe = _Probe()
+    with torch.no_grad(), probe:
+        build().eval()(torch.cat([given, given[:1]]))
+    assert probe.kept
 
 
 @pytest.mark.parametrize("seed", range(3))

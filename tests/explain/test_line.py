@@ -90,6 +90,20 @@ def test_a_record_with_neighbours_in_the_batch_is_explained_as_alone(
         torch.testing.assert_close(found[0], all_of_them[row], rtol=0, atol=1e-12)
 
 
+def test_a_flat_image_with_equal_maxima_is_explained_alone_as_among_many() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 2)]
+    model, about = nn.Sequential(*layers).eval(), reference(torch.zeros(4, 1, 6, 6), "image")
+    x, target = (
+        torch.ones(64, 1, 6, 6) * torch.linspace(0.1, 1, 64).view(-1, 1, 1, 1),
+        torch.zeros(64, dtype=torch.long),
+    )
+    together = IntegratedGradients().explain(model, x, target, about).values
+    for row in (0, 31, 63):
+        alone = IntegratedGradients().explain(model, x[row : row + 1], target[:1], about).values
+        torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-6)
+
+
 class Doubled(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x).relu()
@@ -130,7 +144,7 @@ def test_the_layers_in_their_order_are_the_model() -> None:
 
 @pytest.mark.parametrize("make", [convolutions, dense])
 def test_memory_does_not_depend_on_the_number_of_points(make: Callable[[], nn.Module]) -> None:
-    model, x, target = make(), numbers(64, 1, 6, 6), torch.zeros(64, dtype=torch.long)
+    model, x, target = make(), numbers(32, 1, 6, 6), torch.zeros(32, dtype=torch.long)
     about = reference(numbers(4, 1, 6, 6, seed=1), "image")
 
     def explained(points: int) -> Callable[[], Any]:

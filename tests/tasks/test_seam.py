@@ -46,6 +46,11 @@ ALLOWED = {
         {"table[repeated].argmax(1)", "label.max() + 1"},
         "counts of columns of a user's table, no answers",
     ),
+    "assay/explain/coalition_tables.py": (
+        {"(table.groups == groups[:, None]).int().argmax(1)", "bits.max() + 1", "self.bits.max() + 1"},
+        "places and numbers of groups of features, no answers",
+    ),
+    "assay/explain/local_layers.py": ({"groups.max() + 1"}, "numbers of groups of features, no labels"),
     "assay/evaluations/out_of_distribution.py": ({"own.max() + 1"}, "numbers of groups, no labels"),
     "assay/models/lstm.py": ({"scores.masked_fill(~kept, torch.finfo(scores.dtype).min).softmax(1)"}, "attention"),
     "assay/privacy/attention.py": ({"scores.softmax(-1)"}, "attention"),

@@ -19,6 +19,7 @@ Example:
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -27,10 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from assay.explain.plain_layers import is_plain
 from assay.models.front import Normalise
 
 _KNOWN = (
-    *(nn.Sequential, nn.Identity, nn.Dropout, nn.Flatten, nn.Linear, nn.Conv1d, nn.Conv2d, Normalise),
+    *(nn.Sequential, nn.ModuleList, nn.Identity, nn.Dropout, nn.Flatten, nn.Linear, nn.Conv1d, nn.Conv2d, Normalise),
     *(nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.Hardtanh, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm),
 )
@@ -57,30 +59,45 @@ def averaged_slopes(points: int) -> Iterator[None]:
 
 
 @torch.no_grad()
-def keeps_rows(model: nn.Module, rows: Tensor) -> bool:
+def keeps_rows(model: nn.Module, start: Tensor, difference: Tensor) -> bool:
     """Returns whether the first axis is that of the rows, in their order, wherever a network has a kink.
 
     Where it is not, for instance with time first, neighbours in a tensor are no neighbours on a line, and averaging
-    between them would be wrong. Common layers of PyTorch in a sequence keep their rows. Any other network is asked for
-    three rows, of which the first and the last are equal: each kink must find them in its first and last third.
+    between them would be wrong. Common layers of PyTorch in a sequence keep their rows, and so do networks whose class
+    says so by ``keeps_rows = True``. Any other network is asked for three rows, of which the first and the last are
+    equal: each kink must find them in its first and last third. Each entry of these rows lies at another place of its
+    line, so that no two parts of them are alike by chance.
 
     Args:
         model: from records to logits, in evaluation mode.
-        rows: (2, ...) two different records.
+        start: (n, ...) where lines begin.
+        difference: (n, ...) from there to the records.
 
     Returns:
         Whether slopes may be averaged.
     """
-    if all(_is_known(layer) for layer in model.modules()):
+    if all(is_known(layer) for layer in model.modules()):
         return True
+    longest = difference.flatten(1).abs().sum(1).argmax()
+    places = torch.rand(2, *start.shape[1:], generator=torch.Generator().manual_seed(0)).to(start)
+    rows = start[longest] + places * difference[longest]
     probe = _Probe()
     with probe:
         model(torch.cat([rows, rows[:1]]))
     return probe.kept
 
 
-def _is_known(layer: nn.Module) -> bool:
-    return type(layer) in _KNOWN and "forward" not in vars(layer) and getattr(layer, "start_dim", 1) == 1
+def is_known(layer: nn.Module) -> bool:
+    """Returns whether a layer certainly keeps its rows: one of PyTorch's, or of a class that itself says so.
+
+    Args:
+        layer: of a network, or the network.
+
+    Returns:
+        Whether it does.
+    """
+    declared = vars(type(layer)).get("keeps_rows", False)
+    return is_plain(layer, *_KNOWN, *((type(layer),) if declared else ())) and getattr(layer, "start_dim", 1) == 1
 
 
 class _Slopes(TorchFunctionMode):
@@ -193,15 +210,17 @@ def _crossing(ahead: Tensor, behind: Tensor) -> Tensor:
 
 def _step(given: Tensor, points: int) -> Tensor:
     """Returns by how much each entry changes within the step round its point, estimated from its neighbours."""
-    given = given.detach()
+    given, matrix = given.detach(), _differences(points, given.dtype, given.device)
+    if given.is_contiguous():
+        return torch.mm(matrix, given.view(points, -1)).view_as(given)
     # Axes in their order in memory, which is not that of the shape where channels come last.
     strides = given.stride()
-    axes = sorted(range(given.dim()), key=lambda axis: -strides[axis]) if given.dim() == 4 else range(given.dim())
-    dense = given.permute(*axes)
+    axes = sorted(range(given.dim()), key=lambda axis: -strides[axis])
+    dense = given.permute(axes)
     if axes[0] != 0 or not dense.is_contiguous():
-        axes, dense = range(given.dim()), given.contiguous()
-    step = torch.mm(_differences(points, given.dtype, given.device), dense.view(points, -1)).view(dense.shape)
-    return step if given.dim() != 4 else step.permute(*(axes.index(axis) for axis in range(4)))
+        return torch.mm(matrix, given.reshape(points, -1)).view(given.shape)
+    step = torch.mm(matrix, dense.view(points, -1)).view(dense.shape)
+    return step.permute([axes.index(axis) for axis in range(given.dim())])
 
 
 @lru_cache(maxsize=64)
@@ -215,45 +234,59 @@ def _differences(points: int, dtype: torch.dtype, device: torch.device) -> Tenso
     return matrix
 
 
-def _share_above(given: Tensor, step: Tensor, limit: float = 0.0) -> Tensor:
-    """Returns the share of a step on which an entry is above a limit; 0 where it stays at the limit.
+def _share_above(given: Tensor, step: Tensor, limit: float = 0.0, *, at_limit: bool = False) -> Tensor:
+    """Returns the share of a step on which an entry is above a limit.
 
     Args:
         given: entries in the middle of their steps.
         step: their absolute changes.
         limit: of which the slope changes.
+        at_limit: whether an entry that stays at the limit counts as above it.
     """
     tiny = torch.finfo(given.dtype).tiny
-    return (given - (limit + tiny)).div_(step + tiny).add_(0.5).clamp_(0, 1)
+    beyond = given - limit if limit else given
+    return torch.add(beyond, tiny if at_limit else -tiny).div_(step + tiny).add_(0.5).clamp_(0, 1)
 
 
 @torch.no_grad()
-def _slopes(given: Tensor, points: int, below: float, limits: tuple[float, float] | None) -> Tensor:
-    """Returns the mean slope of each entry's step: that above 0 is 1; or that between limits is, and others are 0."""
+def _slopes(given: Tensor, points: int, kind: "_Kind") -> Tensor:
+    """Returns the mean slope of each entry's step; PyTorch's own where an entry does not change."""
     step = _step(given, points).abs_()
-    if limits is not None:
-        low, high = limits
-        above = torch.ones_like(step) if low == -math.inf else _share_above(given, step, low)
-        return above if high == math.inf else above.sub_(_share_above(given, step, high))
-    share = _share_above(given, step)
-    return share if below == 0 else share.mul_(1 - below).add_(below)
+    if kind.symmetric:
+        return _share_above(given, step).sub_(_share_above(-given, step))
+    if kind.limits is None:
+        share = _share_above(given, step)
+        return share if kind.below == 0 else share.mul_(1 - kind.below).add_(kind.below)
+    low, high = kind.limits
+    above = torch.ones_like(step) if low == -math.inf else _share_above(given, step, low)
+    return above if high == math.inf else above.sub_(_share_above(given, step, high, at_limit=True))
 
 
-def _bent(
-    points: int, func: Any, given: Tensor, *settings: Any, below: float = 0.0, limits: Any = None, **named: Any
-) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """Slopes of a function of single entries with kinks."""
+
+    below: float = 0.0
+    """Slope below 0; above, it is 1."""
+    symmetric: bool = False
+    """Whether the slope is −1 below 0 instead, and 0 at it."""
+    limits: tuple[float, float] | None = None
+    """Between these the slope is 1; elsewhere, and at them, 0."""
+
+
+def _bent(points: int, func: Any, given: Tensor, *settings: Any, kind: _Kind = _Kind(), **named: Any) -> Any:
     """Applies a function of single entries with kinks."""
-    slopes = _slopes(given, points, below, limits)
-    return _Scaled.apply(given, lambda entries: func(entries, *settings, **named), slopes)
+    return _Scaled.apply(given, lambda entries: func(entries, *settings, **named), _slopes(given, points, kind))
 
 
 def _leaky(points: int, func: Any, given: Tensor, negative_slope: float = 0.01, *settings: Any, **named: Any) -> Any:
-    return _bent(points, func, given, negative_slope, *settings, below=negative_slope, **named)
+    return _bent(points, func, given, negative_slope, *settings, kind=_Kind(below=negative_slope), **named)
 
 
 def _limited(points: int, func: Any, given: Tensor, *settings: Any, **named: Any) -> Any:
     named = dict(zip(("min_val", "max_val", "inplace"), settings, strict=False)) | named
-    return _bent(points, func, given, limits=(named.get("min_val", -1.0), named.get("max_val", 1.0)), **named)
+    limits = named.get("min_val", -1.0), named.get("max_val", 1.0)
+    return _bent(points, func, given, kind=_Kind(limits=limits), **named)
 
 
 def _clamped(points: int, func: Any, given: Tensor, *settings: Any, **named: Any) -> Any:
@@ -263,7 +296,7 @@ def _clamped(points: int, func: Any, given: Tensor, *settings: Any, **named: Any
     if any(isinstance(limit, Tensor) for limit in (low, high)):
         return func(given, **named)
     limits = -math.inf if low is None else float(low), math.inf if high is None else float(high)
-    return _bent(points, func, given, limits=limits, **named)
+    return _bent(points, func, given, kind=_Kind(limits=limits), **named)
 
 
 def _greatest(points: int, func: Any, given: Tensor, *settings: Any, **named: Any) -> Any:
@@ -274,6 +307,15 @@ def _greatest(points: int, func: Any, given: Tensor, *settings: Any, **named: An
         return func(given, **named)
     shares = _shares(given, points, axis)
     return _Spread.apply(given, axis % given.dim(), named.get("keepdim", False), shares)
+
+
+def _greatest_and_where(points: int, func: Any, given: Tensor, *settings: Any, **named: Any) -> Any:
+    """Applies a maximum that tells its position, too; one of two tensors or of all entries, as it is."""
+    out = func(given, *settings, **named)
+    known = dict(zip(("dim", "keepdim"), settings, strict=False)) | named
+    if not isinstance(known.get("dim"), int) or "out" in known or known["dim"] % given.dim() == 0:
+        return out
+    return torch.return_types.max((_greatest(points, torch.amax, given, **known), out.indices))
 
 
 @torch.no_grad()
@@ -310,12 +352,13 @@ _UPPER = (torch.clamp_max, Tensor.clamp_max)
 _CLAMPS = (torch.clamp, Tensor.clamp, torch.clip, Tensor.clip, torch.clamp_min, Tensor.clamp_min, *_UPPER)
 _KINKS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), _bent),
-    functional.relu6: partial(_bent, limits=(0.0, 6.0)),
-    **dict.fromkeys((torch.abs, Tensor.abs, Tensor.__abs__), partial(_bent, below=-1.0)),
+    functional.relu6: partial(_bent, kind=_Kind(limits=(0.0, 6.0))),
+    **dict.fromkeys((torch.abs, Tensor.abs, Tensor.__abs__), partial(_bent, kind=_Kind(symmetric=True))),
     **dict.fromkeys(_CLAMPS, _clamped),
     functional.leaky_relu: _leaky,
     functional.hardtanh: _limited,
     **dict.fromkeys((torch.amax, Tensor.amax), _greatest),
+    **dict.fromkeys((torch.max, Tensor.max), _greatest_and_where),
     **dict.fromkeys((*_POOLS, functional.max_pool1d, functional.max_pool2d), _pooled),
 }
 """Functions with kinks whose slopes are averaged. Others keep their slopes at the points."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from assay.explain.kinks import averaged_slopes, keeps_rows
+from assay.explain.kinks import averaged_slopes, is_known, keeps_rows
 from assay.explain.leading import Function, without_leading_layers
 from assay.explain.scalars import Scalar
 from assay.models.batches import at_once
@@ -16,7 +16,7 @@ from assay.models.layout import for_many
 
 _TOGETHER, _ROWS = 2**18, 112
 """Entries and points that a processor computes together, at most: more is slower, since its caches are small."""
-_NEIGHBOURS, _FEWEST = 8, 4
+_NEIGHBOURS, _FEWEST = 16, 4
 """Points of a line that are always computed together, so that each has neighbours: the most, and of large records."""
 _WORTH_A_SPLIT = 32
 """Gradients from which it pays to take the first linear layers out."""
@@ -61,9 +61,9 @@ class LineGradients:
 
     def __init__(self, model: nn.Module, line: Line, points: int, scalar: Scalar) -> None:
         passes = len(line.start) * points
-        two = torch.cat([line.start[:1], line.start[:1] + line.difference[:1]])
-        self._averaged = keeps_rows(model, two)
-        model = for_many(model, line.start, passes)
+        self._averaged = keeps_rows(model, line.start, line.difference)
+        if _is_same_in_any_order(model):
+            model = for_many(model, line.start, passes)
         self._leading: Function | None = None
         self._rest: Function = model
         if passes >= _WORTH_A_SPLIT:
@@ -121,6 +121,12 @@ class LineGradients:
                 logits = self._rest(between)
             (gradient,) = torch.autograd.grad(self._scalar(logits, line.target.repeat(k)).sum(), between)
         return gradient.unflatten(0, (k, len(start)))
+
+
+def _is_same_in_any_order(model: nn.Module) -> bool:
+    """Whether the order of channels in memory decides nothing; in a pooling it decides which of equal entries counts."""
+    layers = list(model.modules())
+    return all(is_known(layer) and not isinstance(layer, nn.MaxPool2d) for layer in layers)
 
 
 def midpoints(count: int) -> list[float]:

@@ -70,6 +70,9 @@ class LSTM(Architecture):
 class Recurrent(nn.Module):
     """The network of ``LSTM``: from (n, length, inputs), or (n, inputs, length) with ``channels_first``, to logits."""
 
+    keeps_rows = True
+    """The first axis is that of the rows wherever there is a kink."""
+
     def __init__(
         self,
         inputs: int,
@@ -145,6 +148,9 @@ class Recurrent(nn.Module):
 class Attention(nn.Module):
     """Additive attention: one score a state, and a softmax over all states that are not padding."""
 
+    keeps_rows = True
+    """The first axis is that of the rows wherever there is a kink."""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.inner, self.bend = nn.Linear(width, hidden), nn.Tanh()
@@ -158,6 +164,9 @@ class Attention(nn.Module):
 
 class LSTMDirection(nn.Module):
     """The weights of one direction, in the order of ``nn.LSTM``: gates i, f, g, o; one bias, that of the input."""
+
+    keeps_rows = True
+    """The first axis is that of the rows wherever there is a kink."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -173,6 +182,9 @@ class Layer(nn.Module):
     weight, and the kernel calls no layer. So where a layer has an active hook, each layer is called once, with all
     positions.
     """
+
+    keeps_rows = True
+    """The first axis is that of the rows wherever there is a kink."""
 
     def __init__(self, inputs: int, hidden: int, *, directions: int) -> None:
         super().__init__()

@@ -94,6 +94,9 @@ class ResNet50(Residual):
 class Basic(nn.Module):
     """Residual block: two 3 × 3 convolutions and a shortcut."""
 
+    keeps_rows = True
+    """The first axis is that of the rows wherever there is a kink."""
+
     expansion = 1
 
     def __init__(self, inputs: int, width: int, stride: int, norm: NormOf) -> None:
@@ -111,6 +114,9 @@ class Basic(nn.Module):
 
 class Bottleneck(nn.Module):
     """Residual block: a 3 × 3 convolution between two of 1 × 1, and a shortcut."""
+
+    keeps_rows = True
+    """The first axis is that of the rows wherever there is a kink."""
 
     expansion = 4
 
@@ -141,6 +147,9 @@ class ResNet(nn.Module):
         stem: first layers.
         width: channels at the first size; they double at each later one.
     """
+
+    keeps_rows = True
+    """The first axis is that of the rows wherever there is a kink."""
 
     def __init__(
         self,

@@ -56,6 +56,9 @@ class TextCNN(Architecture):
 class Sentences(nn.Module):
     """The network of ``TextCNN``, from (n, length, dimension) to logits."""
 
+    keeps_rows = True
+    """The first axis is that of the rows wherever there is a kink."""
+
     def __init__(self, dimension: int, classes: int, *, widths: tuple[int, ...], channels: int, dropout: float) -> None:
         super().__init__()
         self.filters = nn.ModuleList(nn.Conv1d(dimension, channels, width) for width in widths)

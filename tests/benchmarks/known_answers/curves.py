@@ -59,7 +59,15 @@ def _channels() -> float:
     """Channels of a pixel that are replaced in the first step, of three."""
     image = torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(0)) + 1
     scores = reference(image, "image").by_feature(torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(1)))
-    return float((_asked(image, scores, 0 * image, "image")[1] == 0).sum())
+    replaced = [int((one == 0).sum()) for one in _asked(image, scores, 0 * image, "image")]
+    return float(min(count for count in replaced if count))
+
+
+def _first_value() -> float:
+    """The answer at which a deletion curve begins, less that to the intact record."""
+    x = FOUR + 1
+    found = areas_of(Seen(), x, ORDER, 0 * FOUR).whole
+    return float((found - x.mean()).abs().max())
 
 
 def _scale() -> float:
@@ -132,10 +140,10 @@ ROWS = (
     Row(
         fault="B4",
         name="intact_start",
-        input="features that are already replaced when the model is first asked",
+        input="answer at which a deletion curve begins, less that to the intact record",
         right="0",
         accepts=lambda given: given == 0,
-        assay=lambda: float((_asked(FOUR + 1, ORDER, 0 * FOUR)[0] != FOUR + 1).sum()),
+        assay=_first_value,
     ),
     Row(
         fault="B4",
