@@ -124,7 +124,7 @@ class LineGradients:
 
 
 def _is_same_in_any_order(model: nn.Module) -> bool:
-    """Whether the order of channels in memory decides nothing; in a pooling it decides which of equal entries counts."""
+    """Whether the order of channels in memory decides nothing, as in a pooling: which of equal entries counts."""
     layers = list(model.modules())
     return all(is_known(layer) and not isinstance(layer, nn.MaxPool2d) for layer in layers)
 
