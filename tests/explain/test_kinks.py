@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from assay.explain.kinks import _Probe, averaged_slopes, keeps_rows
+from assay.explain.base import gradient_of
+from assay.explain.kinks import _ROWS, _Probe, averaged_slopes, keeps_rows
 from assay.explain.line import Line, LineGradients
 from assay.explain.scalars import lead
 from assay.models.lstm import LSTM
@@ -25,7 +27,7 @@ def rows(start: Tensor, end: Tensor, points: int) -> Tensor:
 
 def mean_slope(function: Callable[[Tensor], Tensor], start: Tensor, end: Tensor, points: int) -> Tensor:
     given = rows(start, end, points).requires_grad_(True)
-    with averaged_slopes(points):
+    with averaged_slopes(points, len(given)):
         out = function(given)
     torch.testing.assert_close(out.detach(), function(given.detach()), rtol=0, atol=0)
     (gradient,) = torch.autograd.grad(out.sum(), given)
@@ -141,7 +143,7 @@ def test_the_order_of_channels_in_memory_changes_nothing() -> None:
     found = []
     for kept in (torch.contiguous_format, torch.channels_last):
         given = x.to(memory_format=kept).requires_grad_(True)
-        with averaged_slopes(4):
+        with averaged_slopes(4, 8):
             out = model.to(memory_format=kept)(given)  # type: ignore[call-overload]
         found.append(torch.autograd.grad(out[:, 0].sum(), given)[0])
     torch.testing.assert_close(*found, rtol=0, atol=1e-12)
@@ -149,7 +151,7 @@ def test_the_order_of_channels_in_memory_changes_nothing() -> None:
 
 def test_other_threads_and_later_calls_are_not_affected() -> None:
     x = torch.tensor([[-1.0], [0.5], [2.0]], requires_grad=True)
-    with averaged_slopes(3):
+    with averaged_slopes(3, 3):
         x.relu()
     (gradient,) = torch.autograd.grad(x.relu().sum(), x)
     assert gradient.flatten().tolist() == [0, 1, 1]
@@ -212,6 +214,103 @@ def test_a_record_at_its_baseline_does_not_hide_the_order_of_the_rows() -> None:
     assert not keeps_rows(TimeFirst(flat=True), start, difference)
 
 
+class Heads(nn.Module):
+    """Puts heads on the first axis, outside the rows; two of three have equal weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        weights = torch.randn(3, 4, 5, dtype=DOUBLE)
+        weights[2] = weights[0]
+        self.weights, self.head = nn.Parameter(weights), nn.Linear(5, 2).to(DOUBLE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        units = torch.einsum("nd,hdk->hnk", x, self.weights).flatten(0, 1).relu().unflatten(0, (3, -1))
+        out: Tensor = self.head(units.mean(0))
+        return out
+
+
+class Repeated(nn.Module):
+    """Asks for its rows several times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.head = nn.Linear(4, 5).to(DOUBLE), nn.Linear(5, 2).to(DOUBLE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.inner(x.repeat(len(_ROWS), 1)).relu().unflatten(0, (len(_ROWS), -1)).mean(0))
+        return out
+
+
+class InPieces(nn.Module):
+    """Goes through a batch piece by piece."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 2)).to(DOUBLE)
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.inner(part) for part in x.split(self.size)])
+
+
+class Checkpointed(nn.Module):
+    """Computes its units anew in the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Kinked()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = checkpoint(self.inner, x, use_reentrant=False)
+        return out
+
+
+class Kinked(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        value = (5 * x[:, 0] - 3.5).relu() - (5 * x[:, 1] - 3.5).relu()
+        return torch.stack([torch.zeros_like(value), value], dim=1)
+
+
+@pytest.mark.parametrize("model", [Heads(), Repeated()])
+def test_networks_with_other_rows_in_between_keep_the_slopes_at_the_points(model: nn.Module) -> None:
+    draw = torch.Generator().manual_seed(1)
+    start, difference = (torch.randn(5, 4, dtype=DOUBLE, generator=draw) for _ in range(2))
+    assert not keeps_rows(model, start, difference)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [InPieces(4), InPieces(12), InPieces(21), InPieces(36), Checkpointed(), torch.compile(Kinked(), backend="eager")],
+)
+def test_parts_of_a_batch_and_units_that_are_computed_anew_are_right(model: nn.Module) -> None:
+    """Against a plain loop: their slopes are those at the points, or averaged between true neighbours."""
+    draw = torch.Generator().manual_seed(1)
+    start, difference = (torch.randn(9, 4, dtype=DOUBLE, generator=draw) for _ in range(2))
+    line = Line(start=start, difference=difference, target=torch.ones(9, dtype=torch.long))
+    if isinstance(model, InPieces):
+        plain = torch.zeros_like(start)
+        for number in range(2000):
+            plain += gradient_of(model, start + (number + 0.5) / 2000 * difference, line.target, lead) / 2000
+    else:
+        plain = LineGradients(Kinked(), line, 12, lead).mean(line, 48)
+    torch.testing.assert_close(LineGradients(model, line, 12, lead).mean(line, 400), plain, rtol=0, atol=0.02)
+
+
+def test_magnitudes_of_complex_numbers_and_poolings_without_channels_are_left_alone() -> None:
+    def spectrum(x: Tensor) -> Tensor:
+        return torch.fft.rfft(x).abs()
+
+    given = torch.randn(4, 8, dtype=DOUBLE, requires_grad=True)
+    with averaged_slopes(4, 4):
+        out = spectrum(given).sum() + nn.MaxPool1d(2)(given).sum()
+    (gradient,) = torch.autograd.grad(out, given)
+    (expected,) = torch.autograd.grad(spectrum(given).sum() + nn.MaxPool1d(2)(given).sum(), given)
+    assert torch.equal(gradient, expected)
+
+
 class SaysSo(TimeFirst):
     keeps_rows = True
 
@@ -227,7 +326,7 @@ def test_only_a_class_that_itself_says_so_is_believed() -> None:
 
 
 def of_shape(*shape: int) -> Tensor:
-    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    return torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
@@ -244,8 +343,8 @@ def of_shape(*shape: int) -> Tensor:
 )
 def test_networks_that_say_that_they_keep_rows_do(build: Callable[[], nn.Module], given: Tensor) -> None:
     probe = _Probe()
-    with torch.no_grad(), probe:
-        build().eval()(torch.cat([given, given[:1]]))
+    with probe:
+        build().eval()(given[list(_ROWS)].requires_grad_(True))
     assert probe.kept
 
 

@@ -10,8 +10,8 @@ The same holds for maxima, such as poolings: the share of the step on which each
 Smooth operations keep their slopes at the points, which are midpoints of the steps and so have the same order.
 
 Example:
-    >>> rows = torch.stack([start + (number + 0.5) / 4 * difference for number in range(4)]).requires_grad_(True)
-    >>> with averaged_slopes(4):
+    >>> rows = torch.cat([start + (number + 0.5) / 4 * difference for number in range(4)]).requires_grad_(True)
+    >>> with averaged_slopes(4, len(rows)):
     ...     answers = model(rows)
     >>> (gradient,) = torch.autograd.grad(answers[:, 0].sum(), rows)
 """
@@ -37,12 +37,14 @@ _KNOWN = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm),
 )
 """Layers that certainly keep rows in their order."""
+_ROWS = (0, 1, 2, 3, 0, 2, 1)
+"""Which of four rows stand in a batch that tells whether a network keeps their order."""
 _EQUAL = 1e-3
 """Greatest difference of equal records in two rows of a batch, relative to the greatest entry: rounding is far less."""
 
 
 @contextmanager
-def averaged_slopes(points: int) -> Iterator[None]:
+def averaged_slopes(points: int, rows: int) -> Iterator[None]:
     """Averages the slopes of ReLU and its kin, of clamps, absolute values, maxima over one axis and max pooling.
 
     Answers stay what they are; only gradients of what is computed within the block differ, and in this thread alone.
@@ -50,11 +52,12 @@ def averaged_slopes(points: int) -> Iterator[None]:
     Args:
         points: neighbouring points of each line among the rows of a batch; all rows of one point follow each other. One
             point has no neighbour, and keeps its slopes.
+        rows: of the batch.
     """
     if points == 1:
         yield
         return
-    with _Slopes(points):
+    with _Slopes(points, rows):
         yield
 
 
@@ -64,9 +67,9 @@ def keeps_rows(model: nn.Module, start: Tensor, difference: Tensor) -> bool:
 
     Where it is not, for instance with time first, neighbours in a tensor are no neighbours on a line, and averaging
     between them would be wrong. Common layers of PyTorch in a sequence keep their rows, and so do networks whose class
-    says so by ``keeps_rows = True``. Any other network is asked for three rows, of which the first and the last are
-    equal: each kink must find them in its first and last third. Each entry of these rows lies at another place of its
-    line, so that no two parts of them are alike by chance.
+    says so by ``keeps_rows = True``. Any other network is asked for seven rows, of which some are equal: each kink must
+    find equal parts just there. Each entry of these rows lies at another place of its line, so that no two parts of
+    them are alike by chance. Compiled networks are not asked: they keep the slopes at the points.
 
     Args:
         model: from records to logits, in evaluation mode.
@@ -76,14 +79,17 @@ def keeps_rows(model: nn.Module, start: Tensor, difference: Tensor) -> bool:
     Returns:
         Whether slopes may be averaged.
     """
-    if all(is_known(layer) for layer in model.modules()):
+    layers = list(model.modules())
+    if all(is_known(layer) for layer in layers):
         return True
+    if any(hasattr(layer, "_orig_mod") for layer in layers):
+        return False
     longest = difference.flatten(1).abs().sum(1).argmax()
-    places = torch.rand(2, *start.shape[1:], generator=torch.Generator().manual_seed(0)).to(start)
+    places = torch.rand(1 + max(_ROWS), *start.shape[1:], generator=torch.Generator().manual_seed(0)).to(start)
     rows = start[longest] + places * difference[longest]
     probe = _Probe()
-    with probe:
-        model(torch.cat([rows, rows[:1]]))
+    with torch.enable_grad(), probe:
+        model(rows[list(_ROWS)].requires_grad_(True))
     return probe.kept
 
 
@@ -101,26 +107,29 @@ def is_known(layer: nn.Module) -> bool:
 
 
 class _Slopes(TorchFunctionMode):
-    """Replaces the gradient of functions with kinks."""
+    """Replaces the gradient of functions with kinks.
 
-    def __init__(self, points: int) -> None:
+    Args:
+        points: neighbouring points of each line.
+        rows: of the batch.
+    """
+
+    def __init__(self, points: int, rows: int) -> None:
         super().__init__()
-        self._points = points
+        self._points, self._rows = points, rows
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         found = _KINKS.get(func)
-        if found is None:
-            return func(*args, **(kwargs or {}))
-        given = args[0] if args else None
-        if not isinstance(given, Tensor) or not given.requires_grad or not given.dim() or len(given) % self._points:
+        # Parts of the batch, as of a network that goes through it piece by piece, have other neighbours.
+        if found is None or not _depends_on_rows(args) or len(args[0]) % self._rows or not _keeps_what_it_saves():
             return func(*args, **(kwargs or {}))
         return found(self._points, func, *args, **(kwargs or {}))
 
 
 class _Probe(TorchFunctionMode):
-    """Finds out whether functions with kinks see three rows of which the last repeats the first."""
+    """Finds out whether functions with kinks see the rows of ``_ROWS`` in their order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,17 +138,33 @@ class _Probe(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func in _KINKS:
-            self.kept = self.kept and bool(args) and isinstance(args[0], Tensor) and _repeats(args[0])
+        if func in _KINKS and args and isinstance(args[0], Tensor):
+            inside = torch._C._functorch.is_functorch_wrapped_tensor(args[0])  # of vmap: rows are hidden
+            self.kept = self.kept and not inside and (not args[0].requires_grad or _in_order(args[0]))
         return func(*args, **(kwargs or {}))
 
 
-def _repeats(given: Tensor) -> bool:
-    if not given.dim() or len(given) % 3:
+def _depends_on_rows(args: tuple[Any, ...]) -> bool:
+    """Whether an operation is asked of numbers that depend on the records, along an axis of their own."""
+    given = args[0] if args else None
+    known = isinstance(given, Tensor) and given.requires_grad and given.is_floating_point()
+    return known and given.dim() > 0 and given.numel() > 0
+
+
+def _keeps_what_it_saves() -> bool:
+    """Whether a backward pass gets what the forward pass saved: not within a checkpoint, which computes it anew."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is None
+
+
+def _in_order(given: Tensor) -> bool:
+    """Whether parts of a tensor are equal where, and only where, the rows of the batch are."""
+    if not given.dim() or len(given) % len(_ROWS) or not given.numel() or not given.is_floating_point():
         return False
-    finite = given.nan_to_num(posinf=0, neginf=0)
-    first, _, last = finite.unflatten(0, (3, -1)).unbind()
-    return bool((first - last).abs().max() <= _EQUAL * finite.abs().max())
+    parts = given.detach().nan_to_num(posinf=0, neginf=0).unflatten(0, (len(_ROWS), -1)).flatten(1)
+    most = _EQUAL * parts.abs().max()
+    apart = torch.stack([(parts - part).abs().amax(1) for part in parts])
+    same = torch.tensor([[one == other for other in _ROWS] for one in _ROWS], device=apart.device)
+    return bool((apart[same] <= most).all()) and bool((apart[~same] > 0).all())
 
 
 class _Scaled(torch.autograd.Function):
@@ -337,9 +362,11 @@ def _mean_of(given: Tensor, chosen: Tensor, axis: int) -> Tensor:
 
 def _pooled(points: int, func: Any, given: Tensor, *settings: Any, **named: Any) -> Any:
     """Applies a max pooling over records (n, channels, ...); one that returns positions too, as it is."""
+    axes = 3 if func in (torch.max_pool1d, functional.max_pool1d) else 4
+    if given.dim() != axes or named.get("return_indices") or len(settings) > len(_POOLING):
+        return func(given, *settings, **named)
     named = dict(zip(_POOLING, settings, strict=False)) | named
-    if named.pop("return_indices", False):
-        return func(given, **named, return_indices=True)
+    named.pop("return_indices", None)
     pool = partial(_POOLS.get(func, func), **named, return_indices=True)
     with torch.no_grad():
         step = _step(given, points).nan_to_num_(0)

@@ -117,7 +117,7 @@ class LineGradients:
         at = torch.tensor(places, dtype=start.dtype, device=start.device).view(-1, *[1] * start.dim())
         with torch.enable_grad():
             between = torch.addcmul(start, at, line.difference).flatten(0, 1).requires_grad_(True)
-            with averaged_slopes(k if self._averaged else 1):
+            with averaged_slopes(k if self._averaged else 1, len(between)):
                 logits = self._rest(between)
             (gradient,) = torch.autograd.grad(self._scalar(logits, line.target.repeat(k)).sum(), between)
         return gradient.unflatten(0, (k, len(start)))

@@ -107,7 +107,9 @@ def _at_linear(layers: Sequence[nn.Module], place: int, depends: Tensor) -> Loca
     local, entries, shared = partial(through, layers[:place]), depends, 1
     layer = layers[place]
     if is_plain(layer, *_GLOBAL_MEANS):
-        if layer.output_size not in {1, (1, 1)} or depends.dim() != (3 if type(layer) is nn.AdaptiveAvgPool1d else 4):
+        if layer.output_size not in (1, (1, 1), [1, 1]) or depends.dim() != (
+            3 if type(layer) is nn.AdaptiveAvgPool1d else 4
+        ):
             return None
         shared, place = depends[0, 0].numel(), place + 1
     flat = depends.dim() == 2

@@ -3,8 +3,8 @@
 Points are midpoints of equal steps along the straight line from the baseline, and slopes of kinks are averaged over a
 step (``assay.explain.kinks``), which takes a fifth of the points that slopes at the points take. The change of every
 value from n points to 2n + 1, and the sum of all values, tell the error. Each may be 0 by chance: the first where both
-rules miss a narrow step, the sum where two wrong values cancel. The two numbers have no common divisor: midpoints of n
-and 2n steps meet a sudden step of the gradient alike half of the time.
+rules miss a narrow step, the sum where two wrong values cancel. Midpoints of n and of 2n steps meet a sudden step of
+the gradient alike half of the time, those of n and 2n + 1 steps seldom.
 """
 
 from typing import ClassVar, Literal
