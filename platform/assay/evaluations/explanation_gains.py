@@ -158,6 +158,7 @@ class Gains:
         """
         titles = {each.name: each.title for each in self.panel.controls}
         told = f"inconclusive: neither better than {titles[verdict.control]}, nor shown to be no better"
+        told += f"; {verdict.why_undecided}" if verdict.why_undecided else ""
         if verdict.better:
             told = "the map is better than every control"
         elif verdict.no_better:
