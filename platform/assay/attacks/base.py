@@ -338,8 +338,8 @@ def _check_records(x: Tensor, threat: Threat) -> None:
         over = torch.where(beyond, (excess - slack).nan_to_num(nan=torch.inf), -torch.inf)
         place = int(over.flatten().argmax())
         record = place // x[0].numel()
+        by, value, allowed = (float(each.expand_as(x).flatten()[place]) for each in (excess, x, slack))
         raise ValueError(
-            f"record {record} of 0 … {len(x) - 1} lies outside the bounds of a valid input by {float(excess.flatten()[place]):g}"
-            f", at {float(x.flatten()[place]):g}; {float(slack.expand_as(x).flatten()[place]):g} are allowed for rounding: "
-            "widen low and high of the data set, or mend the record"
+            f"record {record} of 0 … {len(x) - 1} lies outside the bounds of a valid input by {by:g}, at {value:g}; "
+            f"{allowed:g} are allowed for rounding: widen low and high of the data set, or mend the record"
         )

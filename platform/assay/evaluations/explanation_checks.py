@@ -72,6 +72,7 @@ def errors(
         interval = intervals.mean(values[known], None if clusters is None else clusters[known]).interval
         found.append(estimated(metric, interval, n=count, unit=unit, conditions=about))
         lost = f"; of {unknown} of {len(values)} records it is no number" if unknown else ""
+        limit = f"limit {_LARGEST_ERROR:.0%}"
         within = worst <= _LARGEST_ERROR and unknown <= (1 - _NEARLY_ALL) * len(values)
         found.append(
             Check(
@@ -79,7 +80,7 @@ def errors(
                 concerns=CONCERNED,
                 verdict="pass" if within else "warn",
                 figure=worst,
-                message=f"{told} at most {worst:.1%} for 99 % of the records (limit {_LARGEST_ERROR:.0%}){lost}{advice}",
+                message=f"{told} at most {worst:.1%} for 99 % of the records ({limit}){lost}{advice}",
                 conditions={"method": explainer.name},
             )
         )

@@ -166,7 +166,7 @@ class Gains:
         return Check(
             rule="better_than_controls",
             concerns=("faithfulness", "insertion_gain", "deletion_gain"),
-            verdict="warn" if verdict.no_better else "pass",
+            verdict="pass" if verdict.better else "warn" if verdict.no_better else "inconclusive",
             figure=verdict.p,
             message=f"{told} (p = {verdict.p:.3g} that it is better, {verdict.p_no_better:.3g} that it has less than "
             f"{LEAST_ROOM:.0%} of the room to the best known order, both after Holm's correction over methods, limit "

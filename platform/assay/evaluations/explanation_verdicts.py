@@ -67,7 +67,9 @@ class Verdict:
         """Why no map of these records can be shown to be no better; empty where one can."""
         if self.counted >= _FEWEST_COUNTED:
             return ""
-        return f"{self.counted} records or patients count, and {_FEWEST_COUNTED} are needed to show this: raise measured"
+        return (
+            f"{self.counted} records or patients count, and {_FEWEST_COUNTED} are needed to show this: raise measured"
+        )
 
 
 def verdicts(maps: Sequence[Scores], clusters: np.ndarray | None) -> list[Verdict]:

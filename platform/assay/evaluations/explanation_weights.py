@@ -115,7 +115,7 @@ def weights_check(
     if kept.p_above < _ALPHA:
         return _check(method, "warn", beyond.value, f"{told}, more than chance (p = {kept.p_above:.3g})")
     undecided = "inconclusive: the map changes with the weights, but another seed gives another map"
-    return _check(method, "pass", beyond.value, f"{undecided}; {told} (p = {kept.p_above:.3g})")
+    return _check(method, "inconclusive", beyond.value, f"{undecided}; {told} (p = {kept.p_above:.3g})")
 
 
 def second_network(subject: Subject) -> nn.Module | None:
@@ -158,8 +158,8 @@ def _alike(interval: intervals.Interval, n: int, about: Mapping[str, object]) ->
 def _not_tested(usable: int, about: Mapping[str, object]) -> Measurement:
     """Returns the row about networks of random weights of which too few have usable maps."""
     why = (
-        f"whether the map depends on the weights is not tested: {usable} of {_NETWORKS} networks of random weights have "
-        f"a map of finite numbers, and {_FEWEST_NETWORKS} are needed"
+        f"whether the map depends on the weights is not tested: {usable} of {_NETWORKS} networks of random weights "
+        f"have a map of finite numbers, and {_FEWEST_NETWORKS} are needed"
     )
     return not_applicable("network_agreement", why, reason="no_finite_answers", **about)
 
