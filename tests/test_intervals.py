@@ -127,3 +127,9 @@ def test_an_expanded_bootstrap_interval_is_wider_where_records_are_few() -> None
 
     # Student's quantile at 11 degrees of freedom, and the variance of 12 values.
     assert width(True) / width(False) == pytest.approx(2.201 / 1.96 * np.sqrt(12 / 11), rel=0.08)
+
+
+@pytest.mark.parametrize("draws", [0, 1])
+def test_a_mean_over_fewer_than_two_draws_is_refused(draws: int) -> None:
+    with pytest.raises(ValueError, match=f"{draws} draws have no spread"):
+        mean_over_draws(np.zeros((draws, 30)))

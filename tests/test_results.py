@@ -62,12 +62,14 @@ def test_results_are_frozen() -> None:
         ACCURACY.value = 1.0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("verdict", ["pass", "warn", "fail"])
+@pytest.mark.parametrize("verdict", ["pass", "inconclusive", "warn", "fail"])
 def test_a_check_that_did_not_pass_stands_beside_what_it_concerns(verdict: Verdict) -> None:
     check = Check(rule="steps", concerns="accuracy", verdict=verdict, figure=0.1, message="m")
     other = Measurement(name="loss", value=1.0)
     judged, untouched, row = beside([ACCURACY, other], [check])
-    assert judged.flags == (() if verdict == "pass" else (Flag(verdict=verdict, message="m", rule="steps"),))
+    assert judged.flags == (
+        () if verdict in ("pass", "inconclusive") else (Flag(verdict=verdict, message="m", rule="steps"),)
+    )
     assert replace(judged, flags=()) == ACCURACY
     assert untouched == other
     assert (row.name, row.value, row.warnings) == ("check.steps", 0.1, ("m",))

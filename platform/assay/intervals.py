@@ -124,7 +124,12 @@ def mean_over_draws(values: np.ndarray, clusters: np.ndarray | None = None) -> M
 
     Returns:
         The mean; with fewer than two clusters its interval is that of the draws alone.
+
+    Raises:
+        ValueError: there are fewer than two draws, so that their spread is unknown.
     """
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} draws have no spread: give two or more, or use mean for the records of one")
     known = np.isfinite(values).all(0)
     held = np.asarray(values, float)[:, known]
     of_records = mean(held.mean(0), None if clusters is None else clusters[known])

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from assay.outcomes import Outcomes
 
 Status = Literal["measured", "abstained", "not_applicable", "failed"]
-Verdict = Literal["pass", "warn", "fail"]
+Verdict = Literal["pass", "inconclusive", "warn", "fail"]
+RAISED = frozenset({"warn", "fail"})
+"""Verdicts that speak against the figures concerned. ``inconclusive`` says that the rule could decide neither way."""
 RowKind = Literal["measurement", "check"]
 ReasonCode = Literal[
     "not_private",
@@ -285,7 +287,7 @@ def judged(findings: Sequence[Finding]) -> list[Measurement]:
 
 
 def beside(measurements: list[Measurement], checks: list[Check]) -> list[Measurement]:
-    """Attaches a flag of every check that did not pass to the measurements it concerns, and appends the checks.
+    """Attaches a flag of every check that was raised to the measurements it concerns, and appends the checks.
 
     Args:
         measurements: the measurements; only those with status ``measured`` are flagged.
@@ -294,7 +296,7 @@ def beside(measurements: list[Measurement], checks: list[Check]) -> list[Measure
     Returns:
         The measurements in their order, then the checks as rows.
     """
-    raised = [check for check in checks if check.verdict != "pass"]
+    raised = [check for check in checks if check.verdict in RAISED]
     flagged = [
         m.flag(*(check.flag for check in raised if check.judges(m))) if m.status == "measured" else m
         for m in measurements

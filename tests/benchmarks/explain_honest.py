@@ -1,11 +1,11 @@
 """300 honest models, whose explanations must not be accused, and models made to deceive, each of which must be caught.
 
 The honest models (``known_answers/honest.py``) are small networks on planted sets, ``wdbc`` and ``digits``, on whose
-seeds no check was tuned. An accusation is a check of the evaluation ``explanations`` that does not pass. The deceivers
-are the rows of section C of ``explain-truth``, and for each rule one that no other rule catches
-(``known_answers/one_rule.py``). Below the bar if more than 1 % of the honest models are accused, by one
-rule or by any, or if a deceiver is not caught. ``--quick`` takes 18 models, one of each kind and more of the usual
-ones.
+seeds no check was tuned. An accusation is a check of the evaluation ``explanations`` that warns or fails; inconclusive
+ones are counted by themselves. The deceivers are the rows of section C of ``explain-truth``, and for each rule one that
+no other rule catches (``known_answers/one_rule.py``). Below the bar if more than 1 % of the honest models are accused,
+by one rule or by any, or if a deceiver is not caught. ``--quick`` takes 18 models, one of each kind and more of the
+usual ones.
 """
 
 import sys
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from assay.evaluations.explanations import Explanations
-from assay.results import Check
+from assay.results import RAISED, Check
 from tests.benchmarks.known_answers import arbitrary_maps, deceivers, fooling, one_rule
 from tests.benchmarks.known_answers.honest import Honest, honest_models
 
@@ -33,6 +33,7 @@ def measure(quick: bool = False) -> dict[str, Any]:
     torch.set_num_threads(1)
     count = FEW if quick else MODELS
     by_rule: Counter[str] = Counter()
+    undecided: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     by_task: Counter[str] = Counter()
     of_task: Counter[str] = Counter()
@@ -42,7 +43,8 @@ def measure(quick: bool = False) -> dict[str, Any]:
         checks = checks_of(one)
         for rule in {check.rule for check in checks}:
             asked[rule] += 1
-        wrong = [check for check in checks if check.verdict != "pass"]
+        wrong = [check for check in checks if check.verdict in RAISED]
+        undecided.update({check.rule for check in checks if check.verdict == "inconclusive"})
         by_rule.update({check.rule for check in wrong})
         by_task.update({f"{one.task}: {check.rule}" for check in wrong})
         of_task[one.task] += 1
@@ -60,6 +62,7 @@ def measure(quick: bool = False) -> dict[str, Any]:
         "models": count,
         "seconds": round(seconds, 1),
         "accused_by_rule": {rule: f"{by_rule[rule]} of {asked[rule]}" for rule in sorted(asked)},
+        "inconclusive_by_rule": {rule: f"{n} of {asked[rule]}" for rule, n in sorted(undecided.items())},
         "accused_by_task": {key: f"{n} of {of_task[key.partition(': ')[0]]}" for key, n in sorted(by_task.items())},
         "accused": accused,
         "deceivers": caught,

@@ -155,6 +155,16 @@ def test_of_many_classes_each_is_explained_and_holm_counts_them(make: Make, imag
     assert told["class 1"] == 1.0 and told["class 0"] == 0.0
 
 
+@pytest.mark.parametrize(("random_sets", "warned"), [(39, True), (40, False)])
+def test_random_sets_that_are_too_few_for_any_concept_to_be_significant_are_told(
+    xrays: Subject, random_sets: int, warned: bool
+) -> None:
+    found = scores(Concepts(concepts=(USED, UNUSED), **{**QUICK, "random_sets": random_sets}).measure(xrays))
+    for row in found.values():
+        assert any("no concept can be significant" in one and "to 40 or more" in one for one in row.warnings) is warned
+    assert (found["used"].conditions["p_holm"] < 0.05) is not warned
+
+
 @pytest.mark.parametrize("name", ["marker", "border", "blur", "bright_stripe", "opacity"])
 def test_planted_concepts_stay_in_bounds_change_every_image_and_none_of_the_pool(name: str, images: np.ndarray) -> None:
     x = torch.from_numpy(images).double()

@@ -81,4 +81,36 @@ def test_where_none_may_all_have_the_same_reference_and_the_same_replacements(su
     assert len({held.source for held, _ in found}) == 1
     for held, records in found[1:]:
         assert torch.equal(held.background, found[0][0].background)
+        assert torch.equal(held.spread, found[0][0].spread)
         assert torch.equal(records.pool, found[0][1].pool)
+
+
+def test_a_reference_of_no_records_changes_with_none(subject: Subject) -> None:
+    federated = replace(subject, recipe=FEDERATED)
+    other = replace(federated, dataset=replace(subject.dataset, x=subject.dataset.x / 2))
+    held, again = reference_of(federated), reference_of(other)
+    bounds = subject.dataset.bounds
+    assert torch.equal(held.spread, again.spread) and held.source == again.source == OF_NO_RECORDS
+    assert torch.equal(held.spread, (bounds.high - bounds.low).expand(5)[None])
+
+
+def test_ranges_without_finite_bounds_are_those_of_test_records_and_the_source_says_so(subject: Subject) -> None:
+    high = np.array(subject.dataset.high)
+    high[2] = np.inf
+    open_end = replace(subject, recipe=FEDERATED, dataset=replace(subject.dataset, high=high))
+    held, tested = reference_of(open_end), subject.records(subject.split.test)[0]
+    assert held.source == f"{OF_NO_RECORDS}; ranges of {len(tested)} test records"
+    assert float(held.spread[0, 2]) == float(tested[:, 2].max() - tested[:, 2].min())
+    assert float(held.spread[0, 1]) == pytest.approx(float(high[1] - subject.dataset.low[1]))
+
+
+def test_a_label_in_the_ledger_names_what_is_trained(subject: Subject, make: Callable[..., Subject]) -> None:
+    roar = Explanations.model_validate({"measures": ["roar"]})
+    waves, wide = (
+        make(nn.Flatten(), np.zeros((4, 1, *sides)), np.arange(4) % 2, about={"modality": modality})
+        for sides, modality in (((30,), "signal"), ((64, 64), "image"))
+    )
+    labels = [roar.own_training(PLAIN, data) for data in (None, subject.dataset, waves.dataset, wide.dataset)]
+    assert [one.label.count("ROAR") if one else -1 for one in labels] == [1, 1, 0, 0]
+    assert all(one and "another seed" in one.label for one in labels)
+    assert roar.own_training(FEDERATED, subject.dataset) is None

@@ -60,6 +60,12 @@ def test_fewer_than_ten_records_or_patients_show_no_map_to_be_no_better() -> Non
     assert verdicts([scores(-3.0)], np.arange(N) % 10)[0].no_better
 
 
+def test_too_few_records_or_patients_are_told() -> None:
+    of_nine, of_patients = verdicts([scores(0.0, n=9)], None)[0], verdicts([scores(0.0)], np.arange(N) % 9)[0]
+    assert "9 records or patients count, and 10 are needed" in of_nine.why_undecided == of_patients.why_undecided
+    assert verdicts([scores(0.0)], np.arange(N) % 10)[0].why_undecided == ""
+
+
 def test_a_place_is_a_ratio_of_means_beside_the_strongest_control() -> None:
     given = scores(0.5, controls=3)
     control = given.controls[strongest(given)].mean()

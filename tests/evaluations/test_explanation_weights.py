@@ -1,9 +1,22 @@
 """Whether a map depends on what was learnt is decided by several networks of random weights, not by one."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
-from assay.evaluations.explanation_weights import weights_check
+from assay.evaluations import explanation_weights
+from assay.evaluations.base import Subject
+from assay.evaluations.explained_records import measured_records, reference_of
+from assay.evaluations.explanation_weights import depends_on_weights, second_network, weights_check
+from assay.explain.base import ExplanationError
+from assay.explain.methods.integrated_gradients import IntegratedGradients
+from assay.recipes import Recipe
+from assay.results import Check, Measurement, judged
 
 N, DRAWS = 40, 5
 
@@ -33,7 +46,7 @@ def test_one_draw_that_agrees_by_chance_accuses_nobody() -> None:
     random = of_draws(0, 0.02)
     random[0] += 0.4
     found = weights_check("m", random, again(0.1))
-    assert found.verdict == "pass" and "inconclusive" in found.message
+    assert found.verdict == "inconclusive" and "inconclusive" in found.message
 
 
 def test_at_most_one_in_twenty_maps_without_a_relation_is_accused() -> None:
@@ -41,5 +54,51 @@ def test_at_most_one_in_twenty_maps_without_a_relation_is_accused() -> None:
     assert found.count("warn") <= 0.05 * 400 + 3 * np.sqrt(400 * 0.05 * 0.95)
 
 
-def test_without_numbers_nothing_is_tested() -> None:
-    assert weights_check("m", None, None).verdict == "warn"
+@pytest.fixture
+def subject(make: Callable[..., Subject]) -> Subject:
+    x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    torch.manual_seed(0)
+    return make(nn.Linear(5, 2), x, x[:, 0] > 0, train=np.arange(30))
+
+
+@pytest.mark.parametrize("usable", [0, 1])
+@pytest.mark.parametrize("retrained", [True, False])
+def test_with_fewer_than_two_random_networks_nothing_is_tested(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, usable: int, retrained: bool
+) -> None:
+    records = measured_records(subject, subject.split.test, reference_of(subject))
+    networks = [nn.Linear(5, 2) for _ in range(DRAWS)]
+    monkeypatch.setattr(explanation_weights, "_random_networks", lambda subject: networks)
+
+    def values_of(network: nn.Module) -> Tensor:
+        if network in networks[usable:]:
+            raise ExplanationError("no numbers")
+        return torch.randn(records.x.shape, generator=torch.Generator().manual_seed(1))
+
+    found = depends_on_weights(
+        IntegratedGradients(), subject, records, values_of(subject.model), values_of,
+        nn.Linear(5, 2) if retrained else None, None, {"method": "m"},
+    )  # fmt: skip
+    assert not [row for row in found if isinstance(row, Check)]
+    (row,) = [row for row in judged(found) if row.conditions["network"] == "random weights"]
+    assert isinstance(row, Measurement)
+    assert (row.name, row.status, row.reason) == ("network_agreement", "not_applicable", "no_finite_answers")
+    assert f"{usable} of {DRAWS}" in row.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"federation": {"clients": 3}}, {"privacy": {"epsilon": 1.0}}], ids=["federated", "private"]
+)
+def test_no_second_network_is_trained_on_records_that_stay_where_they_are(
+    subject: Subject, recipe: dict[str, Any]
+) -> None:
+    trained: list[str] = []
+
+    def train(rows: np.ndarray, name: str, recipe: Any = None) -> nn.Module:
+        trained.append(name)
+        return nn.Linear(5, 2)
+
+    assert second_network(replace(subject, recipe=Recipe(), train=train)) is not None
+    assert trained == ["second network"]
+    assert second_network(replace(subject, recipe=Recipe.model_validate(recipe), train=train)) is None
+    assert trained == ["second network"]

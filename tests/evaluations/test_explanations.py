@@ -419,7 +419,7 @@ def test_maps_of_another_seed_must_be_more_alike_than_those_of_random_weights(
             layer.reset_parameters()
     # Neither network has anything in common with the map: it depends on the weights, and is another with another seed.
     found = judged(QUICK.measure(replace(patients, train=Retrained(unlike.eval()))))
-    assert one(found, "check.randomised_weights").verdict == "pass"
+    assert one(found, "check.randomised_weights").verdict == "inconclusive"
     message = checks(QUICK.measure(replace(patients, train=Retrained(unlike.eval()))))["randomised_weights"]
     assert "inconclusive" in message and "another seed gives another map" in message
     again = Retrained(trained.eval())

@@ -246,3 +246,10 @@ def test_more_groups_than_a_method_takes_are_refused() -> None:
     method = ExactShapley(groups={name: [name] for name in columns[:14]})  # type: ignore[arg-type]
     with pytest.raises(ExplanationError, match="takes 14 groups, and there are 15"):
         method.explain(nn.Linear(15, 2), torch.zeros(2, 15), torch.tensor([0, 1]), ref)
+
+
+def test_groups_after_columns_drop_none_whatever_columns_are_called() -> None:
+    clusters = (("others",), ("a", "b"), ("a, b",), ("c", "d", "e", "f"), ("c and 3 more",), ("others (column)",))
+    named = named_after_columns(clusters)
+    assert tuple(named.root.values()) == clusters
+    assert named.names[:3] == ("others (column)", "a, b", "a, b (2)")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.errors import IncompatibleRecipeError
-from assay.privacy import bookkeeping, inspection
+from assay.privacy import bookkeeping, inspection, precision
 from assay.privacy.clipping import Clipping, PerRecordGradients
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Privacy, Recipe, Training
@@ -224,3 +224,16 @@ def test_weights_of_a_type_that_was_not_shown_are_refused_by_name() -> None:
         PerRecordGradients(model)
     assert (caught.value.setting, caught.value.given) == ("1.weight", "complex64")
     assert caught.value.allowed == ["float64", "float32", "float16", "bfloat16"]
+
+
+@pytest.mark.parametrize(("error", "raised"), [(torch.OutOfMemoryError, True), (NotImplementedError, False)])
+def test_a_sum_that_does_not_fit_in_memory_is_not_kept_in_a_shorter_type(
+    error: type[RuntimeError], raised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(argument: Any) -> Any:
+        raise error("CUDA out of memory" if raised else "no float64 kernel")
+
+    x = torch.ones(3)
+    monkeypatch.setattr(precision, "_widened", lacking)
+    with precision.SumsInFloat64(), pytest.raises(error) if raised else nullcontext():
+        assert float(x.sum()) == 3.0

@@ -240,6 +240,34 @@ def test_what_an_evaluation_trains_itself_has_an_entry_of_its_own(
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(0.1, 1e-5), (1.0, 1e-5), (8.0, 1e-3)])
 def test_the_noise_of_one_release_spends_its_epsilon(epsilon: float, delta: float) -> None:
-    charge = charge_of_own(OwnTraining(label="machine", epsilon=epsilon, delta=delta))
+    charge = charge_of_own(OwnTraining(label="machine", epsilon=epsilon, delta=delta, accountant="gdp"))
     assert pld_epsilon_of([charge], delta=delta) == pytest.approx(epsilon, rel=2e-3)
     assert charge_of_own(OwnTraining(label="machine")) == UNBOUNDED
+
+
+@pytest.mark.parametrize("accountant", [None, "rdp"])
+def test_an_epsilon_of_another_accountant_is_not_charged_as_a_gaussian_mechanism(accountant: Any) -> None:
+    with pytest.raises(ValueError, match="only 'gdp'"):
+        OwnTraining(label="machine", epsilon=1.0, delta=1e-5, accountant=accountant)
+
+
+@pytest.mark.parametrize("place", ["the evaluation", "another evaluation", "the training"])
+def test_a_training_of_an_evaluation_that_fails_ends_with_its_error(
+    run: Run, keeper: Keeper, tiny: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("in the middle")
+
+    patched = {
+        "the evaluation": "assay.evaluations.glass_box.GlassBoxRival.measure",
+        "another evaluation": "assay.evaluations.accuracy.Accuracy.measure",
+        "the training": "assay.study.measure.train_trial",
+    }[place]
+    glass = {"name": "glass_box", "bags": 1, "pairs": 0, "draws": 50}
+    study = tiny({"standard": {}}, cohort={"evaluations": [{"name": "accuracy", "draws": 50}, glass]})
+    with monkeypatch.context() as within:
+        within.setattr(patched, broken)
+        assert len(run(study, keeper).failures) == 2
+    (dataset,) = load_datasets(study).values()
+    noted = [one for one in keeper.ledger(dataset).experiments() if "glass_box" in one.label]
+    assert [one.error for one in noted] == ["ZeroDivisionError: in the middle"] * 2

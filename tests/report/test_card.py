@@ -79,3 +79,15 @@ def test_what_stands_beside_a_figure_stands_on_the_card_and_what_stands_beside_a
     assert "overfitting was undone" in warned(served.trial, "measured")
     assert "overfitting was undone" not in warned(served.trial, "not_applicable"), "it says why, in the figure's place"
     assert "overfitting was undone" not in warned(b"private-seed-1".hex(), "measured")
+
+
+def test_what_a_check_could_not_decide_stands_on_the_card_with_a_mark_of_its_own(official: Study, seeds: Store) -> None:
+    served = finished(official, seeds, trial="private-seed-2", fold=0, repeat=2)
+    frame = served.frame.copy()
+    row = frame[(frame["kind"] == "check") & (frame["trial"] == served.trial)].index[0]
+    frame.loc[row, "verdict"] = "inconclusive"
+    frame.at[row, "warnings"] = ["neither better nor worse"]
+    card = card_of(replace(served, frame=frame), "served")
+    assert card.inconclusive == card.to_json()["inconclusive"] == ("neither better nor worse",)
+    assert all("neither better" not in told for told in (*card.warnings, *(flag.message for flag in card.flags)))
+    assert '<span class="tag inconclusive">inconclusive</span> neither better nor worse' in card.to_html()

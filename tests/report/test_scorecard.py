@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar, Literal
+from types import SimpleNamespace
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from assay.design import Design
 from assay.report.lines import everything
 from assay.report.rows import runs_of, select, values_by_run
 from assay.report.scorecard import Scorecard, design_of, scorecard, share_tested
+from assay.report.sections.checks import ChecksSection
+from assay.report.view import View
 from assay.report.words import records_text
 from assay.results import Check, Measurement, TrialRecord
 from assay.store.folder import Store
@@ -249,6 +252,23 @@ def test_checks_of_an_official_split_are_counted_over_seeds(
     records = [replace(of_seeds[0], measurements=(*of_seeds[0].measurements, raised)), *of_seeds[1:4]]
     card = scorecard(official, "made", frame(official, records))
     assert card.cells["standard", "robust"].warnings == ("not converged [1 of 4 seeds]",)
+
+
+def test_an_inconclusive_check_is_counted_by_itself_and_speaks_against_nothing(
+    official: Study, frame: Frame, of_seeds: list[TrialRecord]
+) -> None:
+    undecided = Check(
+        rule="randomised_weights", concerns="worst_case_accuracy", verdict="inconclusive", figure=0.1, message="odd"
+    ).measurement()
+    records = [replace(of_seeds[0], measurements=(*of_seeds[0].measurements, undecided)), *of_seeds[1:4]]
+    card, without = (scorecard(official, "made", frame(official, each)) for each in (records, of_seeds[:4]))
+    assert card.cells["standard", "robust"].warnings == without.cells["standard", "robust"].warnings
+    (row,) = card.checks[card.checks["rule"] == "randomised_weights"].to_dict("records")
+    assert (row["verdict"], row["raised"], row["count"]) == ("inconclusive", 0, 1)
+    found, usual = (ChecksSection().build(cast(View, SimpleNamespace(card=each))) for each in (card, without))
+    assert found is not None and usual is not None
+    assert (found.tables["inconclusive"], usual.tables["inconclusive"]) == (1, 0)
+    assert (found.tables["raised"], found.tables["passed"]) == (usual.tables["raised"], usual.tables["passed"])
 
 
 def test_a_study_may_hold_both_kinds_of_cohorts(

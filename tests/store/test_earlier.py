@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from assay.results import Check, Flag, Measurement
+from assay.results import Check, Flag, Measurement, judged
 from assay.store.earlier import TYPED, typed
 from assay.store.folder import Store
 from assay.store.rows import MEASUREMENT_SCHEMA
@@ -91,3 +91,15 @@ def test_files_of_both_versions_make_one_table(tmp_path: Path, record: Any) -> N
     for key in ("kind", "verdict", "concerns", "conditions", "warnings"):
         assert frame.loc["now", key].tolist() == frame.loc["then", key].tolist()
     assert frame.loc["then", "flags"].tolist() == [(Flag(verdict="fail", message="m"),), ()]
+
+
+def test_an_inconclusive_check_is_stored_beside_those_of_earlier_versions(tmp_path: Path, record: Any) -> None:
+    store = Store(str(tmp_path))
+    checks = [
+        Check(rule=verdict, concerns="accuracy", verdict=verdict, figure=1.0, message="m")  # type: ignore[arg-type]
+        for verdict in ("pass", "inconclusive", "warn", "fail")
+    ]
+    store.write(record("now", measurements=tuple(judged([Measurement(name="accuracy", value=0.9), *checks]))))
+    frame = store.frame()
+    assert frame["verdict"].tolist()[1:] == frame["rule"].tolist()[1:] == [check.verdict for check in checks]
+    assert [flag.rule for flag in frame["flags"].iloc[0]] == ["warn", "fail"]

@@ -82,6 +82,29 @@ def test_what_is_asked_sparingly_of_one_recipe_leaves_the_trials_of_the_others_a
     assert build_study(kept.model_dump(mode="json"), "again") == kept
 
 
+@pytest.mark.parametrize("recipe", ["standard", "dp"])
+def test_a_recipe_alone_is_asked_what_it_is_asked_in_its_cohort(tiny: Tiny, recipe: str) -> None:
+    raw = tiny({"standard": {}, "dp": {"privacy": {"epsilon": 1}}}).model_dump(mode="json")
+    raw["cohorts"]["made"]["evaluations"] = ["accuracy", "explanations"]
+    raw["cohorts"]["made"]["selected_evaluations"] = [{"recipes": [recipe], "evaluations": ["global_explanations"]}]
+    study = build_study(raw, "it")
+    alone = with_one_recipe(study, cohort=None, recipe=recipe, fold=1)
+
+    def answers(one: Study) -> list[list[str]]:
+        asked = [trial for trial in planned(one) if trial.recipe_name == recipe]
+        return [[trial.answer(evaluation) for evaluation in trial.evaluations] for trial in asked]
+
+    assert answers(alone) == answers(study)
+    assert build_study(alone.model_dump(mode="json"), "again") == alone
+
+
+def test_a_recipe_that_decides_alike_alone_may_be_compared_with_others(tiny: Tiny) -> None:
+    raw = tiny({"standard": {}, "slow": {"training": {"epochs": 2}}}).model_dump(mode="json")
+    raw["cohorts"]["made"]["evaluations"] = ["explanations"]
+    (asked,) = build_study(raw, "it").cohorts["made"].narrowed("standard").evaluations
+    assert asked.from_training is None
+
+
 def test_a_costly_evaluation_of_some_recipes_is_forecast_as_such(tiny: Tiny) -> None:
     raw = tiny().model_dump(mode="json")
     raw["cohorts"]["made"]["evaluations"] = ["accuracy"]

@@ -332,7 +332,14 @@ def _check_records(x: Tensor, threat: Threat) -> None:
     # Rounding grows with the values: what a data set may exceed its bounds by (assay.data.checks) passes here, too.
     slack = (1e-6 * (bounds.high - bounds.low)).clamp_min(1e-5).to(x)
     excess = (x - bounds.clip(x)).abs()
-    if not bool((excess <= slack).all()):
+    beyond = ~(excess <= slack)
+    if bool(beyond.any()):
+        # NaN is beyond any bound.
+        over = torch.where(beyond, (excess - slack).nan_to_num(nan=torch.inf), -torch.inf)
+        place = int(over.flatten().argmax())
+        record = place // x[0].numel()
+        by, value, allowed = (float(each.expand_as(x).flatten()[place]) for each in (excess, x, slack))
         raise ValueError(
-            f"a record lies outside the bounds of a valid input by {float(excess.max()):g}; widen the bounds"
+            f"record {record} of 0 … {len(x) - 1} lies outside the bounds of a valid input by {by:g}, at {value:g}; "
+            f"{allowed:g} are allowed for rounding: widen low and high of the data set, or mend the record"
         )

@@ -377,6 +377,16 @@ class OwnTraining:
     """ε that it spends, for single records; None where it is not private."""
     delta: float = 0.0
     """δ of this ε."""
+    accountant: Literal["gdp"] | None = None
+    """How ε was computed, stated wherever there is one: by Gaussian differential privacy (``gdp``). A training that is
+    accounted otherwise may be easier to attack than a Gaussian mechanism of its (ε, δ), which is what is charged."""
+
+    def __post_init__(self) -> None:
+        if self.epsilon is not None and self.accountant != "gdp":
+            raise ValueError(
+                f"{self.label}: its ε is accounted by {self.accountant!r}; only 'gdp' can be charged as one Gaussian "
+                "mechanism: give accountant='gdp' where that is how ε was computed"
+            )
 
 
 class Evaluation(Method):
@@ -464,14 +474,17 @@ class Evaluation(Method):
         return self
 
     def own_training(self, recipe: Recipe, dataset: Dataset | None) -> OwnTraining | None:
-        """Returns what the evaluation itself trains on the training records of a recipe, which has a ledger entry.
+        """Returns what the evaluation itself trains on the training records of a recipe and enters in the ledger.
+
+        A class that does not define it has no entry of its own, whatever it trains: ``lira``, ``audit`` and the
+        surrogate tree of ``global_explanations`` have none.
 
         Args:
             recipe: whose model is measured.
             dataset: its data, perhaps not yet prepared; None where they are absent: then as if they were suitable.
 
         Returns:
-            The training; None where it trains nothing.
+            The training; None where it has no entry.
         """
         return None
 

@@ -27,7 +27,7 @@ _FEWEST_OTHERS = 20
 _POOL = 300
 """Records whose values replace removed features."""
 OF_NO_RECORDS = "a record of zeros, moved into the valid bounds: no training records"
-"""Source of a reference that depends on no data, the same for every recipe."""
+"""Source of a reference that depends on no training record, the same for every recipe."""
 
 
 def keeps_records_away(recipe: Recipe | None) -> bool:
@@ -79,8 +79,9 @@ def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: boo
 
     The baseline is the mean of up to 2,000 training records, and the background a sample of them; without a training
     split, of the given records. A private model gets a record of zeros: an ε does not cover what an explanation would
-    tell of training records. So does a federated one, whose training records never are in one place. In text the
-    baseline is a word without a meaning in each place.
+    tell of training records. So does a federated one, whose training records never are in one place. Ranges of inputs
+    are then those of the stated bounds; of inputs without finite bounds, those of up to 2,000 test records, and the
+    source says so. In text the baseline is a word without a meaning in each place.
 
     Args:
         subject: the model with its data.
@@ -98,12 +99,13 @@ def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: boo
         return Reference(modality="text", background=blank, source="words without a meaning")
     if keeps_records_away(subject.recipe) or not from_training:
         zeros = subject.dataset.bounds.clip(torch.zeros(1, *subject.dataset.shape))
+        spread, whose = _stated_range(subject)
         return Reference(
             modality=modality,
             columns=columns_of(subject.dataset),
             background=zeros.to(subject.device),
-            spread=_range(subject.records(subject.chosen(subject.split.test, _MOST_AVERAGED))[0]),
-            source=OF_NO_RECORDS,
+            spread=spread,
+            source=f"{OF_NO_RECORDS}{whose}",
         )
     some = subject.chosen(rows, _MOST_AVERAGED)
     known = subject.records(some)[0]
@@ -244,6 +246,17 @@ def _others(subject: Subject, rows: np.ndarray, reference: Reference) -> np.ndar
 def _shuffled(subject: Subject, rows: np.ndarray) -> np.ndarray:
     order: np.ndarray = seeds.stream(subject.seed, "background").permutation(rows)
     return order
+
+
+def _stated_range(subject: Subject) -> tuple[Tensor, str]:
+    """Returns the range of each input by its bounds, (1, ...), and which records tell it where these are not finite."""
+    bounds = subject.dataset.bounds
+    stated = (bounds.high - bounds.low).expand(subject.dataset.shape)[None].to(subject.device)
+    finite = stated.isfinite()
+    if bool(finite.all()):
+        return stated, ""
+    rows = subject.chosen(subject.split.test, _MOST_AVERAGED)
+    return torch.where(finite, stated, _range(subject.records(rows)[0])), f"; ranges of {len(rows)} test records"
 
 
 def _range(known: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from assay.explain.measures.base import MeasuredRecords
 from assay.explain.methods.attention import Attention
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.off_data import effects_on_data, nearest_neighbour, share_off_data
-from assay.results import Check, Finding
+from assay.results import Check, Finding, Measurement, not_applicable
 
 _LARGEST_ERROR = 0.1
 """Greatest error of a sum, as a share of the change, and of a value, as a share of the greatest, without a warning."""
@@ -40,6 +40,8 @@ def errors(
 ) -> list[Finding]:
     """Returns the errors of sums and of values, where the method has them, with a check of each.
 
+    Records whose error is no number are counted, and fail the limit.
+
     Args:
         explainer: the method.
         attribution: of n records.
@@ -47,7 +49,8 @@ def errors(
         about: conditions of the rows.
 
     Returns:
-        Measurements and checks.
+        Measurements and checks. Of integrated gradients without a second rule, a row that says so; nothing of methods
+        that never have one, and of sums that need not add up.
     """
     found: list[Finding] = []
     name, rule = sum_of(explainer)
@@ -55,25 +58,46 @@ def errors(
     what = "two rules of a value differ by"
     single = ("value_error", "values_agree", attribution.value_error, SHARE_OF_GREATEST, what)
     advice = "; raise points" if isinstance(explainer, IntegratedGradients) else ""
-    for metric, check, error, unit, told in (sums, single):
-        if bool(error.isnan().any()):
-            continue
-        worst = float(error.double().quantile(_NEARLY_ALL))
-        limit = f"limit {_LARGEST_ERROR:.0%}"
+    asked = [sums] if explainer.adds_up else []
+    asked += [] if attribution.second is None else [single]
+    for metric, check, error, unit, told in asked:
         values = error.double().cpu().numpy()
-        interval = intervals.mean(values, clusters).interval
-        found.append(estimated(metric, interval, n=len(values), unit=unit, conditions=about))
+        known = ~np.isnan(values)
+        count, unknown = int(known.sum()), int((~known).sum())
+        if not count:
+            why = f"{explainer.title}: of none of {unknown} records is the error a number"
+            found.append(not_applicable(metric, why, reason="no_finite_answers", **about))
+            continue
+        worst = float(np.quantile(values[known], _NEARLY_ALL))
+        interval = intervals.mean(values[known], None if clusters is None else clusters[known]).interval
+        found.append(estimated(metric, interval, n=count, unit=unit, conditions=about))
+        lost = f"; of {unknown} of {len(values)} records it is no number" if unknown else ""
+        limit = f"limit {_LARGEST_ERROR:.0%}"
+        within = worst <= _LARGEST_ERROR and unknown <= (1 - _NEARLY_ALL) * len(values)
         found.append(
             Check(
                 rule=check,
                 concerns=CONCERNED,
-                verdict="warn" if worst > _LARGEST_ERROR else "pass",
+                verdict="pass" if within else "warn",
                 figure=worst,
-                message=f"{told} at most {worst:.1%} for 99 % of the records ({limit}){advice}",
+                message=f"{told} at most {worst:.1%} for 99 % of the records ({limit}){lost}{advice}",
                 conditions={"method": explainer.name},
             )
         )
+    if attribution.second is None and isinstance(explainer, IntegratedGradients):
+        found.append(_no_second_rule(explainer, about))
     return found
+
+
+def _no_second_rule(explainer: IntegratedGradients, about: Mapping[str, object]) -> Measurement:
+    """Returns the row about the error of single values where one number of points alone was used."""
+    needed = 2 * explainer.points + 1
+    why = (
+        f"the error of single values is unknown: {explainer.points} points are followed by {needed}, and at most "
+        f"{explainer.most} are allowed; set most (points of the evaluation explanations) to {needed} or more, or begin "
+        "with fewer points"
+    )
+    return not_applicable("value_error", why, reason="not_asked", **about)
 
 
 def sum_of(explainer: Explainer) -> tuple[str, str]:

@@ -158,6 +158,7 @@ class Gains:
         """
         titles = {each.name: each.title for each in self.panel.controls}
         told = f"inconclusive: neither better than {titles[verdict.control]}, nor shown to be no better"
+        told += f"; {verdict.why_undecided}" if verdict.why_undecided else ""
         if verdict.better:
             told = "the map is better than every control"
         elif verdict.no_better:
@@ -165,7 +166,7 @@ class Gains:
         return Check(
             rule="better_than_controls",
             concerns=("faithfulness", "insertion_gain", "deletion_gain"),
-            verdict="warn" if verdict.no_better else "pass",
+            verdict="pass" if verdict.better else "warn" if verdict.no_better else "inconclusive",
             figure=verdict.p,
             message=f"{told} (p = {verdict.p:.3g} that it is better, {verdict.p_no_better:.3g} that it has less than "
             f"{LEAST_ROOM:.0%} of the room to the best known order, both after Holm's correction over methods, limit "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from assay import intervals
+from assay.data.base import Modality
 from assay.evaluations.base import estimated
 from assay.evaluations.explanation_gains import ExplainedMap
 from assay.evaluations.explanation_metrics import P_VALUE
@@ -115,16 +116,31 @@ def _why_not(
     measure: ExplanationMeasure, records: MeasuredRecords, unlearnt: tuple[str, ReasonCode]
 ) -> tuple[str, ReasonCode]:
     """Returns why a measure has no score for these records, with the code of the reason; empty where it has one."""
-    if records.reference.modality not in measure.modalities:
-        return f"{measure.title} measures no maps of records of this kind", "other_kind_of_records"
+    why = why_unfit(measure, records.reference.modality, records.x[0].numel())
+    if why:
+        return why, "other_kind_of_records"
     if measure.trains and records.learnt is None:
         return f"{measure.title} trains a network on training records: {unlearnt[0]}", unlearnt[1]
-    if measure.most_entries is not None and records.x[0].numel() > measure.most_entries:
-        many, most = records.x[0].numel(), measure.most_entries
-        return f"{measure.title} trains networks, and is asked of records of up to {most} numbers; these have {many}", (
-            "other_kind_of_records"
-        )
     return "", "unspecified"
+
+
+def why_unfit(measure: ExplanationMeasure, modality: Modality, entries: int) -> str:
+    """Returns why a measure is not asked of records of a kind.
+
+    Args:
+        measure: in question.
+        modality: of the records.
+        entries: numbers of a record.
+
+    Returns:
+        The reason; empty where it is asked.
+    """
+    if modality not in measure.modalities:
+        return f"{measure.title} measures no maps of records of this kind"
+    if measure.most_entries is not None and entries > measure.most_entries:
+        most = measure.most_entries
+        return f"{measure.title} trains networks, and is asked of records of up to {most} numbers; these have {entries}"
+    return ""
 
 
 def metrics_of(measures: Sequence[type[ExplanationMeasure]]) -> tuple[Metric, ...]:

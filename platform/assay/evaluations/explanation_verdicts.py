@@ -48,7 +48,9 @@ class Verdict:
     """The control than which the map is no better with the greatest certainty."""
     p_no_better: float
     """One-sided p of the map below a tenth of the room above some control, by Bonferroni over controls and Holm over
-    maps."""
+    maps; 1 where fewer than ten records or patients count."""
+    counted: int
+    """Records, or patients, that count."""
 
     @property
     def better(self) -> bool:
@@ -59,6 +61,15 @@ class Verdict:
     def no_better(self) -> bool:
         """Whether the map is shown to be no better than a control."""
         return not self.better and self.p_no_better < ALPHA
+
+    @property
+    def why_undecided(self) -> str:
+        """Why no map of these records can be shown to be no better; empty where one can."""
+        if self.counted >= _FEWEST_COUNTED:
+            return ""
+        return (
+            f"{self.counted} records or patients count, and {_FEWEST_COUNTED} are needed to show this: raise measured"
+        )
 
 
 def verdicts(maps: Sequence[Scores], clusters: np.ndarray | None) -> list[Verdict]:
@@ -77,9 +88,10 @@ def verdicts(maps: Sequence[Scores], clusters: np.ndarray | None) -> list[Verdic
     """
     above = [_greatest({name: _p(one.own - other, clusters) for name, other in one.controls.items()}) for one in maps]
     below = [_least(one, clusters) for one in maps]
+    counted = _counted(maps[0], clusters) if maps else 0
     found = zip(above, below, holm([p for _, p in above]), holm([p for _, p in below]), strict=True)
     return [
-        Verdict(control=control, worst=worst, p=p, p_no_better=p_no_better)
+        Verdict(control=control, worst=worst, p=p, p_no_better=p_no_better, counted=counted)
         for (control, _), (worst, _), p, p_no_better in found
     ]
 
@@ -123,14 +135,17 @@ def _least(one: Scores, clusters: np.ndarray | None) -> tuple[str, float]:
 
     Below a tenth of the room is own − control < (best − control) / 10: a mean of records, not a ratio of means.
     """
-    count = len(one.own) if clusters is None else len(np.unique(clusters))
-    if count < _FEWEST_COUNTED:
+    if _counted(one, clusters) < _FEWEST_COUNTED:
         return next(iter(one.controls)), 1.0
     ps = {
         name: _p(LEAST_ROOM * (one.best - other) - (one.own - other), clusters) for name, other in one.controls.items()
     }
     name = min(ps, key=lambda name: ps[name])
     return name, min(1.0, len(ps) * ps[name])
+
+
+def _counted(one: Scores, clusters: np.ndarray | None) -> int:
+    return len(one.own) if clusters is None else len(np.unique(clusters))
 
 
 def _greatest(ps: Mapping[str, float]) -> tuple[str, float]:

@@ -13,14 +13,17 @@ from torch import Tensor, nn
 
 from assay import intervals, seeds
 from assay.evaluations.base import Subject, estimated
+from assay.evaluations.explained_records import keeps_records_away
 from assay.evaluations.explanation_checks import CONCERNED
 from assay.explain.base import Explainer, ExplanationError
 from assay.explain.measures.base import MeasuredRecords
 from assay.explain.measures.randomisation import randomised, rank_agreement
-from assay.results import Check, Finding
+from assay.results import Check, Finding, Measurement, not_applicable
 
 _NETWORKS = 5
 """Networks of random weights."""
+_FEWEST_NETWORKS = 2
+"""Networks of random weights with usable maps: of one, the error of the mean over draws is unknown."""
 _ALPHA = 0.05
 _MOST_SIMILAR = 0.95
 """Greatest likeness to a map of random weights where no second network can be trained: beyond, the ranking is that of
@@ -53,7 +56,8 @@ def depends_on_weights(  # noqa: PLR0917
         about: conditions of the rows.
 
     Returns:
-        How alike the maps are, and the check.
+        How alike the maps are, and the check; a row without a value in place of both where fewer than two networks of
+        random weights have usable maps.
     """
     again = None if second is None else _agreement(values, values_of, second, records, signed=True)
     # Without a second network sizes are compared: a limit of their likeness is all there is.
@@ -62,17 +66,21 @@ def depends_on_weights(  # noqa: PLR0917
     known = [one for one in drawn if one is not None]
     random = np.stack(known) if known else None
     found: list[Finding] = []
-    if random is not None:
-        mean = intervals.mean_over_draws(random, clusters) if len(known) > 1 else intervals.mean(random[0], clusters)
-        found.append(_alike(mean.interval, len(values), {**about, "network": "random weights"}))
+    of_random = {**about, "network": "random weights"}
+    if random is None or len(random) < _FEWEST_NETWORKS:
+        found.append(_not_tested(len(known), of_random))
+    else:
+        found.append(_alike(intervals.mean_over_draws(random, clusters).interval, len(values), of_random))
     if again is not None:
         interval = intervals.mean(again, clusters).interval
         found.append(_alike(interval, len(values), {**about, "network": "another seed"}))
+    if random is None or len(random) < _FEWEST_NETWORKS:
+        return found
     return [*found, weights_check(explainer.name, random, again, clusters)]
 
 
 def weights_check(
-    method: str, random: np.ndarray | None, again: np.ndarray | None, clusters: np.ndarray | None = None
+    method: str, random: np.ndarray, again: np.ndarray | None, clusters: np.ndarray | None = None
 ) -> Check:
     """Returns the check, from how alike the maps of other networks are.
 
@@ -84,16 +92,13 @@ def weights_check(
 
     Args:
         method: its name.
-        random: (draws, n) correlations with maps of random weights; None where they give no numbers.
+        random: (draws, n) correlations with maps of random weights, two draws or more.
         again: (n,) correlations with the map of another seed, and then both are signed; None where there is none.
         clusters: (n,) records that count as one.
 
     Returns:
         The check.
     """
-    if random is None:
-        told = "whether the map depends on the weights is not tested: random weights give no numbers"
-        return _check(method, "warn", 0.0, told)
     if again is None:
         figure = float(random.mean())
         told = f"with random weights the ranking of inputs keeps a correlation of {figure:.2f} (limit {_MOST_SIMILAR})"
@@ -110,7 +115,7 @@ def weights_check(
     if kept.p_above < _ALPHA:
         return _check(method, "warn", beyond.value, f"{told}, more than chance (p = {kept.p_above:.3g})")
     undecided = "inconclusive: the map changes with the weights, but another seed gives another map"
-    return _check(method, "pass", beyond.value, f"{undecided}; {told} (p = {kept.p_above:.3g})")
+    return _check(method, "inconclusive", beyond.value, f"{undecided}; {told} (p = {kept.p_above:.3g})")
 
 
 def second_network(subject: Subject) -> nn.Module | None:
@@ -120,9 +125,10 @@ def second_network(subject: Subject) -> nn.Module | None:
         subject: the model with its data.
 
     Returns:
-        The network; None where it cannot be trained, would tell more than ε allows, or reads vectors of other words.
+        The network; None where it cannot be trained, would tell more than ε allows, or reads vectors of other words;
+        nor for a federated recipe, whose training records are never in one place.
     """
-    if subject.train is None or subject.is_private or not len(subject.split.train):
+    if subject.train is None or keeps_records_away(subject.recipe) or not len(subject.split.train):
         return None
     if subject.dataset.modality == "text":  # each network has word vectors of its own, and the records are vectors
         return None
@@ -139,13 +145,23 @@ def _agreement(
 ) -> np.ndarray | None:
     """Returns how alike the maps of another network are, (n,); None where it gives no numbers."""
     try:
-        return rank_agreement(values, values_of(network), records.features, signed=signed)
+        found = rank_agreement(values, values_of(network), records.features, signed=signed)
     except ExplanationError:
         return None
+    return found if np.isfinite(found).any() else None
 
 
 def _alike(interval: intervals.Interval, n: int, about: Mapping[str, object]) -> Finding:
     return estimated("network_agreement", interval, n=n, unit="Spearman correlation", conditions=about)
+
+
+def _not_tested(usable: int, about: Mapping[str, object]) -> Measurement:
+    """Returns the row about networks of random weights of which too few have usable maps."""
+    why = (
+        f"whether the map depends on the weights is not tested: {usable} of {_NETWORKS} networks of random weights "
+        f"have a map of finite numbers, and {_FEWEST_NETWORKS} are needed"
+    )
+    return not_applicable("network_agreement", why, reason="no_finite_answers", **about)
 
 
 def _check(method: str, verdict: Any, figure: float, told: str) -> Check:

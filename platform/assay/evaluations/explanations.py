@@ -1,5 +1,6 @@
 """Explanations of single records: errors, faithfulness against controls, dependence on what was learnt, and cost."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -22,7 +23,7 @@ from assay.evaluations.explained_records import (
 )
 from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanation_metrics import EXPLANATION_METRICS
-from assay.evaluations.explanation_secondary import metrics_of, secondary
+from assay.evaluations.explanation_secondary import metrics_of, secondary, why_unfit
 from assay.explain.base import Explainer, ExplanationError
 from assay.explain.defaults import default_for
 from assay.explain.measures.base import ExplanationMeasure
@@ -56,8 +57,8 @@ class Explanations(Evaluation):
 
     In text a feature is a word; in an image, a pixel with all its channels. The default method of the kind of records
     (``explain/defaults.py``) is the one of the scorecard: its rows have ``primary: true``. It
-    undergoes the randomised-weights test, for which the recipe is trained once more with another seed where it is not
-    private. Recipes that are compared count from the same reference: see ``compared``.
+    undergoes the randomised-weights test, for which the recipe is trained once more with another seed where it is
+    neither private nor federated. Recipes that are compared count from the same reference: see ``compared``.
     """
 
     name: Literal["explanations"] = "explanations"
@@ -72,7 +73,8 @@ class Explanations(Evaluation):
     """Greatest number of points of integrated gradients. It starts with 3, or 1 where that leaves no room for a second
     rule, and adds points as far as this number. Not used where ``methods`` names integrated gradients."""
     measured: int = Field(default=50, ge=2)
-    """Records whose maps are compared with controls."""
+    """Records whose maps are compared with controls. With fewer than ten, or of fewer than ten patients, no map can be
+    shown to be no better than a control."""
     control_draws: int = Field(default=20, ge=3)
     """Draws of each random control for a record."""
     steps: int = Field(default=25, ge=1)
@@ -85,7 +87,8 @@ class Explanations(Evaluation):
     """Whether training records serve as baseline and background; never those of a private or federated recipe. By
     default they do where every recipe of the cohort may use them."""
     retrained: bool = True
-    """Whether a second network is trained for the randomised-weights test."""
+    """Whether a second network is trained for the randomised-weights test; never for a private or federated recipe, nor
+    for texts."""
     draws: int = Field(default=200, ge=50)
     """Bootstrap samples of an interval of a ratio."""
     records: int | None = Field(default=None, ge=2)
@@ -98,7 +101,7 @@ class Explanations(Evaluation):
     def own_training(self, recipe: Recipe, dataset: Dataset | None) -> OwnTraining | None:
         if keeps_records_away(recipe):
             return None
-        trained = [one.title for one in self.measures if one.trains]
+        trained = [one.title for one in self.measures if one.trains and _is_asked(one, dataset)]
         # Networks of texts have word vectors of their own, so no second one is trained.
         trained += ["another seed"] if self.retrained and (dataset is None or dataset.modality != "text") else []
         return OwnTraining(label=f"networks for maps: {', '.join(trained)}") if trained else None
@@ -165,3 +168,8 @@ class Explanations(Evaluation):
                 others.append(one)
         primary = named.pop(name)
         return [primary, *named.values(), *others], default.reason
+
+
+def _is_asked(measure: ExplanationMeasure, dataset: Dataset | None) -> bool:
+    """Returns whether a measure is asked of the records of a data set, as far as is known before these are prepared."""
+    return dataset is None or not why_unfit(measure, dataset.modality, math.prod(dataset.shape))

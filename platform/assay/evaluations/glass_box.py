@@ -63,7 +63,8 @@ class GlassBoxRival(Evaluation):
             return None
         if recipe.privacy is None:
             return OwnTraining(label="explainable boosting machine")
-        return OwnTraining(label="DP-EBM", epsilon=recipe.privacy.epsilon, delta=recipe.privacy.delta)
+        privacy = recipe.privacy
+        return OwnTraining(label="DP-EBM", epsilon=privacy.epsilon, delta=privacy.delta, accountant="gdp")
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         why, reason = _why_not(subject)

@@ -35,6 +35,7 @@ _TRIED = 32
 _OTHERS = 10
 """Random sets that each concept is separated from."""
 _MOST_CLASSES = 10
+_ALPHA = 0.05
 _USUAL: tuple[Concept, ...] = (Marker(), Border(), Blur(), BrightStripe(), Opacity())
 """Concepts of images that are asked where a study names none."""
 
@@ -54,7 +55,7 @@ class Concepts(Evaluation):
     has a meaning of its own, and ``global_explanations`` speaks of it.
     """
 
-    looks_at = "probabilities"
+    looks_at = "both"  # log-odds know no threshold, and the accuracy on the same records does
     name: Literal["concepts"] = "concepts"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
@@ -84,8 +85,9 @@ class Concepts(Evaluation):
     size: int = Field(default=40, ge=FEWEST_EXAMPLES)
     """Greatest number of examples of a concept, and records of a random set."""
     random_sets: int = Field(default=200, ge=10, le=2000)
-    """Random concepts. The least p-value is one over their number and one: for k concepts to be significant after
-    Holm's correction, there must be 20 k or more."""
+    """Random concepts. The least p-value is one over their number and one, and Holm's correction counts concepts ×
+    classes that are explained (one of two classes, else up to ten): for all of k concepts × c classes to be able to be
+    significant, there must be 20 k c or more. A warning says where none can be."""
     records: int = Field(default=200, ge=10)
     """Test records that are examined, stratified; at most a half of them, since others must serve as examples."""
 
@@ -218,12 +220,30 @@ def _findings(
     corrected = holm([score.p for *_, score in each])
     described = {one.shown: one.described for one in concepts}
     measured: list[Finding] = [
-        _row(subject, part, score, {**about, "concept": name, "means": described[name], "p_holm": p_holm}, clusters)
+        _row(
+            subject, part, score, {**about, "concept": name, "means": described[name], "p_holm": p_holm}, clusters
+        ).warn(*_never_significant(len(each), len(part.scores.random)))
         for (part, name, score), p_holm in zip(each, corrected, strict=True)
     ]
     for part in found:
         measured += _of_random(subject, part, about)
     return measured
+
+
+def _never_significant(tests: int, random: int) -> list[str]:
+    """Returns a warning where no concept can be significant after Holm's correction, however few random ones reach it.
+
+    Args:
+        tests: concepts × classes.
+        random: random concepts.
+    """
+    if tests / (random + 1) < _ALPHA:
+        return []
+    return [
+        f"no concept can be significant: the least p of {random} random concepts is 1 / {random + 1}, and Holm's "
+        f"correction multiplies it by {tests} concepts × classes; set random_sets to {round(tests / _ALPHA)} or more, "
+        "or ask fewer concepts"
+    ]
 
 
 def _row(

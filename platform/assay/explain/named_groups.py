@@ -230,14 +230,19 @@ def named_after_columns(clusters: tuple[tuple[str, ...], ...]) -> NamedGroups:
         clusters: columns of each group.
 
     Returns:
-        The groups; one of more than three columns is called ``radius_mean and 5 more``.
+        The groups; one of more than three columns is called ``radius_mean and 5 more``, and a column that is called
+        ``others`` is ``others (column)``. Of equal names the later ones have a number.
     """
-    return NamedGroups(
-        {
-            ", ".join(group) if len(group) <= _FEW_COLUMNS else f"{group[0]} and {len(group) - 1} more": group
-            for group in clusters
-        }
-    )
+    found: dict[str, tuple[str, ...]] = {}
+    for group in clusters:
+        name = ", ".join(group) if len(group) <= _FEW_COLUMNS else f"{group[0]} and {len(group) - 1} more"
+        name = f"{OTHERS} (column)" if name == OTHERS else name
+        usual, number = name, 1
+        while name in found:
+            number += 1
+            name = f"{usual} ({number})"
+        found[name] = group
+    return NamedGroups(found)
 
 
 def told(groups: Any) -> str:

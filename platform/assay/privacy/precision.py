@@ -207,6 +207,8 @@ class SumsInFloat64(TorchDispatchMode):
             return result
         try:
             wide = func(*tree_map(_widened, args), **tree_map(_widened, kwargs))
+        except torch.OutOfMemoryError:  # a RuntimeError, too: the sum would be kept in float32 without a word
+            raise
         except (RuntimeError, NotImplementedError):
             return result
         return tree_map(_rounded_as, wide, result)

@@ -27,6 +27,8 @@ from assay.training.checkpoints import artefact_of
 
 _MOST_SPLITS = 64
 """Greatest number of splits in the cache."""
+_NO_ANSWER = "the evaluation gave no results"
+"""Error of a training of an evaluation that ended without results in a trial without an error."""
 
 
 class Keeper:
@@ -50,6 +52,7 @@ class Keeper:
         self.folder, self._results, self._processing, self._opening = folder, location_of(results), processing, opening
         self._ledgers: dict[str, LedgerProtocol] = {}
         self._splits: dict[tuple[object, ...], Split] = {}
+        self._begun: set[tuple[str, str]] = set()
 
     def ledger(self, dataset: Dataset) -> LedgerProtocol:
         """Returns the ledger of a data set; creates it if the study never had one.
@@ -135,6 +138,7 @@ class Keeper:
         if own is not None:
             asked = self._question(trial, evaluation, own, UNFINISHED)
             self.ledger(dataset).begin(asked, self._learnt_from(trial, dataset), charge_of_own(own))
+            self._begun.add((trial.id, trial.answer(evaluation)))
 
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> None:
         """Records the outcome of a trial before it is stored. Its part of the budget stays reserved, failed or not.
@@ -159,10 +163,14 @@ class Keeper:
             accounted=accounted,
         )
         for evaluation in trial.evaluations:
-            own = evaluation.own_training(trial.recipe, dataset)
-            if own is not None and trial.answer(evaluation) in record.answers:
-                asked = self._question(trial, evaluation, own, "")
+            own, name = evaluation.own_training(trial.recipe, dataset), trial.answer(evaluation)
+            begun = (trial.id, name) in self._begun
+            if own is not None and (begun or name in record.answers):
+                # Without an answer, what ended the trial ended this training, or came before it.
+                error = "" if name in record.answers else record.error.partition("\n")[0] or _NO_ANSWER
+                asked = self._question(trial, evaluation, own, error)
                 self.ledger(dataset).end(asked, self._learnt_from(trial, dataset))
+                self._begun.discard((trial.id, name))
 
     def _question(self, trial: Trial, evaluation: Evaluation, own: OwnTraining, error: str) -> Experiment:
         """Returns the entry of what an evaluation trains; its name is the key of the evaluation's results."""

@@ -16,7 +16,7 @@ from assay.report.rendering import template_environment
 from assay.report.rows import largest_sample, own_flags, own_words, select
 from assay.report.scorecard import Scorecard, scorecard
 from assay.report.words import describe_recipe
-from assay.results import Flag
+from assay.results import RAISED, Flag
 from assay.study.finished import Finished
 
 
@@ -64,9 +64,11 @@ class Card:
     intended_use: str
     evidence: tuple[Figure, ...]
     flags: tuple[Flag, ...]
-    """Every check of this model that did not pass."""
+    """Every check of this model that warned or failed."""
     warnings: tuple[str, ...]
     """The flags in words, with their verdict, then all other warnings about its figures and its data."""
+    inconclusive: tuple[str, ...] = ()
+    """What checks of this model found that could decide neither way."""
 
     @property
     def other_warnings(self) -> tuple[str, ...]:
@@ -95,7 +97,8 @@ def card_of(finished: Finished, name: str) -> Card:
     """
     dataset, study = finished.dataset, finished.study
     card = scorecard(study, finished.cohort, finished.frame)
-    raised = [check for check in checks_of(finished.own) if check.verdict != "pass"]
+    checks = checks_of(finished.own)
+    raised = [check for check in checks if check.verdict in RAISED]
     flags = tuple(
         dict.fromkeys(Flag(verdict=check.verdict, message=check.message, rule=check.rule) for check in raised)
     )
@@ -115,6 +118,7 @@ def card_of(finished: Finished, name: str) -> Card:
         "and no licence to treat patients.",
         evidence=tuple(_evidence(finished, card)),
         flags=flags,
+        inconclusive=tuple(dict.fromkeys(check.message for check in checks if check.verdict == "inconclusive")),
         warnings=_warnings(finished, card, flags),
     )
 

@@ -9,7 +9,7 @@ from assay.design import Design
 from assay.report.checks import CheckResult, checks_of, sum_up
 from assay.report.evidence import Evidence
 from assay.report.rows import RunValues, largest_sample, of_recipe, own_flags, own_words, runs_of, select, shared
-from assay.results import ReasonCode
+from assay.results import RAISED, ReasonCode
 from assay.statistics import Summary
 
 
@@ -191,7 +191,7 @@ def _said(
 ) -> tuple[tuple[str, ...], bool]:
     """Returns the warnings of a value: each check that did not pass with its worst figure, then its own warnings."""
     told = sum_up(check for check in checks if check.judges(column.name, column.where))
-    raised = [check for check in told if check.verdict != "pass"]
+    raised = [check for check in told if check.verdict in RAISED]
     lines = [f"{check.message} [{check.raised} of {check.count} {design.run}s]" for check in raised]
     own = own_flags(rows, (check.rule for check in checks))
     failed = "fail" in {*(check.verdict for check in raised), *(flag.verdict for flag in own)}

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from assay.results import Verdict
+from assay.results import RAISED, Verdict
 
-_ORDER = {"pass": 0, "warn": 1, "fail": 2}
+_ORDER = {"pass": 0, "inconclusive": 1, "warn": 2, "fail": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class CheckSummary:
     verdict: str
     """The worst verdict."""
     raised: int
-    """Trials in which it did not pass; ``count``: trials in which it was checked."""
+    """Trials in which it warned or failed; ``count``: trials in which it was checked."""
     count: int
     figure: float
     """Figure of the worst trial, as is ``message``."""
@@ -105,7 +105,7 @@ def sum_up(checks: Iterable[CheckResult]) -> list[CheckSummary]:
                 recipe=recipe,
                 rule=rule,
                 verdict=worst.verdict,
-                raised=len({check.trial for check in own if check.verdict != "pass"}),
+                raised=len({check.trial for check in own if check.verdict in RAISED}),
                 count=len({check.trial for check in own}),
                 figure=worst.figure,
                 message=worst.message,

@@ -16,7 +16,7 @@ from assay.design import Design, Runs, weighed
 from assay.metrics import rests_on_a_sample
 from assay.registry import Settings
 from assay.report.rows import largest_sample, measured, of_recipe, runs_of, shared
-from assay.results import NOT_RELEASABLE
+from assay.results import NOT_RELEASABLE, RAISED
 from assay.statistics import Summary
 
 ClaimVerdict = Literal["holds", "stronger", "weaker", "inconclusive", "not tested here"]
@@ -188,7 +188,7 @@ def _why_not_tested(claim: Claim, frame: pd.DataFrame, reference_epsilon: float)
                 if recipe in set(frame["recipe"])
                 else f"no recipe {recipe} in this cohort"
             )
-        bad = int((rows["verdict"] != "pass").sum()) if term in claim.provided else 0
+        bad = int(rows["verdict"].isin(RAISED).sum()) if term in claim.provided else 0
         if bad:
             about = str(term.where.get("method", "")).replace("_", " ")
             return f"the check {name} of {about or recipe} did not pass in {bad} of {len(rows)} runs"

@@ -24,7 +24,7 @@ from assay.report.rows import (
     shared,
 )
 from assay.report.scorecard import design_of
-from assay.results import NOT_RELEASABLE
+from assay.results import NOT_RELEASABLE, RAISED
 from assay.statistics import holm
 from assay.study.registration import Registration
 from assay.study.requirements import Requirement
@@ -258,7 +258,7 @@ class _Judge:
             for check in self._checks[recipe]
             if check.judges(requirement.about.measurement, requirement.conditions)
         )
-        return tuple(check for check in said if check.verdict != "pass")
+        return tuple(check for check in said if check.verdict in RAISED)
 
     def _own(self, recipe: str, rows: pd.DataFrame) -> dict[str, Any]:
         """Returns the warnings that evaluations themselves gave to the values."""

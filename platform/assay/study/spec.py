@@ -1,7 +1,7 @@
 """Settings of a study file."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -161,14 +161,26 @@ class Cohort(Settings):
             recipe: to keep.
 
         Returns:
-            A copy without requirements and candidates.
+            A copy without requirements and candidates, whose evaluations are asked as in the whole cohort.
         """
         selected = [
-            one.model_copy(update={"recipes": (recipe,)}) for one in self.selected_evaluations if recipe in one.recipes
+            one.model_copy(update={"recipes": (recipe,), "evaluations": self._as_compared(one.evaluations, recipe)})
+            for one in self.selected_evaluations
+            if recipe in one.recipes
         ]
-        kept = {"recipes": {recipe: self.recipes[recipe]}, "selected_evaluations": tuple(selected)}
+        kept = {
+            "recipes": {recipe: self.recipes[recipe]},
+            "evaluations": self._as_compared(self.evaluations, recipe),
+            "selected_evaluations": tuple(selected),
+        }
         # One recipe alone is compared with no other, and nothing is chosen.
         return self.model_copy(update={**kept, "requirements": (), "candidates": ()})
+
+    def _as_compared(self, evaluations: Sequence[Evaluation], recipe: str) -> tuple[Evaluation, ...]:
+        """Returns evaluations that ask of one recipe alone what they ask of it in the whole cohort."""
+        pairs = [(one, one.among(self.recipes.values()), one.among([self.recipes[recipe]])) for one in evaluations]
+        # What the recipe alone would decide alike stays undecided: a sweep compares it with other recipes.
+        return tuple(one if whole == alone else whole for one, whole, alone in pairs)
 
     @model_validator(mode="before")
     @classmethod

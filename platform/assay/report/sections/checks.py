@@ -1,4 +1,4 @@
-"""The checks that did not pass, all verdicts, and the data."""
+"""The checks that warned or failed, all verdicts, and the data."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,11 +7,12 @@ from assay.registry import register
 from assay.report.scorecard import Scorecard
 from assay.report.sections.base import Content, Section
 from assay.report.view import View
+from assay.results import RAISED
 
 
 @register("section")
 class ChecksSection(Section):
-    """The checks that did not pass, all verdicts, and the data."""
+    """The checks that warned or failed, all verdicts, and the data."""
 
     name: Literal["checks"] = "checks"
     title: str = "Checks"
@@ -19,13 +20,13 @@ class ChecksSection(Section):
 
     def build(self, view: View) -> Content | None:
         checks = view.card.checks
-        passed = int((checks["verdict"] == "pass").sum())
-        return Content(tables={"raised": _raised(view.card), "passed": passed})
+        passed, undecided = (int((checks["verdict"] == verdict).sum()) for verdict in ("pass", "inconclusive"))
+        return Content(tables={"raised": _raised(view.card), "passed": passed, "inconclusive": undecided})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RaisedRule:
-    """One rule that did not pass, over all recipes."""
+    """One rule that warned or failed, over all recipes."""
 
     rule: str
     verdict: str
@@ -36,9 +37,9 @@ class RaisedRule:
 
 
 def _raised(card: Scorecard) -> list[RaisedRule]:
-    """Returns the checks that did not pass, failed ones first."""
+    """Returns the checks that warned or failed, failed ones first."""
     groups: dict[tuple[str, str], list[dict[Any, Any]]] = {}
-    raised = card.checks[card.checks["verdict"] != "pass"]
+    raised = card.checks[card.checks["verdict"].isin(RAISED)]
     for check in raised.sort_values("verdict", kind="stable").to_dict("records"):
         groups.setdefault((check["rule"], check["verdict"]), []).append(check)
     return [

@@ -8,6 +8,7 @@ from assay.report.decisions import Decision, Decisions, Judgement
 from assay.report.evidence import Evidence
 from assay.report.scorecard import Scorecard
 from assay.report.words import cell_text, difference_text
+from assay.results import RAISED
 
 COLUMNS = 7
 """Greatest number of columns of a table; the first has the titles of the rows."""
@@ -162,7 +163,7 @@ def _standing_out(card: Scorecard, baseline: str) -> tuple[SummaryRow, ...]:
 
 
 def _raised(card: Scorecard, recipe: str) -> list[str]:
-    own = card.checks[(card.checks["recipe"] == recipe) & (card.checks["verdict"] != "pass")]
+    own = card.checks[(card.checks["recipe"] == recipe) & card.checks["verdict"].isin(RAISED)]
     return [
         f"{'✖' if one.verdict == 'fail' else '▲'} {str(one.rule).replace('_', ' ')}"
         for one in own.sort_values("verdict").itertuples()

@@ -8,6 +8,7 @@ import pandas as pd
 from assay.report.checks import checks_of, sum_up
 from assay.report.rows import measured, of_recipe, runs_of, settings, shared
 from assay.report.scorecard import Scorecard
+from assay.results import RAISED
 from assay.statistics import Summary
 
 _BEFORE, _AFTER = "worst_case_before_adaptive", "worst_case_accuracy"
@@ -93,7 +94,7 @@ def _answered(
 def _raised(own: pd.DataFrame) -> tuple[str, ...]:
     """Returns the rules of robustness that did not pass in some trial."""
     of_attacks = [check for check in checks_of(own) if _CONCERNED & {*check.concerns}]
-    raised = [check.rule for check in sum_up(of_attacks) if check.verdict != "pass"]
+    raised = [check.rule for check in sum_up(of_attacks) if check.verdict in RAISED]
     return tuple(rule.replace("_", " ") for rule in raised if rule not in _NO_SUSPICION)
 
 
