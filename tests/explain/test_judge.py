@@ -1,6 +1,8 @@
 """What holds for every explanation method: the judge, and values that depend on the record alone."""
 
 import random
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 import assay.explain.methods  # noqa: F401
 from assay.explain.base import Attribution, Explained, Explainer, ExplanationError, NotFiniteError
+from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.references import Reference
 from assay.explain.scalars import lead, log_odds
 from assay.registry import build, methods
@@ -339,3 +342,32 @@ def test_a_layer_that_reads_the_other_records_is_refused() -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 3)).to(DOUBLE)
     with pytest.raises(ExplanationError, match="layer '1' normalises by the batch"):
         of_table("saliency", model, torch.arange(5))
+
+
+def test_two_threads_leave_a_model_that_trains_as_it_was() -> None:
+    """The second begins while the first explains, and would take the changed model for the one to restore."""
+
+    class Slow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.head = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            time.sleep(0.01)
+            out: Tensor = self.head(self.inner(x)[0][:, -1])
+            return out
+
+    model, x = Slow().train(), torch.randn(2, 5, 3)
+    about = reference(torch.zeros(1, 5, 3), "signal")
+
+    def explain(delay: float) -> None:
+        time.sleep(delay)
+        IntegratedGradients().explain(model, x, torch.tensor([0, 1]), about)
+
+    threads = [threading.Thread(target=explain, args=(delay,)) for delay in (0.0, 0.015)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert model.training and all(weight.requires_grad for weight in model.parameters())
+    assert not model.inner._forward_hooks and not model.inner._forward_pre_hooks

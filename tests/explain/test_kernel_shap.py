@@ -247,3 +247,18 @@ def test_the_fewest_answers_lose_little_of_a_linear_model_and_its_sum_not_at_all
         found = KernelShap(budget=budget).explain(model, x, torch.tensor([1]), about)
         assert float((found.values - exact).abs().max()) < error
         assert float(found.error) < 1e-9
+
+
+@pytest.mark.parametrize("fit", ["linear", "smooth"])
+@pytest.mark.parametrize("groups", [5, 6, 8, 10])
+def test_a_wrong_value_of_a_linear_model_is_never_without_an_error(groups: int, fit: str) -> None:
+    """With few answers some samples do not determine the values: then no two halves may agree on them in silence."""
+    torch.manual_seed(0)
+    model, x = nn.Linear(groups, 2).double(), 3 * torch.randn(2, groups, dtype=torch.float64)
+    target, about = torch.tensor([0, 1]), reference(torch.zeros(1, groups, dtype=torch.float64))
+    exact = x * (model.weight[1] - model.weight[0]).detach() * torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    for budget in (2 * groups, 2 * groups + 2, 3 * groups, 4 * groups):
+        for seed in range(8):
+            found = KernelShap(budget=budget, fit=fit).explain(model, x, target, about, seed=seed)
+            error = (found.values - exact).abs().amax(1) / exact.abs().amax(1)
+            assert not bool(((error > 0.1) & (found.value_error < 0.05)).any()), (budget, seed)

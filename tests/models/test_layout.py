@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from assay.models.cnn import CNN
 from assay.models.layout import PairMaxima, channels_last, for_many
@@ -70,3 +70,23 @@ def test_maxima_of_the_copy_and_their_gradients_are_those_of_the_network(side: i
 )
 def test_other_poolings_stay(layer: nn.Module) -> None:
     assert not PairMaxima.replaces(layer)
+
+
+class Tutorial(nn.Module):
+    """A network as tutorials write it, which needs channels first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(1, 3, 3), nn.Linear(48, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        units = self.convolution(x).relu()
+        out: Tensor = self.head(units.view(units.size(0), -1))
+        return out
+
+
+def test_a_network_with_code_of_its_own_is_not_copied() -> None:
+    model = Tutorial()
+    assert for_many(model, torch.zeros(200, 1, 6, 6), 200) is model
+    whole = nn.Sequential(model)
+    assert for_many(whole, torch.zeros(200, 1, 6, 6), 200) is whole

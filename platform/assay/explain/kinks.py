@@ -147,8 +147,9 @@ class _Probe(TorchFunctionMode):
 def _depends_on_rows(args: tuple[Any, ...]) -> bool:
     """Whether an operation is asked of numbers that depend on the records, along an axis of their own."""
     given = args[0] if args else None
-    known = isinstance(given, Tensor) and given.requires_grad and given.is_floating_point()
-    return known and given.dim() > 0 and given.numel() > 0
+    if not isinstance(given, Tensor) or not given.requires_grad or not given.is_floating_point():
+        return False
+    return given.dim() > 0 and given.numel() > 0
 
 
 def _keeps_what_it_saves() -> bool:

@@ -62,6 +62,19 @@ def _smooth(shown: np.ndarray) -> np.ndarray:
     return centred
 
 
+def determines(shown: np.ndarray) -> bool:
+    """Returns whether answers to coalitions and their complements determine the values of a game without products.
+
+    Args:
+        shown: (pairs, groups) bool, whether a group is present.
+
+    Returns:
+        Whether they do, together with the answers to all groups and to none.
+    """
+    signs = 2.0 * np.concatenate([shown, np.ones((1, shown.shape[1]))]) - 1
+    return bool(np.linalg.matrix_rank(signs) == shown.shape[1])
+
+
 def expected_error(pairs: Pairs) -> float:
     """Returns the expected squared error of all values by ``smooth``, but for a constant: how good a sample is.
 

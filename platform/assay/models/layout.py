@@ -46,11 +46,12 @@ def channels_last(model: nn.Module) -> nn.Module:
         model: not changed.
 
     Returns:
-        The copy; the model itself where it has no convolution over images, where it normalises groups of channels, or
-        where layers have hooks, which may belong to this very model.
+        The copy; the model itself where it has no convolution over images, where it normalises groups of channels,
+        where layers have hooks, which may belong to this very model, or where a layer is neither PyTorch's nor of this
+        package: it may ask for another order by ``view``, or hold what cannot be copied.
     """
     layers = list(model.modules())
-    fits = any(isinstance(layer, nn.Conv2d) for layer in layers)
+    fits = any(isinstance(layer, nn.Conv2d) for layer in layers) and all(_is_ours(layer) for layer in layers)
     if not fits or any(isinstance(layer, _SLOWER) or _has_hooks(layer) for layer in layers):
         return model
     other = copy.deepcopy(model).to(memory_format=torch.channels_last)
@@ -73,6 +74,10 @@ def for_many(model: nn.Module, x: Tensor, passes: int) -> nn.Module:
         The copy, or the model itself: for few passes, for records that are no images, and on a GPU.
     """
     return channels_last(model) if passes >= _WORTH_A_COPY and x.dim() == 4 and not x.is_cuda else model
+
+
+def _is_ours(layer: nn.Module) -> bool:
+    return type(layer).__module__.split(".")[0] in {"torch", "assay"} and "forward" not in vars(layer)
 
 
 def _has_hooks(layer: nn.Module) -> bool:

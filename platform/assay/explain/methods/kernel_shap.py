@@ -15,7 +15,7 @@ from assay.explain.methods.shapley import MOST_GROUPS, all_answers, shapley_valu
 from assay.explain.named_groups import Groups
 from assay.explain.references import Reference
 from assay.explain.sampling import Pairs, Sampling, sampled_pairs
-from assay.explain.shapley_fits import Fit, expected_error, value_weights
+from assay.explain.shapley_fits import Fit, determines, expected_error, value_weights
 from assay.registry import register
 
 _SAMPLES = 16
@@ -89,8 +89,11 @@ class KernelShap(GroupExplainer):
             change[:, None] / count + beyond @ torch.from_numpy(value_weights(pairs, weights, self.fit)).to(odd)
             for weights in (pairs.weights, *pairs.halves)
         )
-        determined = min(np.count_nonzero(half) for half in pairs.halves) >= count
-        return values, values + (one - other) / 2 if determined else one
+        if all(determines(pairs.shown[half > 0]) for half in pairs.halves):
+            return values, values + (one - other) / 2
+        # A sample that does not determine the values agrees with its half in what neither of them tells: they may be
+        # wrong by as much as they are.
+        return values, one if determines(pairs.shown) else torch.zeros_like(values)
 
     def _pairs(self, count: int, draw: np.random.Generator) -> Pairs:
         """Draws the sample: where there are few answers, the best of several, by what is known before any answer."""
@@ -100,4 +103,4 @@ class KernelShap(GroupExplainer):
         # By the linear regression, single groups alone would have a bias.
         mixed = [self.fit == "smooth" and number % 2 == 1 for number in range(_SAMPLES)]
         samples = [sampled_pairs(count, wanted, self.sampling, draw, singles=singles) for singles in mixed]
-        return min(samples, key=expected_error)
+        return min(samples, key=lambda sample: (not determines(sample.shown), expected_error(sample)))
