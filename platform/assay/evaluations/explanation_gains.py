@@ -10,18 +10,18 @@ from torch import Tensor
 
 from assay import intervals, seeds
 from assay.evaluations.base import estimated
-from assay.evaluations.explanation_metrics import P_VALUE, SCALED, SHARE
+from assay.evaluations.explanation_metrics import P_VALUE, PAIRS_AGREED, SCALED, SHARE
+from assay.evaluations.explanation_orders import orders
 from assay.evaluations.explanation_verdicts import ALPHA, LEAST_ROOM, Scores, Verdict, placed, strongest, verdicts
 from assay.explain.measures.base import MeasuredMap
 from assay.explain.measures.controls.base import Control
 from assay.explain.measures.curves import Areas
 from assay.explain.measures.panel import Panel, mean_between
-from assay.explain.measures.randomisation import spearman
 from assay.intervals import Interval
 from assay.results import Check, Finding, Measurement, not_applicable
 
 _AGREE = 0.7
-"""Least rank correlation between replacements over methods."""
+"""Least share of the pairs of methods that replacements tell apart and do not contradict."""
 _FEWEST_METHODS = 3
 """Methods that are needed before their order by two replacements can be compared."""
 _NO_CHANGE = 64
@@ -44,7 +44,7 @@ class _Judged:
 
     about: Mapping[str, Any]
     own: np.ndarray
-    by_replacement: dict[str, float]
+    by_replacement: dict[str, np.ndarray]
     controls: dict[str, np.ndarray]
 
 
@@ -122,7 +122,7 @@ class Gains:
         return _Judged(
             about=one.about,
             own=_numbers(mean_between(areas)),
-            by_replacement={key: float(area.between.double().mean()) for key, area in areas.items()},
+            by_replacement={key: _numbers(area.between) for key, area in areas.items()},
             controls=controls,
         )
 
@@ -198,37 +198,35 @@ class Gains:
 
     def _panel_agrees(self, judged: Sequence[_Judged]) -> list[Finding]:
         """Checks that the replacements rank the methods alike; else no method is better than another."""
-        orders = [np.array([[one.by_replacement[name] for one in judged]]) for name in self.panel.fills]
         if len(judged) < _FEWEST_METHODS:
             why = f"{len(judged)} methods have maps, and {_FEWEST_METHODS} are needed to compare their order"
             return [not_applicable("panel_agreement", why, reason="too_few_records")]
-        if len(orders) < 2:
+        if len(self.panel.fills) < 2:
             why = "one replacement alone changes the answers, and its order of the methods has none to agree with"
             return [not_applicable("panel_agreement", why, reason="inconclusive")]
-        least = min(_alike(a, b) for place, a in enumerate(orders) for b in orders[:place])
-        agrees = least >= _AGREE
-        told = "rank the methods alike" if agrees else "rank the methods differently: their order is inconclusive"
+        found = orders([one.by_replacement for one in judged], self.clusters)
+        agrees = found.agreement >= _AGREE
+        told = f"{len(found.separated)} pairs of methods are told apart by some replacement"
+        if found.contradicted:
+            names = [" and ".join(str(judged[place].about["method"]) for place in pair) for pair in found.contradicted]
+            told += f", {len(names)} of them in opposite orders by another: {', '.join(names)}"
+        else:
+            told += ", none in opposite orders"
+        start = "" if agrees else "the replacements rank the methods differently, so their order is inconclusive: "
         return [
-            Measurement(name="panel_agreement", value=least, n=len(judged), unit="Spearman correlation"),
+            Measurement(name="panel_agreement", value=found.agreement, n=len(judged), unit=PAIRS_AGREED),
             Check(
                 rule="panel_agrees",
                 concerns="panel_agreement",
                 verdict="pass" if agrees else "warn",
-                figure=least,
-                message=f"the replacements {told} (least correlation {least:.2f}, limit {_AGREE})",
+                figure=found.agreement,
+                message=f"{start}{told} (agreement {found.agreement:.2f}, limit {_AGREE})",
             ),
         ]
 
     def _share(self, name: str, values: np.ndarray, conditions: Mapping[str, Any]) -> Measurement:
         interval = intervals.mean(values, self.clusters).interval
         return estimated(name, interval, n=len(values), unit=SHARE, conditions=conditions)
-
-
-def _alike(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns the rank correlation of two orders of the methods; 1 where all methods are equal in both."""
-    if np.ptp(one) == 0 and np.ptp(other) == 0:
-        return 1.0
-    return float(spearman(one, other)[0])
 
 
 def _numbers(values: Tensor) -> np.ndarray:
