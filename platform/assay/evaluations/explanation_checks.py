@@ -14,6 +14,7 @@ from assay.explain.measures.base import MeasuredRecords
 from assay.explain.methods.attention import Attention
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.off_data import effects_on_data, nearest_neighbour, share_off_data
+from assay.intervals import Interval
 from assay.results import Check, Finding, ReasonCode, not_applicable
 
 _LARGEST_ERROR = 0.1
@@ -130,33 +131,38 @@ def along_the_data(
     interval = intervals.mean(left, clusters).interval
     n = int(np.isfinite(left).sum())
     row = estimated("left_on_the_data", interval, n=n, unit=SHARE_LEFT, conditions=about)
-    told = (
-        f"on records of the data the sum of the effects that it names has {interval.value:.0%} of the sum of their "
-        f"variances, at most {interval.high:.0%} (limit {_LEAST_LEFT:.0%}; slopes of random signs have 100 %)"
-    )
-    wrong = False
+    needed = None
     if interval.high < _LEAST_LEFT:
         shorter = share_needed(slopes, records.pool, one_unit=shows_slopes).cpu().numpy()
         needed = intervals.mean(shorter, clusters).interval
-        wrong = needed.high < _LEAST_NEEDED
-        told += (
-            f"; slopes with {needed.value:.0%} of their squared length, at most {needed.high:.0%}, have the same effects "
-            f"on the data (limit {_LEAST_NEEDED:.0%})"
+    return [row, _varies(interval, needed, explainer.name)]
+
+
+def _varies(left: Interval, needed: Interval | None, method: str) -> Check:
+    """Returns the check of effects on the data: whether they cancel, and whether what is left of them is needed."""
+    told = (
+        f"on records of the data the sum of the effects that it names has {left.value:.0%} of the sum of their "
+        f"variances, at most {left.high:.0%} (limit {_LEAST_LEFT:.0%}; slopes of random signs have 100 %)"
+    )
+    wrong = needed is not None and needed.high < _LEAST_NEEDED
+    if needed is not None:
+        start = (
+            "most of the map does not matter on the data"
+            if wrong
+            else "its effects cancel for the most part, and what is left of them is needed, as in a contrast"
         )
         told = (
-            f"most of the map does not matter on the data: {told}"
-            if wrong
-            else f"its effects cancel for the most part, and what is left of them is needed, as in a contrast: {told}"
+            f"{start}: {told}; slopes with {needed.value:.0%} of their squared length, at most {needed.high:.0%}, have "
+            f"the same effects on the data (limit {_LEAST_NEEDED:.0%})"
         )
-    check = Check(
+    return Check(
         rule="varies_with_the_data",
         concerns=CONCERNED,
         verdict="warn" if wrong else "pass",
-        figure=interval.value,
+        figure=left.value,
         message=told,
-        conditions={"method": explainer.name},
+        conditions={"method": method},
     )
-    return [row, check]
 
 
 def off_the_data(

@@ -5,13 +5,13 @@ that surface, and hence any map, while its answers to the data stay. A map reads
 has another answer by Σ slope · d. Across the surface the terms of this sum cancel each other, and along it they do not.
 So the variance of the sum over records of the data is compared with the sum of the variances of its terms. The share is
 1 on average for slopes of random signs, whatever the correlations of the data; it is above 1 where a network has learnt
-from features that vary together, and near 0 where the terms cancel. Nothing is inverted, so a few records suffice in any
-number of dimensions.
+from features that vary together, and near 0 where the terms cancel. It is no division of the map into two parts.
+Nothing is inverted, so a few records suffice in any number of dimensions.
 
 Terms cancel in an honest contrast, too: a decision by the difference of two columns with a correlation of 0.9 leaves a
-share of 0.1. There the small rest is the decision, and nothing can be taken away from the slopes. Terms that deceive can
-be taken away: far shorter slopes give the same effects on the data. So the second figure is the least squared length of
-slopes with the same effects, by that of the slopes themselves.
+share of 0.1. There the small rest is the decision, and nothing can be taken away from the slopes. Terms that do not
+matter can be: far shorter slopes have the same effects on the data. So the second figure is the least squared length
+of slopes with the same effects, by that of the slopes themselves.
 """
 
 import torch
@@ -85,8 +85,8 @@ def share_needed(slopes: Tensor, known: Tensor, *, one_unit: bool = False) -> Te
         one_unit: as in ``share_left``; otherwise a length counts an entry in its standard deviations.
 
     Returns:
-        (n,) shares of the squared length, float64, at most 1; 1 where no shorter slopes have the same effects, NaN
-        where no entry with a slope varies.
+        (n,) shares of the squared length, float64, at most 1; 1 where no shorter slopes are known to have the same
+        effects, NaN where no entry with a slope varies.
     """
     each = slopes.flatten(1).double()
     data = known.flatten(1).double().to(each)
