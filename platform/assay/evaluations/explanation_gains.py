@@ -24,6 +24,8 @@ _AGREE = 0.7
 """Least share of the pairs of methods that replacements tell apart and do not contradict."""
 _FEWEST_METHODS = 3
 """Methods that are needed before their order by two replacements can be compared."""
+_ROUNDING = 0.01
+"""Share of the change by which two methods must differ where there is no room above the controls."""
 _NO_CHANGE = 64
 """Units in the last place of the answers below which removing all features changes nothing."""
 PANEL = "panel"
@@ -84,7 +86,7 @@ class Gains:
         scores = [self._scores(one, searched) for one in judged]
         for each, own, verdict in zip(judged, scores, verdicts(scores, self.clusters), strict=True):
             found += self._compared(each, own, verdict)
-        return [*found, *self._panel_agrees(judged)]
+        return [*found, *self._panel_agrees(judged, _room(scores))]
 
     def _replacements_that_change(self) -> bool:
         """Leaves out replacements that change no answer; returns whether any is left."""
@@ -196,7 +198,7 @@ class Gains:
             )
         return rows
 
-    def _panel_agrees(self, judged: Sequence[_Judged]) -> list[Finding]:
+    def _panel_agrees(self, judged: Sequence[_Judged], room: float) -> list[Finding]:
         """Checks that the replacements rank the methods alike; else no method is better than another."""
         if len(judged) < _FEWEST_METHODS:
             why = f"{len(judged)} methods have maps, and {_FEWEST_METHODS} are needed to compare their order"
@@ -204,9 +206,10 @@ class Gains:
         if len(self.panel.fills) < 2:
             why = "one replacement alone changes the answers, and its order of the methods has none to agree with"
             return [not_applicable("panel_agreement", why, reason="inconclusive")]
-        found = orders([one.by_replacement for one in judged], self.clusters)
+        margin = max(LEAST_ROOM * room, _ROUNDING)
+        found = orders([one.by_replacement for one in judged], self.clusters, margin=margin)
         agrees = found.agreement >= _AGREE
-        told = f"{len(found.separated)} pairs of methods are told apart by some replacement"
+        told = f"{len(found.separated)} pairs of methods are told apart by some replacement, by more than {margin:.2f}"
         if found.contradicted:
             names = [" and ".join(str(judged[place].about["method"]) for place in pair) for pair in found.contradicted]
             told += f", {len(names)} of them in opposite orders by another: {', '.join(names)}"
@@ -227,6 +230,14 @@ class Gains:
     def _share(self, name: str, values: np.ndarray, conditions: Mapping[str, Any]) -> Measurement:
         interval = intervals.mean(values, self.clusters).interval
         return estimated(name, interval, n=len(values), unit=SHARE, conditions=conditions)
+
+
+def _room(scores: Sequence[Scores]) -> float:
+    """Returns the room between the strongest control and the best order that is known, over all maps."""
+    if not scores:
+        return 0.0
+    best = max(float(one.best.mean()) for one in scores)
+    return best - max(float(one.controls[strongest(one)].mean()) for one in scores)
 
 
 def _numbers(values: Tensor) -> np.ndarray:

@@ -76,8 +76,8 @@ EXPLANATION_METRICS = (
     Metric(
         name="panel_agreement",
         title="Agreement of replacements",
-        meaning="Share of the pairs of methods which some replacement tells apart by their areas, and which none puts "
-        "in the opposite order; below 0.7 the order of the methods is inconclusive.",
+        meaning="Share of the pairs of methods which some replacement tells apart by more than a tenth of the room, "
+        "and which none puts in the opposite order; below 0.7 the order of the methods is inconclusive.",
         unit=PAIRS_AGREED,
         better="higher",
     ),

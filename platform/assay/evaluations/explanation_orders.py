@@ -1,7 +1,8 @@
 """Do replacements rank methods alike? Pure functions of the scores.
 
-Two methods whose maps differ by a rounding have an order, too, and it is chance. So an order counts only where the
-paired differences of the scores show it, and replacements disagree only where two of them show opposite orders.
+Two methods whose maps differ by a rounding have an order, too, and it is chance. Methods that differ by little by each
+replacement have an order, and nobody would choose by it. So an order counts only where the paired differences of the
+scores show that it is worth something, and replacements disagree only where two of them show opposite orders.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,6 @@ from assay import intervals
 from assay.statistics import holm
 
 ALPHA = 0.05
-LEAST_APART = 0.01
-"""Mean difference of two scores, as a share of the change, below which they are equal: no reader would prefer one."""
 Pair = tuple[int, int]
 
 
@@ -34,29 +33,30 @@ class Orders:
         return 1 - len(self.contradicted) / len(self.separated) if self.separated else 1.0
 
 
-def orders(scores: Sequence[Mapping[str, np.ndarray]], clusters: np.ndarray | None) -> Orders:
+def orders(scores: Sequence[Mapping[str, np.ndarray]], clusters: np.ndarray | None, *, margin: float) -> Orders:
     """Compares the orders of methods by several replacements.
 
-    A replacement tells two methods apart where the two-sided t-test of their paired differences is below 5 % after
-    Holm's correction over all pairs and replacements, and the mean difference is 1 % of the change or more.
+    A replacement tells two methods apart where t-tests of their paired differences show that these are beyond the
+    margin on one side: at 5 % for both sides together, after Holm's correction over all pairs and replacements.
 
     Args:
         scores: of each method, (n,) by replacement.
         clusters: (n,) records that count as one; None where each counts by itself.
+        margin: difference of two scores that is worth nothing, above 0.
 
     Returns:
         The pairs, as positions of ``scores``.
     """
     pairs = list(combinations(range(len(scores)), 2))
     asked = [(pair, name) for pair in pairs for name in scores[0]]
-    found = [intervals.mean(scores[one][name] - scores[other][name], clusters) for (one, other), name in asked]
-    above = np.nan_to_num([each.p_above for each in found], nan=0.5)
-    corrected = holm((2 * np.minimum(above, 1 - above)).tolist())
+    apart = [scores[one][name] - scores[other][name] for (one, other), name in asked]
+    sides = np.array([[intervals.mean(sign * each - margin, clusters).p_above for sign in (1, -1)] for each in apart])
+    sides = np.nan_to_num(sides.reshape(-1, 2), nan=1.0)
+    corrected = holm(np.minimum(1, 2 * sides.min(1)).tolist())
     signs: dict[Pair, set[bool]] = {pair: set() for pair in pairs}
-    for (pair, _), each, p in zip(asked, found, corrected, strict=True):
-        difference = each.interval.value
-        if p < ALPHA and abs(difference) >= LEAST_APART:
-            signs[pair].add(difference > 0)
+    for (pair, _), (above, below), p in zip(asked, sides.tolist(), corrected, strict=True):
+        if p < ALPHA:
+            signs[pair].add(above < below)
     return Orders(
         separated=tuple(pair for pair in pairs if signs[pair]),
         contradicted=tuple(pair for pair in pairs if len(signs[pair]) == 2),
