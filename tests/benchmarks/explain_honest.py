@@ -22,7 +22,7 @@ from tests.benchmarks.known_answers import arbitrary_maps, deceivers, fooling, o
 from tests.benchmarks.known_answers.honest import Honest, honest_models
 
 MODELS, FEW = 300, 18
-FIRST = 5000
+FIRST = 6000
 """Number of the first model: checks were mended by what they said of those before."""
 MOST_ACCUSED = 0.01
 LEFT = "left_on_the_data"

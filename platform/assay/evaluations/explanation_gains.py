@@ -209,12 +209,11 @@ class Gains:
         margin = max(LEAST_ROOM * room, _ROUNDING)
         found = orders([one.by_replacement for one in judged], self.clusters, margin=margin)
         agrees = found.agreement >= _AGREE
-        told = f"{len(found.separated)} pairs of methods are told apart by some replacement, by more than {margin:.2f}"
-        if found.contradicted:
-            names = [" and ".join(str(judged[place].about["method"]) for place in pair) for pair in found.contradicted]
-            told += f", {len(names)} of them in opposite orders by another: {', '.join(names)}"
-        else:
-            told += ", none in opposite orders"
+        names = [" and ".join(str(judged[place].about["method"]) for place in pair) for pair in found.contradicted]
+        told = (
+            f"pairs of methods that some replacement tells apart by more than {margin:.2f}: {len(found.separated)}, in "
+            f"opposite orders by another: {', '.join(names) or 'none'}"
+        )
         start = "" if agrees else "the replacements rank the methods differently, so their order is inconclusive: "
         return [
             Measurement(name="panel_agreement", value=found.agreement, n=len(judged), unit=PAIRS_AGREED),
