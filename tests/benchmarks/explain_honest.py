@@ -39,7 +39,8 @@ def measure(quick: bool = False) -> dict[str, Any]:
     by_task: Counter[str] = Counter()
     of_task: Counter[str] = Counter()
     inconclusive: Counter[str] = Counter()
-    accused, left = [], {}
+    accused = []
+    left: dict[str, float] = {}
     started = time.perf_counter()
     for one in honest_models(count, FIRST):
         rows = rows_of(one)
