@@ -81,8 +81,6 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark explain-honest
 	$(BIN)/python -m jobs.benchmark explain-measures
 	$(BIN)/python -m jobs.benchmark explain-audit
-	$(BIN)/python -m jobs.benchmark explain-truth
-	$(BIN)/python -m jobs.benchmark explain-honest
 
 # Reinstalls when pyproject.toml has changed, and only then.
 $(STAMP): pyproject.toml

@@ -8,6 +8,7 @@ by one rule or by any, or if a deceiver is not caught. ``--quick`` takes 18 mode
 usual ones.
 """
 
+import math
 import sys
 import time
 from collections import Counter
@@ -16,14 +17,15 @@ from typing import Any
 import torch
 
 from assay.evaluations.explanations import Explanations
-from assay.results import RAISED, Check
+from assay.results import RAISED, Check, Finding, Measurement
 from tests.benchmarks.known_answers import arbitrary_maps, deceivers, fooling, one_rule
 from tests.benchmarks.known_answers.honest import Honest, honest_models
 
 MODELS, FEW = 300, 18
-FIRST = 2000
+FIRST = 6000
 """Number of the first model: checks were mended by what they said of those before."""
 MOST_ACCUSED = 0.01
+LEFT = "left_on_the_data"
 SETTINGS = {"records": 60, "control_draws": 3, "steps": 6, "draws": 50}
 """Of the evaluation, smaller than usual: of 300 models, each is asked in a few seconds."""
 
@@ -38,9 +40,13 @@ def measure(quick: bool = False) -> dict[str, Any]:
     by_task: Counter[str] = Counter()
     of_task: Counter[str] = Counter()
     accused = []
+    left: dict[str, float] = {}
     started = time.perf_counter()
     for one in honest_models(count, FIRST):
-        checks = checks_of(one)
+        rows = rows_of(one)
+        checks = [row for row in rows if isinstance(row, Check)]
+        shares = [row.value for row in rows if isinstance(row, Measurement) and row.name == LEFT]
+        left[one.task] = min([left.get(one.task, math.inf), *(share for share in shares if not math.isnan(share))])
         for rule in {check.rule for check in checks}:
             asked[rule] += 1
         wrong = [check for check in checks if check.verdict in RAISED]
@@ -57,7 +63,7 @@ def measure(quick: bool = False) -> dict[str, Any]:
         row.name: row.answered({})["assay"]["right"]
         for row in (*deceivers.ROWS, *fooling.ROWS, *arbitrary_maps.ROWS, *one_rule.ROWS)
     }
-    shares = {rule: by_rule[rule] / asked[rule] for rule in sorted(asked)}
+    by_share = {rule: by_rule[rule] / asked[rule] for rule in sorted(asked)}
     return {
         "models": count,
         "seconds": round(seconds, 1),
@@ -65,17 +71,22 @@ def measure(quick: bool = False) -> dict[str, Any]:
         "inconclusive_by_rule": {rule: f"{n} of {asked[rule]}" for rule, n in sorted(undecided.items())},
         "accused_by_task": {key: f"{n} of {of_task[key.partition(': ')[0]]}" for key, n in sorted(by_task.items())},
         "accused": accused,
+        "least_left_on_the_data": {task: round(least, 3) for task, least in left.items() if math.isfinite(least)},
         "deceivers": caught,
         "ratio": {
-            **{rule: round(1 - share, 4) for rule, share in shares.items()},
+            **{rule: round(1 - share, 4) for rule, share in by_share.items()},
             "models_not_accused": round(1 - len(accused) / count, 4),
             "deceivers_caught": sum(caught.values()) / len(caught),
         },
-        "bar": {**dict.fromkeys((*shares, "models_not_accused"), 1 - MOST_ACCUSED), "deceivers_caught": 1.0},
+        "bar": {**dict.fromkeys((*by_share, "models_not_accused"), 1 - MOST_ACCUSED), "deceivers_caught": 1.0},
     }
 
 
 def checks_of(one: Honest) -> list[Check]:
     """The checks of the evaluation on one model."""
-    found = Explanations(measured=one.measured, **SETTINGS).measure(one.subject)
-    return [row for row in found if isinstance(row, Check)]
+    return [row for row in rows_of(one) if isinstance(row, Check)]
+
+
+def rows_of(one: Honest) -> list[Finding]:
+    """The rows and checks of the evaluation on one model."""
+    return list(Explanations(measured=one.measured, **SETTINGS).measure(one.subject))

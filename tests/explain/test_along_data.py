@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.explain.along_data import share_left, slopes_of
+from assay.explain.along_data import share_left, share_needed, slopes_of
 from assay.explain.measures.base import MeasuredRecords
 from assay.explain.methods.deep_shap import DeepShap
 from assay.explain.methods.integrated_gradients import IntegratedGradients
@@ -44,6 +44,46 @@ def test_a_slope_at_a_constant_pixel_counts_where_all_have_one_unit() -> None:
     # The constant pixel has the usual variance, a half: terms of 1/2 + 100/2 beside a sum of 1.
     assert float(share_left(slopes, data, one_unit=True)) == pytest.approx(2 / 101)
     assert share_left(torch.tensor([[0.0, 10.0]]), data).isnan().all()
+
+
+def pair(correlation: float) -> Tensor:
+    """Two columns whose sum and difference are orthogonal in each half of the records, with this correlation."""
+    signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
+    sums, differences = signs.repeat_interleave(2, 0).repeat(50, 1).T
+    sums, differences = sums * np.sqrt((1 + correlation) / 2), differences * np.sqrt((1 - correlation) / 2)
+    return torch.stack([sums + differences, sums - differences], 1)
+
+
+def test_a_contrast_leaves_little_and_needs_its_slopes() -> None:
+    data, contrast = pair(0.9), torch.tensor([[1.0, -1.0]])
+    assert float(share_left(contrast, data)) == pytest.approx(0.1)
+    # In one direction, effects with an error of 5 % of the variance need 1 − √0.05 of the length; penalties are a grid.
+    assert (1 - 0.05**0.5) ** 2 <= float(share_needed(contrast, data)) < 0.8
+
+
+def test_slopes_across_the_data_are_not_needed() -> None:
+    # 1 along the data and 10 across: of a variance of 2 · 1.999 + 100 · 2 · 0.001, the second part is 5 %.
+    data = pair(0.999)
+    fooled = torch.tensor([[1.0 + 10, 1.0 - 10]])
+    assert float(share_needed(fooled, data)) < 0.1
+    assert float(share_needed(torch.tensor([[1.0 + 30, 1.0 - 30]]), data)) > 0.3
+
+
+def test_more_directions_than_records_are_all_needed() -> None:
+    data, slopes = normal(40, 200), normal(3, 200, seed=1)
+    torch.testing.assert_close(share_needed(slopes, data), torch.ones(3, dtype=torch.float64))
+
+
+def test_neither_units_nor_the_size_of_a_map_change_what_is_needed() -> None:
+    data, slopes = normal(60, 5), normal(3, 5, seed=1)
+    units = torch.tensor([1e-3, 1.0, 10.0, 1e3, 7.0], dtype=torch.float64)
+    torch.testing.assert_close(share_needed(5 * slopes / units, data * units), share_needed(slopes, data))
+
+
+def test_a_slope_at_a_constant_pixel_is_not_needed() -> None:
+    data = torch.cat([normal(400, 1), torch.zeros(400, 1)], 1)
+    assert float(share_needed(torch.tensor([[1.0, 10.0]]), data, one_unit=True)) < 0.01
+    assert share_needed(torch.tensor([[0.0, 10.0]]), data).isnan().all()
 
 
 def records(modality: str = "tabular") -> MeasuredRecords:

@@ -126,7 +126,7 @@ def _explained(measured: Callable[..., Measurement]) -> Iterator[Measurement]:
         yield measured("faithfulness", faithful, "place", **judged)
         yield Measurement(name="faithfulness_p", value=0.001 if place < 2 else 0.6, unit="p-value", conditions=judged)
     yield measured("oracle_area", 1.0, "share", replacement="panel")
-    yield measured("panel_agreement", 1.0, "Spearman correlation")
+    yield measured("panel_agreement", 1.0, "share of the pairs of methods")
     of_map = {"method": "deep_shap", "reference": "the mean record"}
     yield measured("infidelity", 0.9, "", **of_map)
     yield measured("infidelity", 0.1, "", **of_map, control="other_record")

@@ -8,13 +8,14 @@ from torch import Tensor
 from assay import intervals
 from assay.evaluations.base import estimated
 from assay.evaluations.explanation_metrics import SHARE, SHARE_LEFT, SHARE_OF_GREATEST
-from assay.explain.along_data import share_left, slopes_of
+from assay.explain.along_data import share_left, share_needed, slopes_of
 from assay.explain.base import Attribution, Explainer
 from assay.explain.measures.base import MeasuredRecords
 from assay.explain.methods.attention import Attention
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.off_data import effects_on_data, nearest_neighbour, share_off_data
-from assay.results import Check, Finding, Measurement, not_applicable
+from assay.intervals import Interval
+from assay.results import Check, Finding, Measurement, ReasonCode, not_applicable
 
 _LARGEST_ERROR = 0.1
 """Greatest error of a sum, as a share of the change, and of a value, as a share of the greatest, without a warning."""
@@ -29,8 +30,9 @@ _MOST_COLUMNS = 200
 _MOSTLY, _LEAST_EFFECT = 0.5, 0.1
 """Share of made-up records off the data, and the least effect of a map's first feature relative to the strongest."""
 _LEAST_LEFT = 0.25
-"""Least share of the effects that is left on the data; it is 1 for slopes of random signs. Below, three quarters of the
-map lie across the data: its length there is more than 1.7 times that along them."""
+"""Least variance of the sum of the effects on the data, by the sum of their variances: 1 for slopes of random signs."""
+_LEAST_NEEDED = 0.25
+"""Least share of the squared length of the slopes that the same effects on the data need."""
 CONCERNED = ("faithfulness", "insertion_gain")
 """Measurements that the checks judge."""
 
@@ -119,10 +121,12 @@ def along_the_data(
     clusters: np.ndarray | None,
     about: Mapping[str, object],
 ) -> list[Finding]:
-    """Checks that the effects which a map names do not cancel on records of the data.
+    """Checks that the effects which a map names do not cancel on records of the data without need.
 
     A network can be fine-tuned until its map is an arbitrary one, with slopes in directions in which the data do not
-    vary: its answers stay (Anders et al. 2020, arXiv:2007.09969; Heo et al. 2019, arXiv:1902.02041).
+    vary: its answers stay (Anders et al. 2020, arXiv:2007.09969; Heo et al. 2019, arXiv:1902.02041). A decision by the
+    difference of two columns that vary together has effects that cancel, too, and their small rest is the decision. So
+    the check warns only where far shorter slopes have the same effects on the data.
 
     Args:
         explainer: the method.
@@ -132,33 +136,57 @@ def along_the_data(
         about: conditions of the row.
 
     Returns:
-        The share that is left, and the check; nothing for methods without slopes, for texts, and for too small a pool.
+        The share that is left, and the check; a row without a value where there is none.
     """
     slopes = slopes_of(explainer, values, records)
-    if slopes is None or len(records.pool) < _FEWEST_KNOWN:
-        return []
+    if slopes is None:
+        texts = records.reference.modality == "text"
+        why = "words have no slopes" if texts else f"{explainer.title} names no slope of an entry at a record"
+        reason: ReasonCode = "other_kind_of_records" if texts else "no_method"
+        return [not_applicable("left_on_the_data", why, reason=reason, **about)]
+    if len(records.pool) < _FEWEST_KNOWN:
+        why = f"{len(records.pool)} other records are known, and {_FEWEST_KNOWN} are needed to tell how data vary"
+        return [not_applicable("left_on_the_data", why, reason="too_few_records", **about)]
     shows_slopes = not explainer.multiplies_by_change and records.reference.modality != "tabular"
     left = share_left(slopes, records.pool, one_unit=shows_slopes).cpu().numpy()
     if not np.isfinite(left).any():
-        return []
+        why = "no entry with a slope varies in the data"
+        return [not_applicable("left_on_the_data", why, reason="inconclusive", **about)]
     interval = intervals.mean(left, clusters).interval
-    cancels = interval.high < _LEAST_LEFT
+    n = int(np.isfinite(left).sum())
+    row = estimated("left_on_the_data", interval, n=n, unit=SHARE_LEFT, conditions=about)
+    needed = None
+    if interval.high < _LEAST_LEFT:
+        shorter = share_needed(slopes, records.pool, one_unit=shows_slopes).cpu().numpy()
+        needed = intervals.mean(shorter, clusters).interval
+    return [row, _varies(interval, needed, explainer.name)]
+
+
+def _varies(left: Interval, needed: Interval | None, method: str) -> Check:
+    """Returns the check of effects on the data: whether they cancel, and whether what is left of them is needed."""
     told = (
-        f"on records of the data the effects that it names keep {interval.value:.0%} of their variance, at most "
-        f"{interval.high:.0%} (limit {_LEAST_LEFT:.0%}; slopes of random signs keep 100 %)"
+        f"on records of the data the sum of the effects that it names has {left.value:.0%} of the sum of their "
+        f"variances, at most {left.high:.0%} (limit {_LEAST_LEFT:.0%}; slopes of random signs have 100 %)"
     )
-    check = Check(
+    wrong = needed is not None and needed.high < _LEAST_NEEDED
+    if needed is not None:
+        start = (
+            "most of the map does not matter on the data"
+            if wrong
+            else "its effects cancel for the most part, and what is left of them is needed, as in a contrast"
+        )
+        told = (
+            f"{start}: {told}; slopes with {needed.value:.0%} of their squared length, at most {needed.high:.0%}, have "
+            f"the same effects on the data (limit {_LEAST_NEEDED:.0%})"
+        )
+    return Check(
         rule="varies_with_the_data",
         concerns=CONCERNED,
-        verdict="warn" if cancels else "pass",
-        figure=interval.value,
-        message=f"the map is dominated by directions in which the data do not vary: {told}" if cancels else told,
-        conditions={"method": explainer.name},
+        verdict="warn" if wrong else "pass",
+        figure=left.value,
+        message=told,
+        conditions={"method": method},
     )
-    return [
-        estimated("left_on_the_data", interval, n=int(np.isfinite(left).sum()), unit=SHARE_LEFT, conditions=about),
-        check,
-    ]
 
 
 def off_the_data(

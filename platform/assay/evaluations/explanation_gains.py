@@ -10,20 +10,22 @@ from torch import Tensor
 
 from assay import intervals, seeds
 from assay.evaluations.base import estimated
-from assay.evaluations.explanation_metrics import P_VALUE, SCALED, SHARE
+from assay.evaluations.explanation_metrics import P_VALUE, PAIRS_AGREED, SCALED, SHARE
+from assay.evaluations.explanation_orders import orders
 from assay.evaluations.explanation_verdicts import ALPHA, LEAST_ROOM, Scores, Verdict, placed, strongest, verdicts
 from assay.explain.measures.base import MeasuredMap
 from assay.explain.measures.controls.base import Control
 from assay.explain.measures.curves import Areas
 from assay.explain.measures.panel import Panel, mean_between
-from assay.explain.measures.randomisation import spearman
 from assay.intervals import Interval
 from assay.results import Check, Finding, Measurement, not_applicable
 
 _AGREE = 0.7
-"""Least rank correlation between replacements over methods."""
+"""Least share of the pairs of methods that replacements tell apart and do not contradict."""
 _FEWEST_METHODS = 3
 """Methods that are needed before their order by two replacements can be compared."""
+_ROUNDING = 0.01
+"""Share of the change by which two methods must differ where there is no room above the controls."""
 _NO_CHANGE = 64
 """Units in the last place of the answers below which removing all features changes nothing."""
 PANEL = "panel"
@@ -44,7 +46,7 @@ class _Judged:
 
     about: Mapping[str, Any]
     own: np.ndarray
-    by_replacement: dict[str, float]
+    by_replacement: dict[str, np.ndarray]
     controls: dict[str, np.ndarray]
 
 
@@ -84,7 +86,7 @@ class Gains:
         scores = [self._scores(one, searched) for one in judged]
         for each, own, verdict in zip(judged, scores, verdicts(scores, self.clusters), strict=True):
             found += self._compared(each, own, verdict)
-        return [*found, *self._panel_agrees(judged)]
+        return [*found, *self._panel_agrees(judged, _room(scores))]
 
     def _replacements_that_change(self) -> bool:
         """Leaves out replacements that change no answer; returns whether any is left."""
@@ -122,7 +124,7 @@ class Gains:
         return _Judged(
             about=one.about,
             own=_numbers(mean_between(areas)),
-            by_replacement={key: float(area.between.double().mean()) for key, area in areas.items()},
+            by_replacement={key: _numbers(area.between) for key, area in areas.items()},
             controls=controls,
         )
 
@@ -197,26 +199,31 @@ class Gains:
             )
         return rows
 
-    def _panel_agrees(self, judged: Sequence[_Judged]) -> list[Finding]:
+    def _panel_agrees(self, judged: Sequence[_Judged], room: float) -> list[Finding]:
         """Checks that the replacements rank the methods alike; else no method is better than another."""
-        orders = [np.array([[one.by_replacement[name] for one in judged]]) for name in self.panel.fills]
         if len(judged) < _FEWEST_METHODS:
             why = f"{len(judged)} methods have maps, and {_FEWEST_METHODS} are needed to compare their order"
             return [not_applicable("panel_agreement", why, reason="too_few_records")]
-        if len(orders) < 2:
+        if len(self.panel.fills) < 2:
             why = "one replacement alone changes the answers, and its order of the methods has none to agree with"
             return [not_applicable("panel_agreement", why, reason="inconclusive")]
-        least = min(_alike(a, b) for place, a in enumerate(orders) for b in orders[:place])
-        agrees = least >= _AGREE
-        told = "rank the methods alike" if agrees else "rank the methods differently: their order is inconclusive"
+        margin = max(LEAST_ROOM * room, _ROUNDING)
+        found = orders([one.by_replacement for one in judged], self.clusters, margin=margin)
+        agrees = found.agreement >= _AGREE
+        names = [" and ".join(str(judged[place].about["method"]) for place in pair) for pair in found.contradicted]
+        told = (
+            f"pairs of methods that some replacement tells apart by more than {margin:.2f}: {len(found.separated)}, in "
+            f"opposite orders by another: {', '.join(names) or 'none'}"
+        )
+        start = "" if agrees else "the replacements rank the methods differently, so their order is inconclusive: "
         return [
-            Measurement(name="panel_agreement", value=least, n=len(judged), unit="Spearman correlation"),
+            Measurement(name="panel_agreement", value=found.agreement, n=len(judged), unit=PAIRS_AGREED),
             Check(
                 rule="panel_agrees",
                 concerns="panel_agreement",
                 verdict="pass" if agrees else "warn",
-                figure=least,
-                message=f"the replacements {told} (least correlation {least:.2f}, limit {_AGREE})",
+                figure=found.agreement,
+                message=f"{start}{told} (agreement {found.agreement:.2f}, limit {_AGREE})",
             ),
         ]
 
@@ -225,11 +232,12 @@ class Gains:
         return estimated(name, interval, n=len(values), unit=SHARE, conditions=conditions)
 
 
-def _alike(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns the rank correlation of two orders of the methods; 1 where all methods are equal in both."""
-    if np.ptp(one) == 0 and np.ptp(other) == 0:
-        return 1.0
-    return float(spearman(one, other)[0])
+def _room(scores: Sequence[Scores]) -> float:
+    """Returns the room between the strongest control and the best order that is known, over all maps."""
+    if not scores:
+        return 0.0
+    best = max(float(one.best.mean()) for one in scores)
+    return best - max(float(one.controls[strongest(one)].mean()) for one in scores)
 
 
 def _numbers(values: Tensor) -> np.ndarray:

@@ -9,6 +9,7 @@ SCALED = "share of the room above the controls"
 """Unit: 0 is the strongest control, 1 the best order that is known."""
 P_VALUE = "p-value"
 SHARE_LEFT = "share of the variance of the terms"
+PAIRS_AGREED = "share of the pairs of methods"
 
 EXPLANATION_METRICS = (
     Metric(
@@ -75,9 +76,9 @@ EXPLANATION_METRICS = (
     Metric(
         name="panel_agreement",
         title="Agreement of replacements",
-        meaning="Least rank correlation between replacements over the areas of the methods; below 0.7 the order of the "
-        "methods is inconclusive.",
-        unit="Spearman correlation",
+        meaning="Share of the pairs of methods which some replacement tells apart by more than a tenth of the room, "
+        "and which none puts in the opposite order; below 0.7 the order of the methods is inconclusive.",
+        unit=PAIRS_AGREED,
         better="higher",
     ),
     Metric(
@@ -160,7 +161,8 @@ EXPLANATION_METRICS = (
         title="Effects left on the data",
         meaning="Variance, over records of the data, of the sum of the effects that a map names, as a share of the sum "
         "of the variances of these effects. 1 for slopes of random signs, more where a network uses features that vary "
-        "together; near 0 the effects cancel on all data, and the map shows directions in which the data do not vary.",
+        "together; near 0 the effects cancel on the data: the decision is a small difference of large effects, or the "
+        "effects do not matter to it. The check `varies_with_the_data` tells the two apart.",
         unit=SHARE_LEFT,
         better="higher",
     ),

@@ -16,6 +16,7 @@ from assay.evaluations.explained_records import reference_of
 from assay.evaluations.explanations import Explanations
 from assay.registry import build
 from assay.results import Check
+from tests.benchmarks.known_answers import contrasts
 from tests.benchmarks.known_answers.deceivers import verdict
 from tests.benchmarks.known_answers.fine_tuned import Fooled, fine_tuned, location, map_of, top_k
 from tests.benchmarks.known_answers.row import Row, says
@@ -188,6 +189,24 @@ ROWS = tuple(
             "the gradient of the honest network on digits",
             "pass",
             lambda: _said(digits(), "saliency"),
+        ),
+        (
+            "difference_of_columns",
+            "the difference of two columns with a correlation of 0.9 decides",
+            "pass",
+            lambda: _said(contrasts.difference(), "integrated_gradients"),
+        ),
+        (
+            "learnt_differences",
+            "a network has learnt differences of columns with a correlation of 0.9",
+            "pass",
+            lambda: _said(contrasts.trained(), "integrated_gradients"),
+        ),
+        (
+            "edge_of_images",
+            "the difference of two neighbouring columns of pixels decides, of images with details",
+            "pass",
+            lambda: _said(contrasts.filtered(0.2), "saliency"),
         ),
     )
 )
