@@ -55,7 +55,7 @@ BACKGROUND, NODES = 50, 256
 ERROR = 0.03
 SEEDS, SAMPLED_SEEDS, SHAPIQ_SEEDS = 3, 10, 2
 FIRST_DRAWS = 400
-POINTS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 32)
+POINTS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32)
 PIECES = (50, 200, 1000, 10**9)
 GROUPS, SAME = 12, 1e-6
 SIZES = (64, 128, 512, 4096)
@@ -124,8 +124,8 @@ def _gradients(case: Case) -> dict[str, Any]:
     def assay(explainer: Explainer) -> Callable[[int], Tensor]:
         return lambda seed=0: explainer.explain(case.model, x, target, reference, seed=seed).values
 
-    points = next(p for p in POINTS if mean_error(assay(ExpectedGradients(points=p))) <= ERROR)
-    ours = assay(ExpectedGradients(points=points))
+    points = next(p for p in POINTS if mean_error(assay(ExpectedGradients(points=p, most=p))) <= ERROR)
+    ours = assay(ExpectedGradients(points=points, most=points))
     least = mean_error(ours)
     peers = {"shap": _shap_gradients(case.model, x, target, background)}
     peers["captum"] = _captum_gradients(case.model, x, target, background)

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import assay.explain.methods.expected_gradients as module
+import assay.explain.methods.gradient_shap as module
 from assay.explain.base import Attribution
-from assay.explain.methods.expected_gradients import ExpectedGradients, sums_between
-from assay.explain.methods.gradient_shap import GradientShap
+from assay.explain.methods.expected_gradients import ExpectedGradients
+from assay.explain.methods.gradient_shap import GradientShap, sums_between
 from assay.explain.scalars import log_odds
 from tests.explaining import reference
 
@@ -52,7 +52,7 @@ def test_the_stated_error_is_that_of_the_mean() -> None:
 
 def test_equal_steps_through_the_whole_background_have_a_far_smaller_error() -> None:
     random = np.mean([float((explained(draws=180, seed=seed).values - EXACT).square().mean()) for seed in range(10)])
-    steps = ExpectedGradients(points=6).explain(Squares(), X, ONES, reference(BACKGROUND)).values
+    steps = ExpectedGradients().explain(Squares(), X, ONES, reference(BACKGROUND)).values
     assert float((steps - EXACT).square().mean()) < random / 20
 
 

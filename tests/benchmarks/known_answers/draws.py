@@ -69,7 +69,7 @@ MEAN = BACKGROUND.mean(0, keepdim=True)
 DRAWING: dict[str, dict[str, Values]] = {
     "smooth_gradient": {"assay": ours("smooth_gradient"), "captum": _noise_tunnel},
     "expected_gradients": {
-        "assay": ours("expected_gradients"),
+        "assay": ours("gradient_shap"),
         "captum": lambda x: captum("GradientShap", MODEL, x, baselines=BACKGROUND),
         "shap": lambda x: shap_gradient(MODEL, x, BACKGROUND),
     },

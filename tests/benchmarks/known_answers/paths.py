@@ -47,7 +47,7 @@ RUNS = 200
 
 def _variance_of_expected_gradients() -> float:
     """The squared stated error of a mean over its actual variance, over seeds."""
-    found = [assay("expected_gradients", CUBE, TWO[:, :1], ENDS, seed=seed) for seed in range(RUNS)]
+    found = [assay("gradient_shap", CUBE, TWO[:, :1], ENDS, seed=seed) for seed in range(RUNS)]
     values = np.array([float(one.values) for one in found])
     stated = np.array([float(one.value_error) for one in found]) * np.abs(values)
     return float((stated**2).mean() / values.var())

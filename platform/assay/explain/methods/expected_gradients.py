@@ -1,6 +1,9 @@
-"""Expected gradients (Erion et al. 2021, arXiv:1906.10670): integrated gradients, averaged over background records."""
+"""Expected gradients (Erion et al. 2021, arXiv:1906.10670): integrated gradients, averaged over background records.
 
-from collections.abc import Sequence
+Positions on the lines are midpoints of equal steps, with the slopes of kinks averaged over a step
+(``assay.explain.kinks``). Random positions, as elsewhere, need many times as many gradients for the same error.
+"""
+
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -8,46 +11,68 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from assay.explain.base import Explained, Explainer, ExplanationError, gradient_of
+from assay.explain.base import Explained, Explainer, ExplanationError
+from assay.explain.line import Line, LineGradients
 from assay.explain.references import Reference
-from assay.explain.scalars import Scalar
+from assay.explain.two_rules import agreed
 from assay.registry import register
 
-_TOGETHER = 2**15
-"""Entries of the points that are computed together: more is slower on a processor, whose caches are small."""
+_LINES = 256
+"""Lines, from background records to records, that are gone along together."""
 
 
 @register("explainer")
 class ExpectedGradients(Explainer):
-    """Mean over background records of the gradient along the line from each, times the difference of the two.
-
-    Positions on a line are drawn one in each of equal steps, twice: the two sets are independent, so half their
-    difference estimates the error of the mean. Random positions on the whole line, as elsewhere, need many times
-    as many gradients.
-    """
+    """Mean over background records of the gradient along the line from each, times the difference of the two."""
 
     name: Literal["expected_gradients"] = "expected_gradients"
     title: ClassVar[str] = "Expected gradients"
-    points: int = Field(default=6, ge=2, multiple_of=2)
-    """Points on the line from each background record, half of them in each set."""
+    draws: ClassVar[bool] = False
+    points: int = Field(default=2, ge=1)
+    """Points on the line from each background record to begin with, n; 2n + 1 follow, and so on, until two rules agree
+    on the values of a record."""
+    most: int = Field(default=47, ge=1)
+    """Greatest number of points on a line, unless ``points`` is more. The error that is left is reported; it is unknown
+    where this leaves no room for a second rule."""
+    tolerance: float = Field(default=0.05, gt=0, lt=1)
+    """Greatest difference of a value between two rules, relative to the record's greatest value, and of their sum from
+    the change that is explained."""
 
     @property
     def from_background(self) -> bool:
         return True
 
-    def attribute(
-        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
+    def attribute_change(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        target: Tensor,
+        reference: Reference,
+        draw: np.random.Generator,
+        *,
+        change: Tensor,
     ) -> Explained:
-        background, steps = lines_from(reference, x, self.title), self.points // 2
-        starts = np.repeat(np.arange(len(background)), self.points)
-        positions = (np.arange(steps) + draw.random((len(background), 2, steps))) / steps
-        halves = np.tile(np.repeat([0, 1], steps), len(background))
-        points = list(zip(starts.tolist(), positions.ravel().tolist(), halves.tolist(), strict=True))
-        first, other = (
-            each / (len(background) * steps)
-            for each in sums_between(model, x, target, background, points, type(self).scalar)
-        )
-        return Explained(values=(first + other) / 2, second=first)
+        background = lines_from(reference, x, self.title)
+        some = _lines(x[:1], target[:1], background[:_LINES])
+        gradients = LineGradients(model, some, len(x) * self.points, type(self).scalar)
+
+        def values_by(rows: Tensor | slice, count: int) -> Tensor:
+            records, classes = x[rows], target[rows]
+            total = torch.zeros_like(records)
+            for starts in background.split(max(1, _LINES // len(records))):
+                lines = _lines(records, classes, starts)
+                parts = gradients.mean(lines, count) * lines.difference
+                total += parts.unflatten(0, (len(starts), -1)).sum(0)
+            return total / len(background)
+
+        return agreed(values_by, change, points=self.points, most=self.most, tolerance=self.tolerance)
+
+
+def _lines(x: Tensor, target: Tensor, background: Tensor) -> Line:
+    """Returns the lines from each background record to all records, those of one background record after each other."""
+    start = background.repeat_interleave(len(x), 0)
+    difference = x.repeat(len(background), *[1] * (x.dim() - 1)) - start
+    return Line(start=start, difference=difference, target=target.repeat(len(background)))
 
 
 def lines_from(reference: Reference, x: Tensor, title: str) -> Tensor:
@@ -67,41 +92,3 @@ def lines_from(reference: Reference, x: Tensor, title: str) -> Tensor:
     if reference.modality == "text":
         raise ExplanationError(f"{title} needs lines between records, and texts of two lengths have none")
     return reference.background.to(x)
-
-
-def sums_between(  # noqa: PLR0917
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
-    background: Tensor,
-    points: Sequence[tuple[int, float, int]],
-    scalar: Scalar,
-) -> list[Tensor]:
-    """Returns two sums of gradients at points between background records and records, times their difference.
-
-    Args:
-        model: from records to logits.
-        x: (n, ...) records.
-        target: (n,) class that is explained.
-        background: (m, ...) where the lines begin.
-        points: the background record of each, the position on the line, from 0 to 1, and the number of the sum, 0 or 1.
-        scalar: that is explained.
-
-    Returns:
-        Two tensors (n, ...).
-    """
-    together = max(1, _TOGETHER // max(1, x.numel()))
-    totals = [torch.zeros_like(x), torch.zeros_like(x)]
-    for first in range(0, len(points), together):
-        starts, positions, halves = zip(*points[first : first + together], strict=True)
-        start = background[list(starts)].unsqueeze(1)
-        place = torch.tensor(positions, dtype=x.dtype, device=x.device).view(-1, *[1] * x.dim())
-        difference = x - start
-        between = (start + place * difference).flatten(0, 1)
-        gradient = gradient_of(model, between, target.repeat(len(starts)), scalar).view_as(difference)
-        parts = gradient.mul_(difference)
-        for number, total in enumerate(totals):
-            own = [index for index, half in enumerate(halves) if half == number]
-            if own:
-                total.add_(parts[own].sum(0))
-    return totals

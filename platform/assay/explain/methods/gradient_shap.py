@@ -1,15 +1,21 @@
 """GradientSHAP (Lundberg & Lee 2017; Erion et al. 2021, arXiv:1906.10670): expected gradients by independent draws."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from assay.explain.base import Explained, Explainer
-from assay.explain.methods.expected_gradients import lines_from, sums_between
+from assay.explain.base import Explained, Explainer, gradient_of
+from assay.explain.methods.expected_gradients import lines_from
 from assay.explain.references import Reference
+from assay.explain.scalars import Scalar
 from assay.registry import register
+
+_TOGETHER = 2**15
+"""Entries of the points that are computed together: more is slower on a processor, whose caches are small."""
 
 
 @register("explainer")
@@ -45,3 +51,41 @@ class GradientShap(Explainer):
             each / (self.samples // 2) for each in sums_between(model, x, target, background, points, type(self).scalar)
         )
         return Explained(values=(first + other) / 2, second=first)
+
+
+def sums_between(  # noqa: PLR0917
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    background: Tensor,
+    points: Sequence[tuple[int, float, int]],
+    scalar: Scalar,
+) -> list[Tensor]:
+    """Returns two sums of gradients at points between background records and records, times their difference.
+
+    Args:
+        model: from records to logits.
+        x: (n, ...) records.
+        target: (n,) class that is explained.
+        background: (m, ...) where the lines begin.
+        points: the background record of each, the position on the line, from 0 to 1, and the number of the sum, 0 or 1.
+        scalar: that is explained.
+
+    Returns:
+        Two tensors (n, ...).
+    """
+    together = max(1, _TOGETHER // max(1, x.numel()))
+    totals = [torch.zeros_like(x), torch.zeros_like(x)]
+    for first in range(0, len(points), together):
+        starts, positions, halves = zip(*points[first : first + together], strict=True)
+        start = background[list(starts)].unsqueeze(1)
+        place = torch.tensor(positions, dtype=x.dtype, device=x.device).view(-1, *[1] * x.dim())
+        difference = x - start
+        between = (start + place * difference).flatten(0, 1)
+        gradient = gradient_of(model, between, target.repeat(len(starts)), scalar).view_as(difference)
+        parts = gradient.mul_(difference)
+        for number, total in enumerate(totals):
+            own = [index for index, half in enumerate(halves) if half == number]
+            if own:
+                total.add_(parts[own].sum(0))
+    return totals

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from assay.explain.base import Explained, Explainer
 from assay.explain.line import Line, LineGradients
 from assay.explain.references import Reference
+from assay.explain.two_rules import agreed
 from assay.registry import register
 
 _TEXTS = 16
@@ -60,17 +61,12 @@ class IntegratedGradients(Explainer):
 
     def _agreed(self, gradients: LineGradients, line: Line, change: Tensor) -> Explained:
         """Returns the values by as many points as two rules need to agree, and those of the rule before."""
-        count, values = self.points, gradients.mean(line, self.points) * line.difference
-        if 2 * count + 1 > self.most:
-            return Explained(values=values)
-        second = values.clone()
-        rows = torch.arange(len(values), device=values.device)
-        while len(rows) and 2 * count + 1 <= self.most:
-            count, some = 2 * count + 1, line if len(rows) == len(values) else line.of(rows)
-            finer = gradients.mean(some, count) * some.difference
-            second[rows], values[rows] = values[rows], finer
-            rows = rows[_is_wrong(finer, second[rows], change[rows], self.tolerance)]
-        return Explained(values=values, second=second)
+
+        def values_by(rows: Tensor | slice, count: int) -> Tensor:
+            some = line.of(rows)
+            return gradients.mean(some, count) * some.difference
+
+        return agreed(values_by, change, points=self.points, most=self.most, tolerance=self.tolerance)
 
 
 def _line(x: Tensor, target: Tensor, reference: Reference) -> Line:
@@ -82,11 +78,3 @@ def _by_length(x: Tensor, reference: Reference) -> Tensor | None:
     """Returns an order in which texts of similar length follow each other, (n,); None for other records."""
     present = reference.present(x)
     return None if present is None else present.flatten(1).sum(1).argsort(stable=True)
-
-
-def _is_wrong(values: Tensor, second: Tensor, change: Tensor, tolerance: float) -> Tensor:
-    """Returns for which records a value differs between the rules, or the sum from the change, by more, (n,) bool."""
-    most = values.flatten(1).abs().amax(1)
-    apart = (values - second).flatten(1).abs().amax(1) > tolerance * most
-    missed = (values.flatten(1).sum(1) - change).abs()
-    return apart | (missed > tolerance * torch.maximum(most, change.abs()))
