@@ -1,6 +1,7 @@
 """Concepts of networks that are known: what they use is found, what they do not use is not, in any order."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from torch import Tensor, nn
 
 from assay.errors import SpecError, UserError
 from assay.evaluations.base import Subject
+from assay.evaluations.concept_changes import compared_with_changes
 from assay.evaluations.global_concepts import Concepts
+from assay.explain.base import ExplanationError
 from assay.explain.concepts.base import PlantedConcept, Pool
 from assay.explain.global_.concept_layers import layer_for_concepts
 from assay.models.black_box import WithoutGradient
 from assay.recipes import Privacy, Recipe
 from assay.registry import build, names
 from assay.results import Check, Finding, Measurement
-from tests.mistakes import refused
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]
@@ -88,7 +90,7 @@ def test_random_concepts_are_even_within_the_binomial_interval(xrays: Subject, o
     row = one(found, "random_concept_score")
     low, high = stats.binom.interval(0.95, 60, 0.5)
     assert (row.conditions["binomial_low"] * 60, row.conditions["binomial_high"] * 60) == pytest.approx((low, high))
-    (check,) = [each for each in found if isinstance(each, Check)]
+    (check,) = [each for each in found if isinstance(each, Check) and each.rule == "random_concepts_are_even"]
     inside = row.conditions["binomial_low"] <= row.value <= row.conditions["binomial_high"]
     assert (check.verdict == "pass") == inside and check.figure == row.value and inside
 
@@ -192,7 +194,7 @@ def test_marker_and_border_lie_where_they_are_said_to_lie() -> None:
 
 
 class FirstNumbers(nn.Module):
-    """Answers by the mean of a bent sum of each word's vector."""
+    """Answers by a bent sum of the mean of the words' vectors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,8 +203,8 @@ class FirstNumbers(nn.Module):
             self.words.weight.copy_(torch.eye(6))
 
     def forward(self, x: Tensor) -> Tensor:
-        vectors = self.words(x)
-        score = (vectors[..., 0].mean(1) + 0.05 * (3 * vectors[..., 1:]).sin().mean((1, 2))).tanh()
+        vectors = self.words(x.mean(1))
+        score = (vectors[:, 0] + 0.05 * (3 * vectors[:, 1:]).sin().mean(1)).tanh()
         return torch.stack([-score, score], dim=1)
 
 
@@ -262,20 +264,158 @@ def test_examples_of_the_user_are_read_from_a_folder_and_from_an_array(
     assert asked.fingerprint() != before and Concepts(concepts=(USED,)).fingerprint() == ""
 
 
-def test_files_that_are_no_examples_are_refused(xrays: Subject, tmp_path: Path) -> None:
-    def asked(path: Path) -> Any:
-        return Concepts(concepts=({"name": "files", "path": str(path)},), **QUICK).measure(xrays)
+def why_refused(xrays: Subject, path: Path) -> str:
+    """Asks for examples in files that cannot be used, beside a concept that can be asked."""
+    found = scores(Concepts(concepts=({"name": "files", "path": str(path)}, USED), **QUICK).measure(xrays))
+    assert found["used"].status == "measured", "one broken concept leaves the others as they are"
+    row = found[path.stem]
+    assert (row.status, row.reason) == ("failed", "error")
+    (why,) = row.warnings
+    assert why.startswith(f"concept '{path.stem}': ") and str(path) in why
+    return why
 
-    with refused(UserError, "path", str(tmp_path / "none")):
-        asked(tmp_path / "none")
+
+def test_files_that_are_no_examples_are_refused_and_named(xrays: Subject, tmp_path: Path) -> None:
+    assert "there is no" in why_refused(xrays, tmp_path / "none")
     np.save(tmp_path / "flat.npy", np.zeros((20, 5)))
-    with pytest.raises(UserError, match=r"holds float64 of shape \(20, 5\)"):
-        asked(tmp_path / "flat.npy")
+    assert "holds float64 of shape (20, 5)" in why_refused(xrays, tmp_path / "flat.npy")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="cannot be read as an array"):
-        asked(tmp_path / "objects.npy")
+    (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "nothing.npy").write_bytes(b"")
+    for name in ("objects", "text", "nothing"):
+        why = why_refused(xrays, tmp_path / f"{name}.npy")
+        assert "cannot be read as an array of numbers (.npy): write finite numbers" in why and "pickle" not in why
     np.save(tmp_path / "few.npy", np.zeros((3, 1, SIDE, SIDE)))
-    assert scores(asked(tmp_path / "few.npy"))["few"].reason == "too_few_records"
+    few = Concepts(concepts=({"name": "files", "path": str(tmp_path / "few.npy")},), **QUICK)
+    assert scores(few.measure(xrays))["few"].reason == "too_few_records"
+
+
+def test_examples_outside_the_valid_bounds_are_refused_with_value_limit_and_fix(
+    xrays: Subject, images: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "bytes.npy", np.full((20, 1, SIDE, SIDE), 255, np.uint8))
+    why = why_refused(xrays, tmp_path / "bytes.npy")
+    assert "holds 255 (record 0, entry (0, 0, 0)), and valid values there are 0 to 1" in why and "array / 255" in why
+    below = images[:20].copy()
+    below[3, 0, 2, 1] = -0.5
+    np.save(tmp_path / "below.npy", below)
+    assert "holds -0.5 (record 3, entry (0, 2, 1))" in why_refused(xrays, tmp_path / "below.npy")
+
+
+def test_a_broken_file_is_named_before_anything_is_trained(xrays: Subject, images: np.ndarray, tmp_path: Path) -> None:
+    folder = tmp_path / "tubes"
+    folder.mkdir()
+    for number, image in enumerate(images[:12]):
+        Image.fromarray((255 * image[0]).astype(np.uint8)).save(folder / f"{number:02}.png")
+    asked = Concepts(concepts=({"name": "files", "path": str(folder)},), **QUICK)
+    assert asked.fingerprint()
+    (folder / "05.png").write_bytes((folder / "05.png").read_bytes()[:60])
+    with pytest.raises(
+        UserError, match=r"concept 'tubes': the file .*05\.png' cannot be read as an image.*take it out"
+    ):
+        asked.fingerprint()
+    assert "05.png" in why_refused(xrays, folder)
+    (tmp_path / "text.npy").write_text("no array")
+    with pytest.raises(UserError, match="cannot be read as an array of numbers"):
+        Concepts(concepts=({"name": "files", "path": str(tmp_path / "text.npy")},)).fingerprint()
+
+
+class OneQuarter(nn.Module):
+    """A convolution whose places a linear head weighs, all with 0 outside the lower left quarter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.parts = nn.Conv2d(1, 6, 3, padding=1)
+        heard = torch.zeros(1, SIDE, SIDE)
+        heard[:, 8:, :6] = 1
+        self.head = torch.randn(6, SIDE, SIDE) * heard
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = (self.parts(x).relu() * self.head).sum((1, 2, 3))
+        return torch.stack([-score, score], dim=1)
+
+
+def test_a_layer_with_places_has_no_score_and_planting_tells_what_is_ignored(make: Make, images: np.ndarray) -> None:
+    about = {"modality": "image", "low": np.zeros((1, 1, 1), np.float32), "high": np.ones((1, 1, 1), np.float32)}
+    subject = make(OneQuarter().eval(), images, np.arange(160) % 2, about=about)
+    for named in ({}, {"layer": "parts"}):
+        found = Concepts(concepts=(USED, UNUSED), **QUICK, **named).measure(subject)
+        for row in scores(found).values():
+            assert row.status == "not_applicable" and "places" in row.warnings[0] and "parts" in row.warnings[0]
+        used, unused = (changes(found)[name] for name in ("used", "unused"))
+        assert (used.value, used.low, used.high) == (0, 0, 0), "the upper right corner is ignored"
+        assert abs(unused.value) > 0.1 and unused.unit == "log-odds"
+
+
+def changes(found: Sequence[Finding]) -> dict[str, Measurement]:
+    rows = [one for one in found if isinstance(one, Measurement) and one.name == "concept_change"]
+    return {row.conditions["concept"]: row for row in rows}
+
+
+def test_the_change_by_planting_is_that_of_the_answers(xrays: Subject) -> None:
+    asked = Concepts(concepts=(USED, UNUSED), **QUICK)
+    found = asked.measure(xrays)
+    x = torch.from_numpy(xrays.dataset.x[asked.sample(xrays)])
+    marked = x.clone()
+    marked[..., 0:6, 8:14] = 1
+    assert isinstance(xrays.model, nn.Module)
+    with torch.no_grad():
+        before, after = (2 * xrays.model(each)[:, 1] for each in (x, marked))
+    row = changes(found)["used"]
+    assert row.value == pytest.approx(float((after - before).mean()), rel=1e-5) and row.n == 30
+    assert row.low < row.value < row.high and row.conditions["class"] == "class 1"
+    (check,) = [one for one in found if isinstance(one, Check) and one.rule == "planting_agrees_with_scores"]
+    assert (check.verdict, check.figure) == ("pass", 0)
+
+
+@pytest.mark.parametrize(
+    ("score", "p_holm", "change", "wrong"),
+    [
+        (1.0, 0.01, 0.3, False),
+        (1.0, 0.01, -0.3, True),
+        (0.0, 0.01, 0.3, True),
+        (0.0, 0.01, -0.3, False),
+        (1.0, 0.01, 0.0, True),
+        (1.0, 0.2, -0.3, False),
+    ],
+)
+def test_a_significant_score_that_planting_contradicts_is_warned_of(
+    score: float, p_holm: float, change: float, wrong: bool
+) -> None:
+    about = {"concept": "marker", "class": "ill"}
+    row = Measurement(name="concept_score", value=score, n=9, conditions={**about, "p_holm": p_holm})
+    changed = Measurement(name="concept_change", value=change, n=9, conditions=about)
+    (told,), (check,) = compared_with_changes([row], [changed])
+    assert bool(told.warnings) is wrong
+    assert (check.verdict, check.figure) == (("warn", 1) if wrong else ("pass", 0))
+    assert not wrong or "'marker'" in check.message
+    assert compared_with_changes([row], []) == ([row], [])
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2)),
+        nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2),
+        ),
+    ],
+)  # fmt: skip
+def test_trained_weights_do_not_move_the_layer(network: nn.Sequential) -> None:
+    """A network whose units are all on, and so linear on these records, is measured where the others are."""
+    x, ones = torch.rand(8, 1, 6, 6), torch.ones(8, dtype=torch.long)
+    torch.manual_seed(0)
+    expected = layer_for_concepts(network.eval(), x, ones)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    on = deepcopy(network)
+    for layer in on.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.constant_(layer.bias, 1e3)
+    assert expected.curved and layer_for_concepts(on, x, ones) == expected
+    assert expected.name == str(len(network) - 3), "in front of the last bend"
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_what_cannot_be_asked_says_why(xrays: Subject, sentences: Subject, make: Make) -> None:
@@ -324,11 +464,14 @@ def test_the_layer_is_passed_by_everything_and_bends_behind_where_there_is_such_
     ones = torch.ones(8, dtype=torch.long)
     found = layer_for_concepts(Branches(), x, ones)
     assert (found.name, found.curved) == ("first", True)
-    linear = layer_for_concepts(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2)), x, ones)
+    straight = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2))
+    with pytest.raises(ExplanationError, match=r"\(0\) the answer is linear.*set layer: 0"):
+        layer_for_concepts(straight, x, ones)
+    linear = layer_for_concepts(straight, x, ones, wanted="0")
     assert (linear.name, linear.curved) == ("0", False)
     network = nn.Sequential(nn.Conv2d(1, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
-    wide = layer_for_concepts(network, torch.randn(8, 1, 9, 9), ones)
-    assert (wide.name, wide.channels, wide.curved) == ("0", 1, True)
+    with pytest.raises(ExplanationError, match=r"\(2, 3\) the answer is linear.* outputs have places"):
+        layer_for_concepts(network, torch.randn(8, 1, 9, 9), ones)
 
 
 def test_two_concepts_of_one_name_and_two_words_in_one_are_refused() -> None:

@@ -205,20 +205,41 @@ def test_a_number_of_groups_leaves_a_category_together() -> None:
         ("clusters", "says no groups"),
         (2.5, "says no groups"),
         (True, "says no groups"),
+        ({"a": "age"}, r"group 'a' is 'age': give .*names of columns, as \{size: .*; for one column, \[age\]"),
+        ({"a": 3}, r"group 'a' is 3: give .*as \{qrs: \[70, 110\]\}"),
+        ({"a": [1, 2, 3]}, r"group 'a' is \[1, 2, 3\]: give .*as \{left: "),
+        ({"a": None}, r"group 'a' is None: give "),
+        ({"a": [True, False]}, r"group 'a' is \[True, False\]: give "),
+        ({"a": [["b"], 1]}, "group 'a' is .*: give "),
+        ({"": ["age"]}, "'' is no name of a group: give a text"),
+        ({3: ["age"]}, "3 is no name of a group"),
+        ({"a": ["age", " "]}, "empty name of a column"),
+        ([["a", ["b"]]], r"cell \['b'\] of the grid is no name: give rows of names"),
+        ([[0, 1], [0, 0.5]], r"cell 0 of the grid is no name.* as \{left: \[\[0, 1\], \[0, 0.5\]\]\}"),
+        ([["a", "b"], ["c"]], "rows of the grid have 2, 1 cells: give rows of names, all of one length"),
+        ([[], []], "have 0, 0 cells"),
+        (["a", "b"], "'a' is no row of a grid"),
+        ([["a", ""]], "'' is no name of a group"),
     ],
 )
 def test_mistakes_of_the_setting_are_refused(given: Any, said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ValidationError, match=said) as caught:
         groups(given)
+    assert caught.value.error_count() == 1, "one message, and none of the types that a setting could have"
 
 
 @pytest.mark.parametrize(
     ("given", "shape", "modality", "said"),
     [
-        ({"left": [[0, 1], [0, 0.5]], "top": [[0, 0.5], [0, 1]]}, (1, 4, 4), "image", "'left' and 'top' overlap"),
-        ({"a": [0, 3], "b": [2, 5]}, (1, 8), "signal", "'a' and 'b' overlap"),
+        (
+            {"left": [[0, 1], [0, 0.5]], "top": [[0, 0.5], [0, 1]]},
+            (1, 4, 4),
+            "image",
+            "'left' and 'top' overlap.*: end one",
+        ),
+        ({"a": [0, 3], "b": [2, 5]}, (1, 8), "signal", "'a' and 'b' overlap.*: end one"),
         ({"qrs": [3, 9]}, (1, 8), "signal", "ends at sample 9; a record has 8"),
-        ({"thin": [[0, 0.01], [0, 1]]}, (1, 4, 4), "image", "'thin' holds no entry"),
+        ({"thin": [[0, 0.01], [0, 1]]}, (1, 4, 4), "image", r"'thin', .*0\.01.*, holds no entry .*: make it wider"),
         ({"size": ["radius"]}, (1, 4, 4), "image", "rows and columns as fractions"),
         ({"qrs": [0, 2]}, (6,), "tabular", "names of columns"),
         ({"size": ["radius"]}, (3, 2), "text", "words of a text are groups already"),
@@ -234,6 +255,11 @@ def test_groups_that_do_not_fit_the_records_are_refused(
 def test_an_unknown_column_is_refused_with_the_known_ones() -> None:
     with refused(SpecError, "groups", "raduis", ["radius", "area", "texture", "pain", "age"]):
         places({"size": ["raduis"]}, (6,), "tabular")
+
+
+def test_all_unknown_columns_of_all_groups_are_named_at_once() -> None:
+    with pytest.raises(SpecError, match=r"unknown columns 'raduis', 'aera', 'agee'; known: radius, area"):
+        places({"size": ["raduis", "aera"], "other": ["agee", "pain"]}, (6,), "tabular")
 
 
 def test_more_groups_than_a_method_takes_are_refused() -> None:

@@ -9,7 +9,9 @@ import torch
 from pydantic import Field, field_validator
 
 from assay import intervals, seeds
+from assay.errors import UserError
 from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.evaluations.concept_changes import CHANGE, compared_with_changes, concept_changes
 from assay.evaluations.explained_records import answers_differ
 from assay.evaluations.global_units import answer_name, words_of_texts
 from assay.explain.base import ExplanationError, RandomAnswersError
@@ -48,7 +50,9 @@ class Concepts(Evaluation):
     ``opacity``), read from ``files``, or texts with one of some ``words``. Its vector, at a layer, leads from random
     records to these; its score is the share of test records whose log-odds of a class rise in that direction. Random
     concepts, which are sets of random records, say what a score is worth: the p-value is the rank of the concept's
-    effect on the log-odds among theirs, with Holm's correction over concepts and classes.
+    effect on the log-odds among theirs, with Holm's correction over concepts and classes. Of concepts that can be
+    planted, the change of the log-odds by planting them is measured, too, without a layer; a check warns where it
+    contradicts a score.
 
     Examples and random records are held-out records that are not examined; no training record is read. Of two classes
     the second one is explained, for the first is its opposite. Concepts of columns of a table are not asked: a column
@@ -71,6 +75,7 @@ class Concepts(Evaluation):
             meaning="Mean score of concepts that are sets of random records. It should lie near 0.5; single ones may "
             "have any score.",
         ),
+        CHANGE,
     )
 
     concepts: tuple[choice_of("concept"), ...] = Field(default=(), validate_default=True)  # type: ignore[valid-type]
@@ -78,7 +83,8 @@ class Concepts(Evaluation):
     ``opacity`` by default."""
     layer: str | None = None
     """Name of the layer, as ``model.named_modules`` has it. By default that nearest to the answer which everything
-    passes and behind which the network is not linear."""
+    passes, whose output is one vector a record, without places, and behind which the architecture is not linear;
+    trained weights have no influence. A layer that is named may have a linear network behind it."""
     vector: VectorKind = "difference"
     """Direction of a concept: ``difference``, by which it moves the mean activation, or ``logistic``, which separates
     it best from random records, as in the paper. The second misses concepts where activations are correlated."""
@@ -120,22 +126,29 @@ class Concepts(Evaluation):
         if subject.why_no_gradient:
             why = f"concepts need a gradient: {subject.why_no_gradient}"
             return [*found, *(not_applicable(_NAME, why, reason="no_gradient", concept=one.shown) for one in fitting)]
-        try:
-            return [*found, *self._measured(subject, fitting)]
-        except ExplanationError as error:
-            return [*found, *(_not_found(one, error) for one in fitting)]
-
-    def _measured(self, subject: Subject, concepts: Sequence[Concept]) -> list[Finding]:
         rows = self.sample(subject)
         if answers_differ(subject, rows[:_TRIED]):
-            raise RandomAnswersError("the model answers the same record differently each time")
+            random = RandomAnswersError("the model answers the same record differently each time")
+            return [*found, *(_not_found(one, random) for one in fitting)]
         pool = _pool(subject, rows)
+        changes = concept_changes(subject, rows, fitting, pool, _explained(subject))
+        try:
+            scores, others = self._measured(subject, rows, fitting, pool)
+        except ExplanationError as error:
+            return [*found, *(_not_found(one, error) for one in fitting), *changes]
+        scores, checks = compared_with_changes(scores, changes)
+        return [*found, *scores, *others, *changes, *checks]
+
+    def _measured(
+        self, subject: Subject, rows: np.ndarray, concepts: Sequence[Concept], pool: Pool
+    ) -> tuple[list[Measurement], list[Finding]]:
+        """Returns the rows of scores, and all others."""
         size = min(self.size, len(pool.x) // 2)
         if size < FEWEST_EXAMPLES:
             why = (
                 f"{len(pool.x)} records are left for examples; {2 * FEWEST_EXAMPLES} are needed: raise split.validation"
             )
-            return [not_applicable(_NAME, why, reason="too_few_records", concept=one.shown) for one in concepts]
+            return [], [not_applicable(_NAME, why, reason="too_few_records", concept=one.shown) for one in concepts]
         x, _ = subject.records(rows)
         first = torch.full((len(x),), subject.dataset.classes - 1, dtype=torch.long, device=x.device)
         layer = layer_for_concepts(subject.model, x[:_TRIED], first[:_TRIED], wanted=self.layer)
@@ -145,17 +158,17 @@ class Concepts(Evaluation):
             sets = random_sets(
                 pool.x, size=count, count=self.random_sets, seed=seeds.torch_seed(subject.seed, "concepts")
             )
-            vectors = concept_vectors(
-                subject.model, layer.name, examples, sets, channels=layer.channels, others=_OTHERS, kind=self.vector
-            )
+            vectors = concept_vectors(subject.model, layer.name, examples, sets, others=_OTHERS, kind=self.vector)
             for number in _explained(subject):
                 target = torch.full_like(first, number)
-                gradients = gradients_at(subject.model, layer.name, x, target, log_odds, channels=layer.channels)
+                gradients = gradients_at(subject.model, layer.name, x, target, log_odds)
                 if not np.isfinite(gradients).all():
                     why = "the model answers NaN or infinity, or its gradient is such"
-                    return [not_applicable(_NAME, why, reason="no_finite_answers", concept=c.shown) for c in concepts]
+                    silent = [not_applicable(_NAME, why, reason="no_finite_answers", concept=c.shown) for c in concepts]
+                    return [], list(silent)
                 scores.append(_Scores(number=number, size=count, scores=scored(vectors, gradients)))
-        return [*found, *_findings(subject, rows, concepts, scores, layer, vector=self.vector)]
+        measured, random = _findings(subject, rows, concepts, scores, layer, vector=self.vector)
+        return measured, [*found, *random]
 
     def _examples(
         self, subject: Subject, concepts: Sequence[Concept], pool: Pool, size: int
@@ -168,7 +181,7 @@ class Concepts(Evaluation):
             draw = seeds.stream(subject.seed, "concept", one.shown)
             try:
                 examples = one.examples(pool, size, draw)
-            except ExplanationError as error:
+            except UserError as error:
                 found.append(_not_found(one, error))
                 continue
             by_size.setdefault(len(examples), {})[one.shown] = examples
@@ -212,22 +225,20 @@ def _findings(
     layer: ConceptLayer,
     *,
     vector: VectorKind,
-) -> list[Finding]:
-    """Returns the rows of concepts and random ones, and the check of the latter."""
+) -> tuple[list[Measurement], list[Finding]]:
+    """Returns the rows of concepts, and those of random ones with their check."""
     clusters = subject.clusters(rows)
     about = {"layer": layer.name, "linear_behind": not layer.curved, "vector": vector}
     each = [(part, name, score) for part in found for name, score in part.scores.concepts.items()]
     corrected = holm([score.p for *_, score in each])
     described = {one.shown: one.described for one in concepts}
-    measured: list[Finding] = [
+    measured = [
         _row(
             subject, part, score, {**about, "concept": name, "means": described[name], "p_holm": p_holm}, clusters
         ).warn(*_never_significant(len(each), len(part.scores.random)))
         for (part, name, score), p_holm in zip(each, corrected, strict=True)
     ]
-    for part in found:
-        measured += _of_random(subject, part, about)
-    return measured
+    return measured, [row for part in found for row in _of_random(subject, part, about)]
 
 
 def _never_significant(tests: int, random: int) -> list[str]:
@@ -314,5 +325,10 @@ def _none_named(modality: str) -> Measurement:
     return not_applicable(_NAME, why, reason="not_asked" if modality != "tabular" else "other_kind_of_records")
 
 
-def _not_found(one: Concept, error: ExplanationError) -> Measurement:
-    return not_applicable(_NAME, str(error), reason=error.reason, concept=one.shown)
+def _not_found(one: Concept, error: UserError) -> Measurement:
+    """Returns the row of a concept without a score; files that cannot be used are a failure, and name themselves."""
+    if isinstance(error, ExplanationError):
+        return not_applicable(_NAME, str(error), reason=error.reason, concept=one.shown)
+    return Measurement(
+        name=_NAME, status="failed", reason="error", conditions={"concept": one.shown}, warnings=(str(error),)
+    )

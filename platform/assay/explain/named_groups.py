@@ -8,12 +8,13 @@
 Entries that are in no group form one more, ``others``. Words of a text are groups already.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BeforeValidator, ConfigDict, RootModel, model_validator
+from pydantic import BeforeValidator, ConfigDict, RootModel, ValidationError, model_validator
 from torch import Tensor
 
 from assay.data.base import Modality
@@ -35,6 +36,7 @@ _FORMS: Mapping[Modality, str] = {
     "image": "rows and columns as fractions, as {left: [[0, 1], [0, 0.5]]}, or a grid of names, as [[left, right]]",
     "signal": "the first sample and the one after the last, as {qrs: [70, 110]}",
 }
+_EVERY_FORM = "; ".join(f"of {modality} records {form}" for modality, form in _FORMS.items())
 
 
 class NamedGroups(RootModel[dict[str, tuple[str, ...] | Window | tuple[Window, Window]]]):
@@ -99,24 +101,72 @@ def _check_ends(name: str, part: Any) -> None:
 
 
 def _read(value: Any) -> Any:
-    """Turns a grid of names into rectangles, and refuses what is neither a number nor names."""
-    if isinstance(value, list | tuple) and value and all(isinstance(line, list | tuple) for line in value):
-        rows = len(value)
-        cells: dict[str, Any] = {}
-        for row, line in enumerate(value):
-            for column, name in enumerate(line):
-                if name in cells:
-                    raise ValueError(f"the grid has two cells {name!r}: give each a name of its own")
-                across = (column / len(line), (column + 1) / len(line))
-                cells[name] = ((row / rows, (row + 1) / rows), across)
-        return cells
+    """Turns a grid or a mapping into named groups, and refuses what is neither these nor a number."""
+    if isinstance(value, list | tuple) and value:
+        value = _of_grid(value)
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            _check_form(name, part)
+        try:
+            return NamedGroups(value)
+        except ValidationError as error:
+            # One message in place of one for each member of the union.
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if whole or value == CORRELATED or isinstance(value, Mapping | NamedGroups):
+    if whole or value == CORRELATED or isinstance(value, NamedGroups):
         return value
     raise ValueError(
         f"{value!r} says no groups: give a whole number, {CORRELATED!r} for columns that go together, or names, each "
-        "with what belongs to it"
+        f"with what belongs to it: {_EVERY_FORM}"
     )
+
+
+def _of_grid(grid: Sequence[Any]) -> dict[str, Any]:
+    """Returns the rectangle of each cell of a grid of names."""
+    advice = "give rows of names, all of one length, as [[upper_left, upper_right], [lower_left, lower_right]]"
+    for line in grid:
+        if not isinstance(line, list | tuple):
+            raise ValueError(f"{line!r} is no row of a grid: {advice}")
+        for name in line:
+            if not isinstance(name, str):
+                said = f"cell {name!r} of the grid is no name: {advice}"
+                if all(_is_number(one) for one in line):
+                    said += "; rows and columns of a rectangle need a name, as {left: [[0, 1], [0, 0.5]]}"
+                raise ValueError(said)
+    lengths = [len(line) for line in grid]
+    if len(set(lengths)) > 1 or not lengths[0]:
+        raise ValueError(f"the rows of the grid have {', '.join(map(str, lengths))} cells: {advice}")
+    cells: dict[str, Any] = {}
+    for row, line in enumerate(grid):
+        for column, name in enumerate(line):
+            if name in cells:
+                raise ValueError(f"the grid has two cells {name!r}: give each a name of its own")
+            across = (column / len(line), (column + 1) / len(line))
+            cells[name] = ((row / len(grid), (row + 1) / len(grid)), across)
+    return cells
+
+
+def _check_form(name: Any, part: Any) -> None:
+    """Refuses a group whose name is no text, or whose content is of none of the forms."""
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{name!r} is no name of a group: give a text that is not empty, as {{size: [radius, area]}}")
+    if isinstance(part, list | tuple):
+        words = all(isinstance(one, str) for one in part)
+        if words and any(not one.strip() for one in part):
+            raise ValueError(f"group {name!r} holds an empty name of a column, {list(part)!r}: leave it out")
+        rectangle = len(part) == 2 and all(isinstance(one, list | tuple) and _is_span(one) for one in part)
+        if words or _is_span(part) or rectangle:
+            return
+    one = f"; for one column, [{part}]" if isinstance(part, str) and part.strip() else ""
+    raise ValueError(f"group {name!r} is {part!r}: give {_EVERY_FORM}{one}")
+
+
+def _is_span(part: Sequence[Any]) -> bool:
+    return len(part) == 2 and all(_is_number(one) for one in part)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 Groups = Annotated[int | Literal["correlated"] | NamedGroups, BeforeValidator(_read)]
@@ -146,15 +196,25 @@ def named_places(
         raise _mistake("words of a text are groups already: give a number of groups", groups)
     if groups.modality != modality:
         raise _mistake(f"groups of {modality} records are {_FORMS[modality]}; these are of {groups.modality}", groups)
+    if modality == "tabular":
+        _check_columns(groups, columns)
     place = torch.full(shape, -1, dtype=torch.int64)
     for number, (name, part) in enumerate(groups.root.items()):
         inside = _inside(name, part, shape, columns)
         taken = place[inside]
         if bool((taken >= 0).any()):
             other = groups.names[int(taken.max())]
-            raise _mistake(f"groups {other!r} and {name!r} overlap: an entry belongs to one group", groups)
+            raise _mistake(
+                f"groups {other!r} and {name!r} overlap, and an entry belongs to one group: end one of them where the "
+                "other starts, or join both",
+                groups,
+            )
         if not bool(inside.any()):
-            raise _mistake(f"group {name!r} holds no entry of a record of shape {shape}", groups)
+            raise _mistake(
+                f"group {name!r}, {_plain(part)}, holds no entry of a record of shape {shape}: make it wider, so that "
+                "it covers the middle of one entry or more, or leave it out",
+                groups,
+            )
         place[inside] = number
     left = place < 0
     names = (*groups.names, OTHERS) if bool(left.any()) else groups.names
@@ -165,10 +225,6 @@ def _inside(name: str, part: Any, shape: tuple[int, ...], columns: tuple[str, ..
     """Returns which entries of a record belong to a group, bool in its shape."""
     inside = torch.zeros(shape, dtype=torch.bool)
     if isinstance(part[0], str):
-        known = list(dict.fromkeys(columns))
-        for column in part:
-            if column not in known:
-                raise unknown_name("column", column, known, setting="groups")
         inside[:] = torch.tensor([column in part for column in columns])
     elif isinstance(part[0], float):
         if part[1] > shape[-1]:
@@ -180,6 +236,27 @@ def _inside(name: str, part: Any, shape: tuple[int, ...], columns: tuple[str, ..
         )
         inside[..., rows, across] = True
     return inside
+
+
+def _check_columns(groups: NamedGroups, columns: tuple[str, ...]) -> None:
+    """Refuses columns that the table does not have, all at once."""
+    known = list(dict.fromkeys(columns))
+    unknown = list(dict.fromkeys(one for part in groups.root.values() for one in map(str, part) if one not in known))
+    if len(unknown) == 1:
+        raise unknown_name("column", unknown[0], known, setting="groups")
+    if unknown:
+        raise SpecError(
+            f"unknown columns {', '.join(map(repr, unknown))}; known: {', '.join(known)}: correct the names, or leave "
+            "them out",
+            setting="groups",
+            given=unknown,
+            allowed=known,
+        )
+
+
+def _plain(part: Any) -> str:
+    """Returns a rectangle or a window as it is written in a study."""
+    return str([list(one) if isinstance(one, tuple) else one for one in part])
 
 
 def _mistake(said: str, given: Any) -> SpecError:

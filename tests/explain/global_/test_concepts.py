@@ -231,21 +231,6 @@ def test_the_score_is_the_share_of_rising_records() -> None:
         assert len(score.rising) == len(X) and set(score.rising) <= {0.0, 0.5, 1.0}
 
 
-def test_activations_of_a_layer_with_places_are_means_and_gradients_sums() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 5, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
-    network = network.double()
-    x = torch.randn(4, 1, 9, 9, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
-    target = torch.ones(4, dtype=torch.long)
-    np.testing.assert_allclose(activations_at(network, "0", x, channels=1), network[0](x).mean((2, 3)).detach())
-    own = gradients_at(network, "0", x, target, log_odds, channels=1)
-    step = 1e-6
-    for channel in range(5):
-        moved = network[0](x)
-        moved = torch.cat([moved[:, :channel], moved[:, channel : channel + 1] + step, moved[:, channel + 1 :]], dim=1)
-        rise = log_odds(network[1:](moved), target) - log_odds(network(x), target)
-        np.testing.assert_allclose(own[:, channel], (rise / step).detach(), rtol=1e-4)
-
-
 def test_the_model_and_the_global_generators_are_as_before() -> None:
     model = Planted().train()
     before = (torch.get_rng_state(), [w.clone() for w in model.parameters()], len(model.layer._forward_hooks))

@@ -11,7 +11,7 @@ from assay.report.figures.concepts import concept_scores
 from assay.report.rendering import template_environment
 from assay.report.scorecard import Scorecard
 from assay.report.sections.concepts import ConceptsSection
-from assay.report.tables.concepts import concept_rows, layers, unmeasured_concepts
+from assay.report.tables.concepts import concept_rows, layers, planted_rows, unmeasured_concepts
 from assay.report.view import View
 from assay.results import Measurement, not_applicable, row_of
 from tests.report.views import view_of
@@ -37,6 +37,11 @@ def measurements(fold: int) -> Iterator[Measurement]:
         low, high = max(0.0, value - 0.1), min(1.0, value + 0.1)
         yield Measurement(name="concept_score", value=value, low=low, high=high, n=30 - fold, conditions=conditions)
     yield Measurement(name="random_concept_score", value=0.5, low=0.4, high=0.6, n=100, conditions=about)
+    for concept, change in (("marker", 0.25), ("fog", -0.75)):
+        about = {"concept": concept, "means": f"images with a {concept}", "class": "ill"}
+        yield Measurement(
+            name="concept_change", value=change, low=change - 0.1, high=change + 0.1, n=30, conditions=about
+        )
     yield not_applicable("concept_score", "3 texts hold it", reason="too_few_records", concept="negation")
 
 
@@ -100,6 +105,16 @@ def test_the_page_says_how_to_read_it_and_what_was_not_measured(view: Callable[.
     assert "images with a blur &lt;5&gt;" in page and "blur <5>" not in page
     assert "<li>negation (standard, private, fed): 3 texts hold it</li>" in page
     assert "the layer network.4 (standard, private, fed)" in page
+
+
+def test_the_change_by_planting_stands_beside_a_score_and_alone_where_there_is_none(view: Callable[..., View]) -> None:
+    rows = {one.concept: one for one in concept_rows(view()) if one.recipe == "standard"}
+    assert (rows["marker"].planted, rows["border"].planted) == (0.25, None)
+    assert {(one.concept, one.change.mean) for one in planted_rows(view())} == {("marker", 0.25), ("fog", -0.75)}
+    page = rendered(view())
+    assert "<td>+0.5</td><td>+0.25</td>" in page and "<td>-0.4</td><td>–</td>" in page
+    alone = page.split("Concepts without a score")[1]
+    assert "fog" in alone and "-0.75" in alone.replace("−", "-") and "marker" not in alone.split("</table>")[0]
 
 
 def test_a_layer_with_a_linear_network_behind_it_is_named_so(view: Callable[..., View]) -> None:

@@ -90,7 +90,19 @@ class PlantedConcept(Concept):
 
     def examples(self, pool: Pool, most: int, draw: np.random.Generator) -> Tensor:
         rows = draw.permutation(len(pool.x))[:most]
-        x = pool.x[torch.from_numpy(rows).to(pool.x.device)]
+        return self.planted(pool.x[torch.from_numpy(rows).to(pool.x.device)], pool, draw)
+
+    def planted(self, x: Tensor, pool: Pool, draw: np.random.Generator) -> Tensor:
+        """Returns images with the concept, within the valid bounds.
+
+        Args:
+            x: (k, channels, height, width) images; they stay as they are.
+            pool: that gives the bounds.
+            draw: of what is random.
+
+        Returns:
+            (k, channels, height, width) images.
+        """
         planted = self.plant(x.clone(), pool, draw)
         return torch.maximum(torch.minimum(planted, pool.high.to(x)), pool.low.to(x))
 

@@ -138,7 +138,6 @@ def concept_vectors(
     concepts: Mapping[str, Tensor],
     random: Sequence[Tensor],
     *,
-    channels: int | None = None,
     others: int | None = None,
     kind: VectorKind = "logistic",
 ) -> ConceptVectors:
@@ -149,7 +148,6 @@ def concept_vectors(
         layer: name of a layer.
         concepts: records of each concept, (m, ...).
         random: sets of random records, each of about as many.
-        channels: axis of the channels, over whose places activations are averaged; None for all entries.
         others: number of random sets that a concept, random or not, is separated from; all by default.
         kind: how vectors are learnt.
 
@@ -165,7 +163,7 @@ def concept_vectors(
             f"{len(concepts)} concepts and {len(random)} random sets: give one concept or more, and {_FEWEST_SETS} or "
             "more random sets"
         )
-    sets = [activations_at(model, layer, records, channels=channels) for records in random]
+    sets = [activations_at(model, layer, records) for records in random]
     deviation = np.concatenate(sets).std(0)
     unit = np.where(deviation > 0, deviation, 1.0)
     learn = concept_vector if kind == "logistic" else _difference
@@ -175,8 +173,7 @@ def concept_vectors(
     opposite = np.concatenate(sets[:others])
     return ConceptVectors(
         concepts={
-            name: learn(activations_at(model, layer, records, channels=channels) / unit, opposite)
-            for name, records in concepts.items()
+            name: learn(activations_at(model, layer, records) / unit, opposite) for name, records in concepts.items()
         },
         random=tuple(learn(own, np.concatenate(rest)) for own, rest in zip(sets, turned, strict=True)),
         unit=unit,

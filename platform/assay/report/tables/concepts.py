@@ -1,6 +1,6 @@
 """Concepts that were asked of the networks: scores beside random concepts, and what they mean."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,9 @@ class ConceptRow:
     """Runs in which it was measured."""
     n: int
     """Records examined in a run, the fewest."""
+    planted: float | None
+    """Mean change of the log-odds where the concept is planted into the records, mean over runs; None where it cannot
+    be planted."""
 
     @property
     def counts(self) -> bool:
@@ -52,6 +55,19 @@ class ConceptRow:
         return (
             "matters, in no one direction" if away == 0 else f"speaks {'for' if away > 0 else 'against'} {self.target}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedRow:
+    """The change of the answers of one recipe by planting one concept, for one class."""
+
+    recipe: str
+    concept: str
+    target: str
+    change: Summary
+    """Of the log-odds."""
+    n: int
+    """Records examined in a run, the fewest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +88,46 @@ def concept_rows(view: View) -> list[ConceptRow]:
     Returns:
         The rows.
     """
-    rows, found = measured(view.frame, "concept_score"), []
+    planted = {(one.recipe, one.concept, one.target): one.change.mean for one in planted_rows(view)}
+    return [
+        _row(view, recipe, key, some, planted.get((recipe, *key))) for recipe, key, some in _each(view, "concept_score")
+    ]
+
+
+def planted_rows(view: View) -> list[PlantedRow]:
+    """Returns the change by planting of every concept that can be planted, recipe by recipe.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The rows.
+    """
+    return [
+        PlantedRow(
+            recipe=recipe,
+            concept=concept,
+            target=target,
+            change=view.card.design.summarise(runs_of(some).runs),
+            n=int(some["n"].min()),
+        )
+        for recipe, (concept, target), some in _each(view, "concept_change")
+    ]
+
+
+def _each(view: View, name: str) -> Iterator[tuple[str, tuple[str, str], pd.DataFrame]]:
+    """Yields the measured rows of each recipe, concept and class."""
+    rows = measured(view.frame, name)
     for recipe in view.card.recipes:
         own = of_recipe(rows, recipe)
         places: dict[tuple[str, str], list[int]] = {}
         for place, about in enumerate(own["conditions"]):
             places.setdefault((str(about["concept"]), str(about["class"])), []).append(place)
-        found += [_row(view, recipe, key, own.iloc[some]) for key, some in places.items()]
-    return found
+        for key, some in places.items():
+            yield recipe, key, own.iloc[some]
 
 
-def _row(view: View, recipe: str, key: tuple[str, str], rows: pd.DataFrame) -> ConceptRow:
+def _row(view: View, recipe: str, key: tuple[str, str], rows: pd.DataFrame, planted: float | None) -> ConceptRow:
     conditions = list(rows["conditions"])
     ps = sorted(float(about["p_holm"]) for about in conditions)
     return ConceptRow(
@@ -97,6 +142,7 @@ def _row(view: View, recipe: str, key: tuple[str, str], rows: pd.DataFrame) -> C
         runs=sum(p < SIGNIFICANT for p in ps),
         of=len(ps),
         n=int(rows["n"].min()),
+        planted=planted,
     )
 
 
