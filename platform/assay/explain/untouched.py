@@ -1,9 +1,11 @@
 """Leaves a model and the global random generators as they were before an explanation."""
 
 import random
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,6 +21,9 @@ _HELD = (
     "_backward_pre_hooks",
 )
 """What PyTorch keeps of a layer in dictionaries."""
+_LOCKING = threading.Lock()
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+"""Of models that are being explained, or were."""
 _FLAG = "_is_full_backward_hook"
 """Set by the first full backward hook, and never reset: hooks of the older kind are then refused."""
 
@@ -29,11 +34,24 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
     The model is in evaluation mode within the block; gradients are computed for inputs and not for weights. The
     dictionaries of a layer are written back only where they changed, so that another thread may ask a model in
-    evaluation mode at the same time.
+    evaluation mode at the same time. A model that has to be changed for the block is explained by one thread at a time:
+    one that trains, whose weights want a gradient, or whose recurrent layers get hooks.
 
     Args:
         model: that is explained.
     """
+    changes = any(layer.training or isinstance(layer, nn.RNNBase) for layer in model.modules())
+    changes = changes or any(weight.requires_grad for weight in model.parameters())
+    with _lock_of(model) if changes else nullcontext():
+        yield from _untouched(model)
+
+
+def _lock_of(model: nn.Module) -> threading.RLock:
+    with _LOCKING:
+        return _LOCKS.setdefault(model, threading.RLock())
+
+
+def _untouched(model: nn.Module) -> Iterator[None]:
     layers = [_Layer(layer) for layer in model.modules()]
     weights = [(weight, weight.requires_grad, weight.grad) for weight in model.parameters()]
     states = random.getstate(), np.random.get_state()
