@@ -166,7 +166,7 @@ def _asked(store: Store, study: Study, place: tuple[str, str, int, int]) -> tupl
 
 def _explanations(asked: dict[str, Any]) -> Explanations:
     """Returns the evaluation of explanations as a trial was asked it."""
-    given = next((one for one in asked.get("evaluations", ()) if one["name"] == "explanations"), {})
+    given: dict[str, Any] = next((one for one in asked.get("evaluations", ()) if one["name"] == "explanations"), {})
     try:
         return Explanations.model_validate(given)
     except ValidationError:  # of an earlier version
