@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from assay.ledger.account import Account, ChargeOnRecord
     from assay.ledger.experiments import Trace
     from assay.ledger.protocol import LedgerProtocol
+    from assay.ledger.trainings import TrainingRow
 
 
 def print_ledger(ledger: "LedgerProtocol", beside: list["LedgerProtocol"], *, today: str) -> None:
@@ -30,11 +31,38 @@ def print_ledger(ledger: "LedgerProtocol", beside: list["LedgerProtocol"], *, to
                 [_charge_row(charge, account.delta) for charge in account.charges],
             )
         )
+    _print_own_trainings(ledger)
     _print_budgets(ledger)
     _print_experiments(ledger)
     _print_purposes(ledger)
     _print_deletions(ledger)
     _print_warnings(ledger, account, beside, today)
+
+
+def _print_own_trainings(ledger: "LedgerProtocol") -> None:
+    """Prints what private trainings of evaluations spent, such as the machine of ``glass_box``; none is released."""
+    from assay.privacy.composition import UNBOUNDED, pld_epsilon_of
+
+    rows = []
+    for row in _own_trainings(ledger):
+        if row.charge != UNBOUNDED:
+            delta = next(one.delta for mechanisms in row.charge.values() for one in mechanisms)
+            epsilon = pld_epsilon_of([row.charge], delta=delta)
+            rows.append((_plain(row.label), row.noise, f"{epsilon:.4g}", f"{delta:g}"))
+    if rows:
+        console.print(console_table(("trained by an evaluation, never released", "noise", "ε alone", "at δ ="), rows))
+
+
+def _own_trainings(ledger: "LedgerProtocol") -> list["TrainingRow"]:
+    """Returns the trainings of evaluations: their labels are that of a trial, the evaluation and what it trained."""
+    trials = ledger.experiments()
+    labels = {(trial.results, trial.label) for trial in trials}
+    return [
+        row
+        for results in sorted({trial.results for trial in trials})
+        for row in ledger.trainings(results)
+        if row.label.count(" · ") > 1 and (results, row.label.rsplit(" · ", 2)[0]) in labels
+    ]
 
 
 def _print_budgets(ledger: "LedgerProtocol") -> None:

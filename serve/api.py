@@ -1,6 +1,7 @@
 """The HTTP interface of a served model, independent of Ray."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ def create_api(model: ServedModel, card: Card, *, public: bool) -> FastAPI:
     if not public:
         api.add_middleware(LoopbackOnly)
     _answer_errors(api)
+    if model.differs_from_card:
+        card = replace(card, warnings=(*card.warnings, model.differs_from_card))
     _health(api, card)
     _v2(api, model, card)
     _v1(api, model, card)
@@ -194,6 +197,7 @@ def _explain(model: ServedModel, request: m.ExplainRequest) -> m.ExplainResponse
     return m.ExplainResponse(
         method=request.method if request.method == "shap" else explainer.name,
         compared_with=model.compared_with,
+        faithfulness=model.stated_by_card(request.method),
         error_is=f"{what} error, relative to the change that is explained",
         explanations=[
             m.Explanation(

@@ -60,7 +60,9 @@ class ExplainRequest(Request):
 
     instances: RecordList
     method: Literal["default", "integrated_gradients", "shap"] = Field(
-        default="default", description="`default` is the method whose faithfulness the card states."
+        default="default",
+        description="`default` is the method of the study's evaluation of explanations, with its "
+        "settings; `faithfulness` of the answer says whether the card states its faithfulness.",
     )
 
 
@@ -183,6 +185,9 @@ class ExplainResponse(BaseModel):
 
     method: str = Field(description="The method that explained: for `default`, the one that it stands for.")
     compared_with: str = Field(description="The reference with which the record is compared.")
+    faithfulness: str = Field(
+        description="Whether the card states the faithfulness of this method with these settings."
+    )
     error_is: str = Field(description="Kind of the error: completeness error or additivity error.")
     explanations: list[Explanation]
 

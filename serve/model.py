@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,8 @@ from torch import Tensor
 from assay.bounds.interval import UnboundableError, certified_by_intervals
 from assay.data.base import Language
 from assay.data.text.words import words_of
-from assay.evaluations.explained_records import reference_of
+from assay.evaluations.explained_maps import settings_of
 from assay.explain.base import Attribution, Explainer, ExplanationError
-from assay.explain.defaults import default_for
 from assay.explain.methods.deep_shap import DeepShap
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.models.front import continuous, vector_bounds, word_vectors
@@ -25,7 +25,8 @@ MOST_RECORDS = 256
 MOST_EXPLAINED = 32
 """Greatest number of records in one call of methods that cost many times as much as integrated gradients."""
 _EXPLAINERS: dict[str, Explainer] = {"integrated_gradients": IntegratedGradients(tolerance=0.02), "shap": DeepShap()}
-"""Explanation methods by the name of a request; more accurate than by default, since an answer is read alone."""
+"""Explanation methods by the name of a request; more accurate than usual, since an answer is read alone. What a request
+does not name is answered as the study measured it."""
 
 
 class RefusedError(Exception):
@@ -50,8 +51,8 @@ class ServedModel:
         self._low, self._high = (
             np.broadcast_to(end, self.dataset.shape) for end in (self.dataset.low, self.dataset.high)
         )
-        self._reference = reference_of(self._subject, from_training=finished.explained_from_training)
-        self.default = default_for(self._reference, gradient=not self._subject.why_no_gradient)
+        self._reference = finished.explanations.reference(self._subject)
+        self.default = finished.explanations.default(self._subject, self._reference)
         self._one_at_a_time = threading.Lock()
         self.unexplained = self._try_shap()
         self.unbounded = self._try_bounds()
@@ -126,13 +127,44 @@ class ServedModel:
             method: ``default``, ``integrated_gradients`` or ``shap``.
 
         Returns:
-            The method: by default the one whose faithfulness evaluations state; see ``explain/defaults.py``.
+            The method: by default that of the study's evaluation of explanations, with its settings.
         """
-        return (
-            _EXPLAINERS.get(self.default.method.name, self.default.method)
-            if method == "default"
-            else (_EXPLAINERS[method])
-        )
+        return self.default.method if method == "default" else _EXPLAINERS[method]
+
+    @cached_property
+    def differs_from_card(self) -> str:
+        """How the default differs from the method whose faithfulness the card states; empty if it does not."""
+        stated = self._measured_conditions
+        method = self.default.method
+        own = {"method": method.name, **settings_of(method), "reference": self.compared_with}
+        different = [
+            f"{key} {stated.get(key)!r}, not {value!r}" for key, value in own.items() if stated.get(key) != value
+        ]
+        if not stated or not different:
+            return ""
+        return f"the faithfulness of the card was measured with {'; '.join(different)} as in answers by default"
+
+    def stated_by_card(self, method: str) -> str:
+        """Returns whether the card states the faithfulness of a method, for callers.
+
+        Args:
+            method: ``default``, ``integrated_gradients`` or ``shap``.
+
+        Returns:
+            A sentence.
+        """
+        if not self._measured_conditions:
+            return "the card states no faithfulness: that of this model's explanations was not measured"
+        if self.explainer(method) != self.default.method:
+            return "the card states the faithfulness of the default method with its settings, not of this one"
+        return self.differs_from_card or "the card states the faithfulness of this method with these settings"
+
+    @cached_property
+    def _measured_conditions(self) -> dict[str, Any]:
+        """Conditions of the faithfulness that the card states; empty if it states none."""
+        own = self.finished.own
+        rows = own[(own["name"] == "faithfulness") & (own["status"] == "measured")]
+        return next((dict(one) for one in rows["conditions"] if one.get("primary")), {})
 
     def explain(self, x: Tensor, method: str) -> tuple[np.ndarray, Attribution]:
         """Attributes each record's predicted class to its inputs, or to its words; see ``Explainer.scalar``.

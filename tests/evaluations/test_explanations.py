@@ -8,10 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from assay.data.base import Dataset
 from assay.evaluations.base import Subject
+from assay.evaluations.explained_maps import settings_of
 from assay.evaluations.explained_records import measured_records, reference_of
 from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanations import Explanations
@@ -19,6 +21,7 @@ from assay.explain.base import Explained, Explainer
 from assay.explain.measures.base import MeasuredMap, MeasuredRecords
 from assay.explain.measures.panel import Panel
 from assay.explain.measures.randomisation import rank_agreement
+from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.references import Reference
 from assay.recipes import Recipe
 from assay.registry import build, register
@@ -605,3 +608,33 @@ def test_the_scorecard_shows_the_default_of_the_records_and_says_why(make: Make,
         found = few.model_copy(update=settings).measure(replace(images, recipe=recipe))
         row = one(found, "faithfulness", primary=True)
         assert row.conditions["method"] == METHOD and "background" in row.conditions["chosen"]
+
+
+def test_settings_of_the_study_are_told_from_those_that_were_measured(make: Make, one: One) -> None:
+    x = np.random.default_rng(0).random((60, 1, 6, 6)).astype(np.float32)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)).eval()
+    images = make(model, x, np.arange(60) % 2, train=np.arange(30), about={"modality": "image"})
+    for settings, own in (({}, True), ({"points": 16}, False)):
+        named = (build("explainer", {"name": "expected_gradients", **settings}),)
+        evaluation = Explanations(methods=named)
+        default = evaluation.default(images, evaluation.reference(images))
+        assert default.method == named[0] and ("the study's own" in default.reason) is own
+    own_points = Explanations(from_training=False, points=7)
+    assert "the study's own" in own_points.default(images, own_points.reference(images)).reason
+
+
+def test_a_method_is_named_once_with_the_same_settings(patients: Subject) -> None:
+    same = ["occlusion", {"name": "occlusion"}]
+    with pytest.raises(ValidationError, match="occlusion is named twice with the same settings"):
+        Explanations.model_validate({"methods": same})
+    both = [{"name": "integrated_gradients", "most": most} for most in (255, 7)]
+    evaluation = Explanations.model_validate({"methods": both})
+    explainers = evaluation._explainers(patients, evaluation.reference(patients))[0]
+    assert [one.most for one in explainers if isinstance(one, IntegratedGradients)] == [255, 7]
+
+
+@pytest.mark.parametrize(("points", "used"), [(3, 3), (4, 3), (6, 3), (7, 7), (100, 63), (255, 255)])
+def test_rows_state_the_points_that_are_used(patients: Subject, points: int, used: int) -> None:
+    evaluation = Explanations(points=points)
+    assert settings_of(evaluation.default(patients, evaluation.reference(patients)).method) == {"points": used}

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from assay.evaluations.base import OwnTraining
 from assay.executors import LocalExecutor
 from assay.ledger import Ledger
 from assay.ledger.account import ReleaseRequest
 from assay.ledger.experiments import Processing
+from assay.release.charge import charge_of_own
 from assay.release.keeper import Keeper
 from assay.store.folder import Store
 from assay.study.reading import build_study
@@ -400,3 +403,18 @@ def test_what_stays_on_record_can_be_read(root: Path) -> None:
     said("erase", root / "clean", "--record", "12", "--delete")
     ((at, *_),) = ledger_at(root).erasures()
     assert f"{at} 8 trials record 12" in said("show", root / "ledger")
+
+
+def test_what_evaluations_train_privately_is_shown_with_its_epsilon(root: Path) -> None:
+    assert "trained by an evaluation" not in said("show", root / "clean")
+    ledger, (trial, *_) = ledger_at(root), ledger_at(root).experiments()
+    for name, own in (
+        ("glass_box", OwnTraining(label="DP-EBM", epsilon=2.0, delta=1e-3, accountant="gdp")),
+        ("explanations", OwnTraining(label="networks for maps: another seed")),
+    ):
+        label = f"{trial.label} · {name} · {own.label}"
+        asked = replace(trial, training=f"{name} of it", label=label, noise="seeded" if own.epsilon else "")
+        ledger.begin(asked, np.ones(60, np.uint8), charge_of_own(own))
+    shown = said("show", root / "clean")
+    assert "trained by an evaluation, never released noise ε alone at δ =" in shown
+    assert re.search(r"glass_box · DP-EBM seeded (2|2\.00\d|1\.99\d) 0\.001 ", shown) and "another seed" not in shown

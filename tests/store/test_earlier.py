@@ -103,3 +103,33 @@ def test_an_inconclusive_check_is_stored_beside_those_of_earlier_versions(tmp_pa
     frame = store.frame()
     assert frame["verdict"].tolist()[1:] == frame["rule"].tolist()[1:] == [check.verdict for check in checks]
     assert [flag.rule for flag in frame["flags"].iloc[0]] == ["warn", "fail"]
+
+
+def test_files_with_typed_columns_are_told_which_map_is_of_the_default_method(tmp_path: Path, record: Any) -> None:
+    store = Store(str(tmp_path))
+    maps = [
+        Measurement(name="faithfulness", value=value, conditions={"method": method, "reference": "zeros"})
+        for method, value in (("integrated_gradients", 0.5), ("deep_shap", 0.1))
+    ]
+    slopes = Measurement(name="attribution_strength", value=1.0, conditions={"method": "integrated_gradients"})
+    store.write(record("then", measurements=(*maps, slopes)))
+    frame = store.frame()
+    assert [asked.get("primary") for asked in frame["conditions"]] == [True, False, None]
+    assert frame["value"].tolist() == [0.5, 0.1, 1.0]
+
+
+def test_an_index_of_rows_that_were_read_by_earlier_rules_is_made_again(
+    tmp_path: Path, record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = {"method": "integrated_gradients", "reference": "zeros"}
+    row_of_then = Measurement(name="faithfulness", value=0.5, conditions=about)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("assay.store.folder.is_earlier", lambda table: False)
+        earlier.setattr("assay.store.index._READING", 1)
+        store = Store(str(tmp_path))
+        with store.locked():
+            store.write(record("then", measurements=(row_of_then,)))
+        (kept,) = store.frame()["conditions"]
+        assert "primary" not in kept
+    (read,) = Store(str(tmp_path)).frame()["conditions"]
+    assert read["primary"] is True

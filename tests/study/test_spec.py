@@ -501,3 +501,12 @@ def test_a_cohort_that_would_compare_two_references_is_refused(tiny: Callable[..
     recipes = {"standard": {}, "private": {"privacy": {"epsilon": 2.0, "delta": 1e-3}}}
     with pytest.raises(SpecError, match="from_training"):
         tiny(recipes, cohort={"evaluations": [{"name": "explanations", "from_training": True}]})
+
+
+def test_a_stored_study_that_compared_two_references_is_read_but_not_run(raw: Callable[..., Any]) -> None:
+    made = raw({"standard": {}, "private": {"privacy": {"epsilon": 2.0, "delta": 1e-3}}})
+    made["cohorts"]["made"]["evaluations"] = [{"name": "explanations", "from_training": True}]
+    stored = Study.model_validate(made)
+    assert stored.model_dump(mode="json")["cohorts"]["made"]["evaluations"][0]["from_training"] is True
+    with pytest.raises(SpecError, match="from_training"):
+        stored.cohorts["made"].asked_of("private", fold=0, repeat=0)

@@ -200,12 +200,8 @@ class Asked:
         return self._some.reference.baseline(self._some.x)
 
     def _conditions(self, explainer: Explainer) -> dict[str, Any]:
-        about: dict[str, Any] = {"method": explainer.name, "primary": explainer is self._primary}
-        if isinstance(explainer, IntegratedGradients):
-            about["points"] = explainer.most
-        else:
-            about |= explainer.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-        return {**about, "reference": self._some.reference.source}
+        about = {"method": explainer.name, "primary": explainer is self._primary}
+        return {**about, **settings_of(explainer), "reference": self._some.reference.source}
 
     def _values(self, explainer: Explainer, model: nn.Module, records: MeasuredRecords, x: Tensor) -> Attribution:
         return explainer.explain(model, x, records.target, records.reference, seed=self._subject.seed)
@@ -225,6 +221,24 @@ class Asked:
             ),
             again=lambda model, x: records.reference.by_feature(self._values(explainer, model, records, x).values),
         )
+
+
+def settings_of(explainer: Explainer) -> dict[str, Any]:
+    """Returns the settings of a method that its rows state.
+
+    Args:
+        explainer: the method.
+
+    Returns:
+        Those that are not the usual ones; of integrated gradients always the greatest number of points that is used.
+    """
+    stated = explainer.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    if not isinstance(explainer, IntegratedGradients):
+        return stated
+    points = explainer.points
+    while 2 * points + 1 <= explainer.most:
+        points = 2 * points + 1
+    return {"points": points, **{key: value for key, value in stated.items() if key not in ("points", "most")}}
 
 
 def _seconds(seconds: float, n: int, about: Mapping[str, object]) -> Measurement:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from assay.data.base import Dataset
 from assay.evaluations.base import Evaluation, OwnTraining, Subject
@@ -25,7 +25,7 @@ from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanation_metrics import EXPLANATION_METRICS
 from assay.evaluations.explanation_secondary import metrics_of, secondary, why_unfit
 from assay.explain.base import Explainer, ExplanationError
-from assay.explain.defaults import default_for
+from assay.explain.defaults import COMMAND, Default, default_for
 from assay.explain.measures.base import ExplanationMeasure
 from assay.explain.measures.panel import Panel
 from assay.explain.methods.attention import Attention
@@ -70,8 +70,9 @@ class Explanations(Evaluation):
     measures: tuple[choice_of("explanation_measure"), ...] = Field(default=(), validate_default=True)  # type: ignore[valid-type]
     """Further measures of maps; ``deletion``, ``insertion`` and ``area_between`` are always measured."""
     points: int = Field(default=255, ge=3)
-    """Greatest number of points of integrated gradients. It starts with 3, or 1 where that leaves no room for a second
-    rule, and adds points as far as this number. Not used where ``methods`` names integrated gradients."""
+    """Greatest number of points of integrated gradients. It uses 3, 7, 15, 31, … points, or below 7 first 1 and then 3,
+    as far as this number allows: 4, 5 and 6 do what 3 does, and 100 does what 63 does. Rows state the greatest number
+    that may be used. Not used where ``methods`` names integrated gradients."""
     measured: int = Field(default=50, ge=2)
     """Records whose maps are compared with controls. With fewer than ten, or of fewer than ten patients, no map can be
     shown to be no better than a control."""
@@ -95,6 +96,14 @@ class Explanations(Evaluation):
     """Test records from which those are taken, stratified; all by default, of texts as ``Subject.examined`` says.
     Integrated gradients explain all of them where they are the default, and other methods the ``measured`` ones."""
 
+    @field_validator("methods")
+    @classmethod
+    def _each_once(cls, named: tuple[Explainer, ...]) -> tuple[Explainer, ...]:
+        for number, one in enumerate(named):
+            if one in named[:number]:
+                raise ValueError(f"{one.name} is named twice with the same settings; name it once")
+        return named
+
     def among(self, recipes: Iterable[Recipe]) -> "Explanations":
         return self.model_copy(update={"from_training": compared(self.from_training, recipes)})
 
@@ -112,7 +121,7 @@ class Explanations(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         rows = self.sample(subject)
         few = subject.chosen(rows, self.measured)
-        reference = reference_of(subject, self.shap_background, from_training=self.from_training is not False)
+        reference = self.reference(subject)
         every, some = (measured_records(subject, chosen, reference) for chosen in (rows, few))
         if any(measure.trains for measure in self.measures):
             some = replace(some, learnt=learnt_by(subject))
@@ -145,6 +154,30 @@ class Explanations(Evaluation):
     def _further(self) -> list[ExplanationMeasure]:
         return [one for one in self.measures if one.name not in _OF_CURVES]
 
+    def reference(self, subject: Subject) -> Reference:
+        """Returns what the records of a subject are compared with.
+
+        Args:
+            subject: the model with its data.
+
+        Returns:
+            The reference, with ``shap_background`` records where training records may serve.
+        """
+        return reference_of(subject, self.shap_background, from_training=self.from_training is not False)
+
+    def default(self, subject: Subject, reference: Reference) -> Default:
+        """Returns the method of the scorecard's figure with the settings of this evaluation, and why it is the one.
+
+        Args:
+            subject: the model with its data.
+            reference: of the explanations.
+
+        Returns:
+            The method, as the service answers with it too.
+        """
+        explainers, reason = self._explainers(subject, reference)
+        return Default(method=explainers[0], reason=reason)
+
     def _explainers(self, subject: Subject, reference: Reference) -> tuple[list[Explainer], str]:
         """Returns the methods that are measured, the default of the kind of records first, and why it is the default.
 
@@ -160,14 +193,19 @@ class Explanations(Evaluation):
         if name not in {one.name for one in usual}:
             usual.append(default.method)
         named: dict[str, Explainer] = {one.name: one for one in usual}
+        replaced: set[str] = set()
         others: list[Explainer] = []
         for one in self.methods:
-            if named.get(one.name) in usual:
+            if one.name in named and one.name not in replaced:
                 named[one.name] = one
+                replaced.add(one.name)
             else:
                 others.append(one)
         primary = named.pop(name)
-        return [primary, *named.values(), *others], default.reason
+        own = (
+            "" if primary == default.method else f"; its settings are the study's own, which {COMMAND} did not measure"
+        )
+        return [primary, *named.values(), *others], f"{default.reason}{own}"
 
 
 def _is_asked(measure: ExplanationMeasure, dataset: Dataset | None) -> bool:

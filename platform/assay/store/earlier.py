@@ -1,11 +1,15 @@
 """Reads rows of earlier versions, whose files held verdicts, flags and reasons in words; only this module reads them.
 
 A check was a row whose name began with ``check.``, with its verdict and the measurements it concerns among its
-conditions. Its message was among the warnings of a figure, after ``warn: `` or ``fail: ``.
+conditions. Its message was among the warnings of a figure, after ``warn: `` or ``fail: ``. Later versions had typed
+columns, and no row of a map said whether its method is the default one.
 """
 
 from collections.abc import Mapping
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from assay.results import NOT_RELEASABLE
 
@@ -14,6 +18,22 @@ TYPED = ("reason", "flags", "kind", "rule", "verdict", "concerns")
 _CHECK = "check."
 _VERDICTS = ("warn", "fail")
 _SEEDED = "experiment, not releasable"
+
+
+def is_earlier(table: pa.Table) -> bool:
+    """Returns whether a row of a file lacks what ``typed`` adds: a column, or a condition of its figure.
+
+    Args:
+        table: rows of a file, with ``conditions`` as JSON.
+
+    Returns:
+        True if it does.
+    """
+    if "kind" not in table.column_names:
+        return True
+    has = {key: pc.match_substring(table["conditions"], f'"{key}":') for key in ("method", "reference", "primary")}
+    lacks_primary = pc.and_(pc.and_(has["method"], has["reference"]), pc.invert(has["primary"]))
+    return bool(pc.any(lacks_primary).as_py())
 
 
 def typed(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from assay.outcomes import Outcomes
 from assay.results import Finding, Flag, TrialRecord
+from assay.store.earlier import is_earlier
 from assay.store.files import Files
 from assay.store.index import ABOUT, Index, Offset, about_of
 from assay.store.rows import FIGURES, MEASUREMENT_SCHEMA, finding, of_earlier_version, plain
@@ -393,7 +394,7 @@ class Store:
         with self._files.opened(f"{folder}/{trial}.parquet") as file:
             table = pq.read_table(file)
             about_of(table)
-        if "kind" not in table.column_names:
+        if is_earlier(table):
             return of_earlier_version(table)
         if "outcomes" not in table.column_names:
             return table.append_column(MEASUREMENT_SCHEMA.field("outcomes"), pa.nulls(len(table), pa.binary()))

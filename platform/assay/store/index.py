@@ -61,6 +61,9 @@ COLUMNS = pa.schema(
 """One row a trial. ``offset`` is where its rows lie in the log, -1 where they do not; ``error`` is empty unless it
 failed; ``worst_case`` holds the accuracy under the worst attack at each radius."""
 FOLDERS = ("trials", "superseded")
+_READING = 2
+"""Version of the rules by which rows of earlier versions are read (``assay.store.earlier``). Raised with each change of
+them: an index holds rows as they were read, and one of other rules is made again."""
 _FEW = 512
 """Greatest number of entries of the log that are read one by one when the index is opened, unless there are many
 trials."""
@@ -91,7 +94,7 @@ class Index:
 
     def __init__(self, files: Files, load: Load, layout: pa.Schema) -> None:
         self._files, self._load = files, load
-        digest = hashlib.sha256(f"{layout}{COLUMNS}".encode()).digest()[:8]
+        digest = hashlib.sha256(f"{layout}{COLUMNS}{_READING}".encode()).digest()[:8]
         self._log = Log(Path(files.path(_LOG)), digest) if files.local else None
         self._columns = Log(Path(files.path(_COLUMNS)), digest)
         self._forget()

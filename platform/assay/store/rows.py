@@ -60,7 +60,7 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_earlier_version(table: pa.Table) -> pa.Table:
-    """Adds the typed columns to the rows of a file that lacks them.
+    """Adds the columns and conditions of the present version to the rows of a file that lacks some.
 
     Args:
         table: rows of a file of an earlier version.

@@ -5,12 +5,14 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from assay.data.base import Dataset
 from assay.data.splits import Split, Splitting, split
 from assay.errors import CheckpointError, DataError, SpecError
 from assay.evaluations.base import Subject
+from assay.evaluations.explanations import Explanations
 from assay.models.base import Architecture
 from assay.recipes import Recipe
 from assay.registry import build
@@ -44,8 +46,9 @@ class Finished:
     """Client whose own model this is; empty for the shared model."""
     artefact: str = ""
     """Hash of the checkpoint that was opened; empty of a model that came from none."""
-    explained_from_training: bool = True
-    """Whether its measured explanations count from training records, where the recipe allows it."""
+    explanations: Explanations = Explanations()
+    """The evaluation of its explanations, with the settings of this trial. Where it was not run, or by a version whose
+    settings are not those of this one, as it is by default."""
 
     @property
     def own(self) -> pd.DataFrame:
@@ -123,10 +126,9 @@ def open_finished(
     dataset = replace(dataset.prepared(parts.train, seed=seed), part_of=origin)
     trained = None if given else Recipe.model_validate(asked["recipe"])
     tensors = _tensors(content, trial, trained, client)
-    questions = {one["name"]: one for one in asked.get("evaluations", ())}
     return Finished(
         trial=trial,
-        explained_from_training=questions.get("explanations", {}).get("from_training") is not False,
+        explanations=_explanations(asked),
         client=client,
         study=study,
         cohort=name,
@@ -160,6 +162,15 @@ def _asked(store: Store, study: Study, place: tuple[str, str, int, int]) -> tupl
         setting="recipe",
         given=recipe,
     )
+
+
+def _explanations(asked: dict[str, Any]) -> Explanations:
+    """Returns the evaluation of explanations as a trial was asked it."""
+    given: dict[str, Any] = next((one for one in asked.get("evaluations", ()) if one["name"] == "explanations"), {})
+    try:
+        return Explanations.model_validate(given)
+    except ValidationError:  # of an earlier version
+        return Explanations(from_training=given.get("from_training"))
 
 
 def _architecture(cohort: Cohort, asked: dict[str, Any]) -> Architecture:

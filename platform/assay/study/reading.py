@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from assay.errors import SpecError
 from assay.registry import explain, first_mistake, unknown
-from assay.study.spec import RENAMED, Study
+from assay.study.spec import RENAMED, TO_RUN, Study
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: 
 
 
 def build_study(raw: Mapping[str, Any], source: str) -> Study:
-    """Builds a study from plain values.
+    """Builds a study that is to run from plain values.
 
     Args:
         raw: settings as in a study file.
@@ -67,7 +67,7 @@ def build_study(raw: Mapping[str, Any], source: str) -> Study:
         SpecError: every mistake on its own line; its fields are those of the first.
     """
     try:
-        return Study.model_validate(raw)
+        return Study.model_validate(raw, context=TO_RUN)
     except ValidationError as error:
         message = "\n".join(f"{source}: {line}" for line in explain(error))
         raise SpecError(message, **first_mistake(error)) from None

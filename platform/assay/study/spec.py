@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, model_validator
 
 # What these packages register is what a study file may name.
 import assay.attacks
@@ -42,6 +42,10 @@ _DEFAULT_EVALUATIONS = (
 
 RENAMED = {"sparing": "selected_evaluations"}
 """Keys of a cohort that were renamed, with their present names; the old ones still work."""
+
+TO_RUN = {"to_run": True}
+"""Context in which a study is validated that is about to run. Without it recipes may be compared that cannot be asked
+alike: results of earlier versions were measured so, and can be opened. To plan such a study is refused."""
 
 GIVEN = "given"
 """Name of the recipe of a model that Assay did not train."""
@@ -149,10 +153,17 @@ class Cohort(Settings):
 
         Returns:
             ``evaluations``, and those of ``selected_evaluations`` that apply, as asked of recipes that are compared.
+
+        Raises:
+            SpecError: one of them allows no comparison of the recipes.
         """
-        selected = [one for one in self.selected_evaluations if one.of(recipe, fold=fold, repeat=repeat)]
-        asked = (*self.evaluations, *(evaluation for one in selected for evaluation in one.evaluations))
+        asked = self._listed_for(recipe, fold=fold, repeat=repeat)
         return tuple(evaluation.among(self.recipes.values()) for evaluation in asked)
+
+    def _listed_for(self, recipe: str, *, fold: int, repeat: int) -> tuple[Evaluation, ...]:
+        """Returns the evaluations of one trial as the study file lists them."""
+        selected = [one for one in self.selected_evaluations if one.of(recipe, fold=fold, repeat=repeat)]
+        return (*self.evaluations, *(evaluation for one in selected for evaluation in one.evaluations))
 
     def narrowed(self, recipe: str) -> "Cohort":
         """Returns the cohort with one recipe only.
@@ -193,8 +204,9 @@ class Cohort(Settings):
         return {RENAMED.get(key, key): value for key, value in raw.items()}
 
     @model_validator(mode="after")
-    def _evaluations_compare_alike(self) -> "Cohort":
-        for evaluation in (*self.evaluations, *(one for each in self.selected_evaluations for one in each.evaluations)):
+    def _evaluations_compare_alike(self, info: ValidationInfo) -> "Cohort":
+        every = (*self.evaluations, *(one for each in self.selected_evaluations for one in each.evaluations))
+        for evaluation in every if info.context == TO_RUN else ():
             evaluation.among(self.recipes.values())
         return self
 
@@ -265,7 +277,7 @@ class Cohort(Settings):
     @model_validator(mode="after")
     def _clinical_figures_are_asked_once(self) -> "Cohort":
         for name in self.recipes:
-            asked = [one for one in self.asked_of(name, fold=0, repeat=0) if one.name == "clinical"]
+            asked = [one for one in self._listed_for(name, fold=0, repeat=0) if one.name == "clinical"]
             if len(asked) > 1:
                 raise SpecError(
                     f"recipe {name!r} is asked clinical {len(asked)} times: figures at several prevalences would be "
