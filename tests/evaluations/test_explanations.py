@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from assay.data.base import Dataset
+from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.evaluations.explained_maps import settings_of
 from assay.evaluations.explained_records import measured_records, reference_of
@@ -625,9 +625,9 @@ def test_settings_of_the_study_are_told_from_those_that_were_measured(make: Make
 
 
 def test_a_method_is_named_once_with_the_same_settings(patients: Subject) -> None:
-    same = ["occlusion", {"name": "occlusion"}]
-    with pytest.raises(ValidationError, match="occlusion is named twice with the same settings"):
-        Explanations.model_validate({"methods": same})
+    stored = Explanations.model_validate({"methods": ["occlusion", {"name": "occlusion"}]})
+    with pytest.raises(SpecError, match="occlusion is named twice with the same settings"):
+        stored.among([Recipe()])
     both = [{"name": "integrated_gradients", "most": most} for most in (255, 7)]
     evaluation = Explanations.model_validate({"methods": both})
     explainers = evaluation._explainers(patients, evaluation.reference(patients))[0]

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from assay.data.base import Dataset
+from assay.errors import SpecError
 from assay.evaluations.base import Evaluation, OwnTraining, Subject
 from assay.evaluations.explained_maps import Asked
 from assay.evaluations.explained_records import (
@@ -96,15 +97,12 @@ class Explanations(Evaluation):
     """Test records from which those are taken, stratified; all by default, of texts as ``Subject.examined`` says.
     Integrated gradients explain all of them where they are the default, and other methods the ``measured`` ones."""
 
-    @field_validator("methods")
-    @classmethod
-    def _each_once(cls, named: tuple[Explainer, ...]) -> tuple[Explainer, ...]:
-        for number, one in enumerate(named):
-            if one in named[:number]:
-                raise ValueError(f"{one.name} is named twice with the same settings; name it once")
-        return named
-
     def among(self, recipes: Iterable[Recipe]) -> "Explanations":
+        # Refused here and not where settings are read, so that stored studies can be opened.
+        for number, one in enumerate(self.methods):
+            if one in self.methods[:number]:
+                message = f"methods: {one.name} is named twice with the same settings; name it once"
+                raise SpecError(message, setting="methods", given=one.name)
         return self.model_copy(update={"from_training": compared(self.from_training, recipes)})
 
     def own_training(self, recipe: Recipe, dataset: Dataset | None) -> OwnTraining | None:
