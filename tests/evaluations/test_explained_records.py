@@ -12,6 +12,7 @@ from torch import nn
 from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.evaluations.explained_records import (
+    GREY,
     OF_NO_RECORDS,
     compared,
     learnt_by,
@@ -114,3 +115,16 @@ def test_a_label_in_the_ledger_names_what_is_trained(subject: Subject, make: Cal
     assert [one.label.count("ROAR") if one else -1 for one in labels] == [1, 1, 0, 0]
     assert all(one and "another seed" in one.label for one in labels)
     assert roar.own_training(FEDERATED, subject.dataset) is None
+
+
+@pytest.mark.parametrize(("modality", "value"), [("image", 0.5), ("signal", 0.0)])
+def test_the_neutral_record_of_images_is_midway_between_the_bounds(
+    make: Callable[..., Subject], modality: str, value: float
+) -> None:
+    shape = (40, 1, 5, 5) if modality == "image" else (40, 1, 25)
+    x = np.random.default_rng(0).uniform(0.5, 1, shape).astype(np.float32)
+    limits = {"low": np.zeros(shape[1:], np.float32), "high": np.ones(shape[1:], np.float32)}
+    subject = make(nn.Flatten(), x, np.arange(40) % 2, about={"modality": modality, **limits})
+    held = reference_of(subject, from_training=False)
+    assert held.source == (GREY if modality == "image" else OF_NO_RECORDS)
+    assert bool((held.background == value).all()) and held.background.shape == (1, *shape[1:])

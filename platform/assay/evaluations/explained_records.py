@@ -28,6 +28,8 @@ _POOL = 300
 """Records whose values replace removed features."""
 OF_NO_RECORDS = "a record of zeros, moved into the valid bounds: no training records"
 """Source of a reference that depends on no training record, the same for every recipe."""
+GREY = "a uniform image, midway between the valid bounds: no training records"
+"""The same for images: black would be one of two extremes, and a black pixel could have no share."""
 
 
 def keeps_records_away(recipe: Recipe | None) -> bool:
@@ -78,10 +80,10 @@ def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: boo
     """Returns what records of a subject are compared with: in evaluations, and by the served model.
 
     The baseline is the mean of up to 2,000 training records, and the background a sample of them; without a training
-    split, of the given records. A private model gets a record of zeros: an ε does not cover what an explanation would
-    tell of training records. So does a federated one, whose training records never are in one place. Ranges of inputs
-    are then those of the stated bounds; of inputs without finite bounds, those of up to 2,000 test records, and the
-    source says so. In text the baseline is a word without a meaning in each place.
+    split, of the given records. A private model gets a neutral record (zeros; of images, grey): an ε does not cover
+    what an explanation would tell of training records. So does a federated one, whose training records never are in one
+    place. Ranges of inputs are then those of the stated bounds; of inputs without finite bounds, those of up to 2,000
+    test records, and the source says so. In text the baseline is a word without a meaning in each place.
 
     Args:
         subject: the model with its data.
@@ -98,14 +100,14 @@ def reference_of(subject: Subject, size: int = BACKGROUND, *, from_training: boo
         blank = torch.zeros_like(subject.records(rows[:1])[0])
         return Reference(modality="text", background=blank, source="words without a meaning")
     if keeps_records_away(subject.recipe) or not from_training:
-        zeros = subject.dataset.bounds.clip(torch.zeros(1, *subject.dataset.shape))
+        neutral, source = _neutral(subject)
         spread, whose = _stated_range(subject)
         return Reference(
             modality=modality,
             columns=columns_of(subject.dataset),
-            background=zeros.to(subject.device),
+            background=neutral,
             spread=spread,
-            source=f"{OF_NO_RECORDS}{whose}",
+            source=f"{source}{whose}",
         )
     some = subject.chosen(rows, _MOST_AVERAGED)
     known = subject.records(some)[0]
@@ -246,6 +248,15 @@ def _others(subject: Subject, rows: np.ndarray, reference: Reference) -> np.ndar
 def _shuffled(subject: Subject, rows: np.ndarray) -> np.ndarray:
     order: np.ndarray = seeds.stream(subject.seed, "background").permutation(rows)
     return order
+
+
+def _neutral(subject: Subject) -> tuple[Tensor, str]:
+    """Returns a record that depends on no data, (1, ...), and its description."""
+    bounds, shape = subject.dataset.bounds, subject.dataset.shape
+    middle = ((bounds.low + bounds.high) / 2).expand(shape)[None]
+    if subject.dataset.modality == "image" and bool(middle.isfinite().all()):
+        return middle.clone().to(subject.device), GREY
+    return bounds.clip(torch.zeros(1, *shape)).to(subject.device), OF_NO_RECORDS
 
 
 def _stated_range(subject: Subject) -> tuple[Tensor, str]:
