@@ -104,7 +104,7 @@ def test_the_page_says_how_to_read_it_and_what_was_not_measured(view: Callable[.
     assert "<td>+0.5</td>" in page and "<td>-0.4</td>" in page
     assert "images with a blur &lt;5&gt;" in page and "blur <5>" not in page
     assert "<li>negation (standard, private, fed): 3 texts hold it</li>" in page
-    assert "the layer network.4 (standard, private, fed)" in page
+    assert "standard, private, fed: layer network.4." in page
 
 
 def test_the_change_by_planting_stands_beside_a_score_and_alone_where_there_is_none(view: Callable[..., View]) -> None:
