@@ -17,7 +17,8 @@ from torch import nn
 
 import assay.evaluations  # noqa: F401
 from assay.cluster.session import plugin_environment
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
+from assay.evaluations.subject import Subject
 from assay.metrics import GROUPS, declared
 from assay.registry import PLUGINS
 from assay.results import Finding, Measurement

@@ -33,8 +33,8 @@ from assay.attacks.square import Square
 from assay.data.base import Dataset
 from assay.errors import DataError
 from assay.evaluations.attack_runs import AttackTarget, worst_case
-from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
+from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor
 from assay.study.plan import load_datasets, plan
 from assay.study.reading import read_study

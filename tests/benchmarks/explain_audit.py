@@ -30,8 +30,8 @@ from assay.cluster.memory import keep_freed_memory
 from assay.data.images.medmnist import PneumoniaMNIST
 from assay.data.splits import Split
 from assay.errors import UserError
-from assay.evaluations.base import Subject
 from assay.evaluations.explanations import Explanations
+from assay.evaluations.subject import Subject
 from assay.explain.base import Explainer
 from assay.explain.groups import grouped
 from assay.explain.measures.base import MeasuredMap, MeasuredRecords

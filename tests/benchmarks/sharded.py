@@ -16,8 +16,8 @@ from assay.cluster.executor import RayExecutor
 from assay.cluster.session import set_defaults
 from assay.data.images.medmnist import PneumoniaMNIST
 from assay.data.splits import Split, Splitting, split
-from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
+from assay.evaluations.subject import Subject
 from assay.executors import Executor, LocalExecutor
 from assay.models.cnn import CNN
 from assay.recipes import Recipe

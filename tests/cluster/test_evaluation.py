@@ -16,7 +16,7 @@ from assay.data.base import Dataset
 from assay.data.splits import Split
 from assay.evaluations import attack_runs
 from assay.evaluations.attack_runs import AttackRun, AttackTarget
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.executors import Executor, LocalExecutor
 from assay.seeds import Draw
 from assay.threats import Threat

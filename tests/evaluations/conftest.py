@@ -10,7 +10,8 @@ from torch import nn
 
 from assay.data.base import Dataset
 from assay.data.splits import Split
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
+from assay.evaluations.subject import Subject
 from assay.metrics import limits_of, undeclared
 from assay.results import Measurement
 from assay.training.log import TrainingLog

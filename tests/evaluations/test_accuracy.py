@@ -14,7 +14,7 @@ from torch import nn
 
 from assay import intervals
 from assay.evaluations.accuracy import Accuracy
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.results import Check, Measurement
 from assay.tasks.class_scores import calibration_error
 from assay.tasks.operating_point import operating_threshold

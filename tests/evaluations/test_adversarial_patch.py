@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay.attacks.adversarial_patch import AdversarialPatch
 from assay.evaluations.adversarial_patch import PatchRobustness, patch_beats_noise
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.registry import build
 from assay.results import Measurement, judged
 

@@ -17,7 +17,7 @@ from assay.attacks.random_noise import RandomNoise
 from assay.data.base import Dataset
 from assay.evaluations import attack_runs
 from assay.evaluations.attack_runs import UNLIMITED, AttackRun, AttackTarget, Curve, Curves, worst_case
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor, Outcome
 from assay.recipes import Privacy, Recipe
 

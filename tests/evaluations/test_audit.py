@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from assay.data.base import Tokens
 from assay.evaluations.audit import Audit
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor
 from assay.models.cnn import CNN
 from assay.models.mlp import MLP

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from assay.evaluations.audit import Audit
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.models.mlp import MLP
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Privacy, Recipe, Training

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from assay.evaluations.audit import Audit
-from assay.evaluations.base import Subject
 from assay.evaluations.canary_runs import in_gradients
+from assay.evaluations.subject import Subject
 from assay.models.mlp import MLP
 from assay.privacy.accounting import Mechanism
 from assay.privacy.update import PrivateUpdate, _normal

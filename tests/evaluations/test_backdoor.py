@@ -13,7 +13,7 @@ from assay.data.base import Dataset
 from assay.data.poisoning.backdoor import Backdoor
 from assay.data.splits import Splitting
 from assay.evaluations.backdoor import BackdoorSuccess
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor
 from assay.models.mlp import MLP
 from assay.recipes import Recipe, Training

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from assay import intervals
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import share
+from assay.evaluations.subject import Subject
 from assay.federated.record import FederationRecord, RoundRecord
 from assay.recipes import Federation, Privacy, Recipe
 from assay.registry import build, names

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from assay.attacks.pgd import PGD
 from assay.data.base import Dataset
 from assay.evaluations import checks, model_checks, robustness_checks
-from assay.evaluations.base import Subject
 from assay.evaluations.certificates import Certificates
 from assay.evaluations.robustness import Robustness
+from assay.evaluations.subject import Subject
 from assay.results import Check, Measurement, judged
 from assay.threats import Bounds, Threat
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from assay.evaluations.base import Subject
 from assay.evaluations.clients import Clients
+from assay.evaluations.subject import Subject
 from assay.recipes import Federation, Recipe
 from assay.results import Check, Measurement
 from assay.training.log import TrainingLog

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from assay.data.partition import partition
-from assay.evaluations.base import Subject
 from assay.evaluations.clients import OF_TEST_RECORDS, Clients
+from assay.evaluations.subject import Subject
 from assay.recipes import Federation, Recipe
 from assay.results import Measurement
 

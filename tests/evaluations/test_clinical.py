@@ -12,9 +12,9 @@ from torch import nn
 
 from assay.data.base import Dataset
 from assay.data.splits import Split
-from assay.evaluations.base import Subject
 from assay.evaluations.clinical import Clinical, _calibration, likelihood_ratio, net_benefits
 from assay.evaluations.subgroups import each_subgroup
+from assay.evaluations.subject import Subject
 from assay.intervals import Interval
 from assay.results import Measurement
 

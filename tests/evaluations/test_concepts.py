@@ -14,9 +14,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 from assay.errors import SpecError, UserError
-from assay.evaluations.base import Subject
 from assay.evaluations.concept_changes import compared_with_changes
 from assay.evaluations.global_concepts import Concepts
+from assay.evaluations.subject import Subject
 from assay.explain.base import ExplanationError
 from assay.explain.concepts.base import PlantedConcept, Pool
 from assay.explain.global_.concept_layers import layer_for_concepts

@@ -11,8 +11,8 @@ from scipy.special import softmax
 from scipy.stats import betabinom
 from torch import nn
 
-from assay.evaluations.base import Subject
 from assay.evaluations.conformal import Conformal, Promise, coverage_is_kept, quantile
+from assay.evaluations.subject import Subject
 from assay.recipes import EarlyStopping, Recipe, Training
 from assay.results import Check, Measurement
 from assay.tasks.class_scores import aps, lac

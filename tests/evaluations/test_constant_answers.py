@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from assay.evaluations.accuracy import Accuracy
-from assay.evaluations.base import Subject
 from assay.evaluations.certificates import Certificates
 from assay.evaluations.conformal import Conformal
 from assay.evaluations.constant_answers import DIAGNOSES, ConstantAnswers, ModelAnswers, answers_of
 from assay.evaluations.robustness import Robustness
 from assay.evaluations.selective import Selective
+from assay.evaluations.subject import Subject
 from assay.results import Check, Measurement
 from assay.study.beside import of_the_whole
 from assay.study.measure import ask

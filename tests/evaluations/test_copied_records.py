@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from assay.evaluations.accuracy import Accuracy
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.certificates import Certificates
 from assay.evaluations.conformal import Conformal
 from assay.evaluations.copies import RepeatedTestRecords
 from assay.evaluations.robustness import Robustness
 from assay.evaluations.selective import Selective
 from assay.evaluations.shift import Shift
+from assay.evaluations.subject import Subject
 from assay.intervals import proportion, proportion_of_clusters
 from assay.results import Check, Measurement
 

@@ -13,8 +13,8 @@ from torch import nn
 from assay.data.base import Dataset
 from assay.data.images.files import Decoder, ImageFiles
 from assay.data.splits import LazyRows
-from assay.evaluations.base import Subject
 from assay.evaluations.copies import CopiedRecords
+from assay.evaluations.subject import Subject
 from assay.recipes import Privacy, Recipe
 from assay.results import Check, Measurement
 from assay.study.measure import ask

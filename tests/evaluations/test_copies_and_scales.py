@@ -8,9 +8,9 @@ from torch import nn
 
 from assay.data.copies import copies_of
 from assay.data.features import Feature
-from assay.evaluations.base import Subject
 from assay.evaluations.copies import CopiedRecords
 from assay.evaluations.scales import FeatureScales
+from assay.evaluations.subject import Subject
 from assay.results import TELLS_OF, Measurement
 
 Make = Callable[..., Subject]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from assay.evaluations.base import Subject
 from assay.evaluations.cost import Cost
+from assay.evaluations.subject import Subject
 from assay.recipes import EarlyStopping, Recipe, Training
 from assay.results import Measurement
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from assay.attacks.pgd import PGD
 from assay.data.base import Dataset
 from assay.data.splits import Split
-from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
+from assay.evaluations.subject import Subject
 from assay.models.cnn import CNN
 from assay.models.mlp import MLP
 from assay.objectives.standard import Standard

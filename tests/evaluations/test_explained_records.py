@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from assay.errors import SpecError
-from assay.evaluations.base import Subject
 from assay.evaluations.explained_records import (
     GREY,
     OF_NO_RECORDS,
@@ -22,6 +21,7 @@ from assay.evaluations.explained_records import (
 )
 from assay.evaluations.explanations import Explanations
 from assay.evaluations.global_explanations import GlobalExplanations
+from assay.evaluations.subject import Subject
 from assay.recipes import Recipe
 
 PLAIN = Recipe()

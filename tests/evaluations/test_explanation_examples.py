@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from assay.data.base import Dataset
-from assay.evaluations.base import Subject
 from assay.evaluations.explanation_examples import kept, may_stand_in_a_report, restored
 from assay.evaluations.explanations import Explanations
 from assay.evaluations.inversion_pictures import decoded
+from assay.evaluations.subject import Subject
 from assay.registry import build
 from assay.results import Measurement
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from assay.evaluations import explanation_weights
-from assay.evaluations.base import Subject
 from assay.evaluations.explained_records import measured_records, reference_of
 from assay.evaluations.explanation_weights import depends_on_weights, second_network, weights_check
+from assay.evaluations.subject import Subject
 from assay.explain.base import ExplanationError
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.recipes import Recipe

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from assay.data.base import Dataset
 from assay.errors import SpecError
-from assay.evaluations.base import Subject
 from assay.evaluations.explained_maps import settings_of
 from assay.evaluations.explained_records import measured_records, reference_of
 from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanations import Explanations
+from assay.evaluations.subject import Subject
 from assay.explain.base import Explained, Explainer
 from assay.explain.measures.base import MeasuredMap, MeasuredRecords
 from assay.explain.measures.panel import Panel

@@ -13,8 +13,8 @@ from assay.data.base import Dataset
 from assay.data.partition import partition
 from assay.data.splits import Splitting
 from assay.data.treatment import held_out
-from assay.evaluations.base import Subject
 from assay.evaluations.feature_collision import CollisionSuccess
+from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor
 from assay.federated.client import client_seed
 from assay.federated.server import train_federated

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from assay.errors import UserError
 from assay.evaluations import glass_box_models
-from assay.evaluations.base import Subject
 from assay.evaluations.glass_box import GlassBoxRival
 from assay.evaluations.glass_box_models import train_glass_box
+from assay.evaluations.subject import Subject
 from assay.recipes import Privacy, Recipe
 from assay.results import REASONS, Finding, Measurement
 from assay.tasks.classification import Classification

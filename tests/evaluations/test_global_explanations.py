@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from assay.data.base import Dataset, Tokens
 from assay.data.features import Feature
 from assay.errors import UserError
-from assay.evaluations.base import Subject
 from assay.evaluations.explained_records import reference_of
 from assay.evaluations.global_explanations import GlobalExplanations
 from assay.evaluations.global_units import units_of, words_of_texts
+from assay.evaluations.subject import Subject
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.explain.scalars import log_odds
 from assay.models.black_box import WithoutGradient

@@ -14,11 +14,11 @@ from assay.data.images.digits import Digits
 from assay.data.splits import Split
 from assay.errors import SpecError
 from assay.evaluations import inversion_scores
-from assay.evaluations.base import Subject
 from assay.evaluations.inversion import EFFORTS, Inversion
 from assay.evaluations.inversion_cases import Victims, cases_of, parts_of, recipe_of_client
 from assay.evaluations.inversion_pictures import decoded, encoded, may_be_shown
 from assay.evaluations.inversion_scores import Lineup, lineup, pool_of, score
+from assay.evaluations.subject import Subject
 from assay.federated.inversion.matching import GradientMatching
 from assay.federated.inversion.observed import identity
 from assay.metrics import undeclared

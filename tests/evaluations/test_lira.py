@@ -14,12 +14,12 @@ from torch import nn
 
 from assay import intervals, seeds
 from assay.errors import SpecError
-from assay.evaluations.base import Subject
 from assay.evaluations.likelihood import likelihood_ratio
 from assay.evaluations.lira import LiRA, pool_halves
 from assay.evaluations.membership import Membership
 from assay.evaluations.pool import Pool
 from assay.evaluations.queries import asked
+from assay.evaluations.subject import Subject
 from assay.evaluations.units import MembershipUnits
 from assay.executors import LocalExecutor, Outcome
 from assay.recipes import Federation, Privacy, Recipe

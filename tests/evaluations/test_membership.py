@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from assay import intervals
 from assay.errors import SpecError
-from assay.evaluations.base import Subject
 from assay.evaluations.membership import Membership
 from assay.evaluations.roc import ladder, threshold
+from assay.evaluations.subject import Subject
 from assay.recipes import EarlyStopping, Privacy, Recipe, Training
 from assay.registry import build
 from assay.results import Measurement

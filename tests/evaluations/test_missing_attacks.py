@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
+from assay.evaluations.subject import Subject
 from assay.results import Measurement, judged
 
 RADII = (0.0, 0.3)

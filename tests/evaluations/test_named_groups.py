@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from assay.errors import SpecError
-from assay.evaluations.base import Subject
 from assay.evaluations.explanation_groups import described
 from assay.evaluations.explanations import Explanations
 from assay.evaluations.global_explanations import GlobalExplanations
+from assay.evaluations.subject import Subject
 from assay.explain.named_groups import NamedGroups
 from assay.models.black_box import WithoutGradient
 from assay.recipes import Privacy, Recipe

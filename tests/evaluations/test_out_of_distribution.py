@@ -13,8 +13,8 @@ from torch import nn
 from assay import intervals
 from assay.data.base import Dataset, Source
 from assay.errors import DataError
-from assay.evaluations.base import Subject
 from assay.evaluations.out_of_distribution import SCORES, Others, OutOfDistribution, adapt_records, shuffled, why_not
+from assay.evaluations.subject import Subject
 from assay.results import Measurement
 from assay.tasks.classification import CLASSIFICATION
 

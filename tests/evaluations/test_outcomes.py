@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from assay.evaluations.accuracy import Accuracy
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.certificates import Certificates
 from assay.evaluations.membership import Membership
 from assay.evaluations.robustness import Robustness
+from assay.evaluations.subject import Subject
 from assay.outcomes import Outcomes
 from assay.results import Finding, Measurement
 

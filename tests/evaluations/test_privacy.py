@@ -11,8 +11,8 @@ import pytest
 from torch import nn
 
 from assay.evaluations import privacy
-from assay.evaluations.base import Subject
 from assay.evaluations.privacy import PrivacySpent
+from assay.evaluations.subject import Subject
 from assay.models.base import Architecture
 from assay.models.resnet import ResNet18
 from assay.privacy.accounting import PRV_ERROR, Mechanism, Spent, spent

@@ -13,8 +13,8 @@ from assay.attacks.fab import FAB
 from assay.attacks.square import Square
 from assay.attacks.targeted_pgd import TargetedPGD
 from assay.evaluations.attack_runs import AttackTarget
-from assay.evaluations.base import Subject
 from assay.evaluations.probe import attack_survivors
+from assay.evaluations.subject import Subject
 from assay.results import Check
 
 Make = Callable[..., Subject]

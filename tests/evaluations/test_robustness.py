@@ -15,8 +15,8 @@ from assay.data.base import Dataset
 from assay.errors import SpecError
 from assay.evaluations import robustness
 from assay.evaluations.attack_runs import worst_case
-from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
+from assay.evaluations.subject import Subject
 from assay.registry import build
 from assay.results import Measurement, judged
 

@@ -9,8 +9,8 @@ import pytest
 from torch import nn
 
 from assay import intervals
-from assay.evaluations.base import Subject
 from assay.evaluations.rounds import Rounds
+from assay.evaluations.subject import Subject
 from assay.federated.network import NETWORKS, slowdowns
 from assay.federated.record import CAUSES, FederationRecord, RoundRecord
 from assay.recipes import Federation, Privacy, Recipe

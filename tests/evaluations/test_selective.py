@@ -13,7 +13,6 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 from torch import nn
 
-from assay.evaluations.base import Subject
 from assay.evaluations.selective import (
     Selective,
     answered,
@@ -22,6 +21,7 @@ from assay.evaluations.selective import (
     tried,
     upper_bound,
 )
+from assay.evaluations.subject import Subject
 from assay.recipes import EarlyStopping, Recipe, Training
 from assay.results import Check, Finding, Measurement
 from assay.tasks.class_scores import certainty

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from assay import seeds
 from assay.data.corruptions.base import SEVERITIES, corrupted, names_for
 from assay.errors import SpecError
-from assay.evaluations.base import Subject
 from assay.evaluations.shift import Shift, accuracy_falls_with_severity
+from assay.evaluations.subject import Subject
 from assay.registry import build
 from assay.results import Check, Measurement, judged
 from assay.tasks.class_scores import calibration_error

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from assay.bounds.smoothing import ABSTAINED, lower_end
-from assay.evaluations.base import Subject
 from assay.evaluations.smoothing import RandomisedSmoothing
+from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor, Outcome
 from assay.results import Measurement, judged
 

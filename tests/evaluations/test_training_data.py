@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.evaluations.training_data import TrainingData
 from assay.recipes import Recipe
 from assay.results import Measurement

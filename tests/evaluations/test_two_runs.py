@@ -8,8 +8,8 @@ import pytest
 from torch import nn
 
 from assay import seeds
-from assay.evaluations.base import Subject
 from assay.evaluations.canary_runs import noise_of_first_epochs
+from assay.evaluations.subject import Subject
 from assay.evaluations.two_runs import noise_shared
 from assay.models.mlp import MLP
 from assay.privacy.noise_levels import between_runs

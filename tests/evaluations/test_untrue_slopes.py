@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from assay.attacks.pgd import PGD
 from assay.data.base import Dataset
-from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
+from assay.evaluations.subject import Subject
 from assay.results import Measurement, judged
 from assay.threats import Threat
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from assay.data.splits import Split
 from assay.evaluations.accuracy import Accuracy
-from assay.evaluations.base import Subject
 from assay.evaluations.certificates import Certificates
 from assay.evaluations.explanations import Explanations
 from assay.evaluations.robustness import Robustness
+from assay.evaluations.subject import Subject
 from assay.evaluations.words import WordSubstitution
 from assay.models.front import behind, front_of
 from assay.registry import build
@@ -118,8 +118,8 @@ def test_of_many_texts_a_costly_question_looks_at_some_and_of_few_at_all(
 
     subject = of_texts(vectors(np.zeros(9)))
     assert subject.examined(subject.split.test, None).tolist() == list(range(30, 60))
-    monkeypatch.setattr("assay.evaluations.base.TEXT_WORDS", 48)
-    monkeypatch.setattr("assay.evaluations.base.FEWEST_TEXTS", 10)
+    monkeypatch.setattr("assay.evaluations.subject.TEXT_WORDS", 48)
+    monkeypatch.setattr("assay.evaluations.subject.FEWEST_TEXTS", 10)
     some = subject.examined(subject.split.test, None)
     # Texts of four words each; stratified, and in order.
     assert len(some) == 12
@@ -137,8 +137,8 @@ def test_accuracy_is_told_of_the_texts_that_a_costly_question_took_unasked(
     subject = of_texts(vectors(np.array([0.1] * 4 + [-0.3] * 4 + [0.0])))
     questions = [Robustness(), Explanations(), Certificates(), WordSubstitution(records=None), Accuracy()]
     assert [row for one in questions for row in on_sample(one, subject)] == []
-    monkeypatch.setattr("assay.evaluations.base.TEXT_WORDS", 48)
-    monkeypatch.setattr("assay.evaluations.base.FEWEST_TEXTS", 10)
+    monkeypatch.setattr("assay.evaluations.subject.TEXT_WORDS", 48)
+    monkeypatch.setattr("assay.evaluations.subject.FEWEST_TEXTS", 10)
     found = [row for one in questions for row in on_sample(one, subject)]
     assert [(row.conditions["evaluation"], row.n) for row in found] == [("robustness", 12), ("explanations", 12)]
     some = subject.examined(subject.split.test, None)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from assay.data.splits import Split
 from assay.devices import repeatable
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.models.lstm import LSTM
 from assay.models.outputs import TwoLogits, to_logits
 from assay.models.resnet import Basic, ResNet

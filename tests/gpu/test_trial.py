@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from assay.data.base import Dataset
 from assay.data.splits import Split
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor
 from assay.registry import build, names
 from assay.results import Measurement, judged

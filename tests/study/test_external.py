@@ -12,7 +12,8 @@ from safetensors.torch import load, save_file
 from torch import nn
 
 from assay.errors import CheckpointError, DataError, SpecError
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
+from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor
 from assay.registry import build
 from assay.results import Measurement, TrialRecord

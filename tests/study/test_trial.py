@@ -17,8 +17,9 @@ from assay.data.base import Dataset
 from assay.data.splits import split
 from assay.data.standardisation import Standardisation
 from assay.errors import CheckpointError, DataError, IncompatibleRecipeError
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.cost import Cost
+from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor
 from assay.metrics import Metric
 from assay.results import Measurement, TrialRecord

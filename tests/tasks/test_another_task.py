@@ -15,7 +15,7 @@ from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
 from assay.attacks.square import Square
 from assay.evaluations.attack_runs import AttackRun, AttackTarget
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.objectives.base import Batch
 from assay.recipes import Recipe, Training
 from assay.registry import register

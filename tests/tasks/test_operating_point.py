@@ -21,11 +21,12 @@ from assay.bounds.interval import certified_by_intervals
 from assay.bounds.smoothing import Smoothing, certify
 from assay.errors import SpecError
 from assay.evaluations.accuracy import Accuracy
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.certificates import Certificates
 from assay.evaluations.robustness import Robustness
 from assay.evaluations.selective import Selective
 from assay.evaluations.smoothing import RandomisedSmoothing
+from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor
 from assay.models.outputs import AtThreshold
 from assay.results import Measurement

@@ -10,8 +10,10 @@ from pydantic import Field
 from assay import intervals, seeds
 from assay.data.clusters import copies
 from assay.evaluations.balanced import by_class
-from assay.evaluations.base import Evaluation, Subject, estimated, share, share_by_record
+from assay.evaluations.base import Evaluation
 from assay.evaluations.constant_answers import MAJORITY_BASELINE, majority_baseline
+from assay.evaluations.shares import estimated, share, share_by_record
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric, ScorecardColumn
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable

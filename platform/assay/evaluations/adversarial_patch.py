@@ -12,7 +12,9 @@ from torch import Tensor
 
 from assay import seeds
 from assay.attacks.adversarial_patch import AdversarialPatch, Places, stuck
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import share
+from assay.evaluations.subject import Subject
 from assay.metrics import Chosen, Metric, ScorecardColumn, in_percent
 from assay.models.batches import places as batches
 from assay.models.batches import respond

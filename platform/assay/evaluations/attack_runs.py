@@ -13,7 +13,7 @@ from assay import seeds
 from assay.attacks.base import Attack, Judged, concatenate
 from assay.attacks.expectation import Expectation
 from assay.devices import device, repeatable
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.models.batches import at_once, respond
 from assay.threats import Norm, Threat
 

@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from assay.errors import TrainingError, UserError
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.canary_runs import CanaryScores, OnCanaryEpoch, in_gradients, in_inputs, never_trained_on
+from assay.evaluations.subject import Subject
 from assay.evaluations.trainer_checks import TrainerChecks
 from assay.metrics import Metric
 from assay.objectives.base import Objective

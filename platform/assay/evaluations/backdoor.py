@@ -7,7 +7,9 @@ import numpy as np
 
 from assay.data.poisoning.backdoor import Backdoor
 from assay.errors import DataError
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import share
+from assay.evaluations.subject import Subject
 from assay.evaluations.undefended import scored, twins
 from assay.metrics import Metric, ScorecardColumn
 from assay.recipes import Recipe

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from assay.evaluations.attack_runs import AttackTarget, Curves, worst_case
-from assay.evaluations.base import Subject, share, share_by_record
+from assay.evaluations.shares import share, share_by_record
 from assay.evaluations.subgroups import each_subgroup
+from assay.evaluations.subject import Subject
 from assay.intervals import Interval
 from assay.metrics import Metric, ScorecardColumn
 from assay.results import Measurement, not_applicable

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.data.base import Dataset
-from assay.evaluations.base import Subject
 from assay.evaluations.pool import confidence
+from assay.evaluations.subject import Subject
 from assay.privacy.accounting import Mechanism
 from assay.privacy.auditing import Moved, log_likelihood_ratio, moved
 from assay.privacy.noise_levels import NoiseRecord

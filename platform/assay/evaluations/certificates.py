@@ -12,7 +12,9 @@ from assay.attacks.curve import answers_alike
 from assay.bounds.interval import UnboundableError, certified_by_intervals
 from assay.evaluations.attack_runs import as_used
 from assay.evaluations.balanced import by_class, metrics_by_class
-from assay.evaluations.base import Evaluation, Subject, share_by_record
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import share_by_record
+from assay.evaluations.subject import Subject
 from assay.metrics import AT_RADIUS, Metric, ScorecardColumn, after_radius
 from assay.models.batches import places
 from assay.registry import Number, register

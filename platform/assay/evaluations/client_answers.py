@@ -8,8 +8,9 @@ import numpy as np
 from torch import nn
 
 from assay.data.partition import Partition
-from assay.evaluations.base import Subject, share_by_record
 from assay.evaluations.client_labels import about_client
+from assay.evaluations.shares import share_by_record
+from assay.evaluations.subject import Subject
 from assay.results import Check, Finding, Measurement, ReasonCode, Verdict, not_applicable
 
 JOINT, PERSONAL, ALONE, TOGETHER = "federated", "personal", "local only", "centralised"

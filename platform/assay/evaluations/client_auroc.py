@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from assay import intervals, seeds
-from assay.evaluations.base import Subject, estimated
 from assay.evaluations.client_answers import AtClient, arrangements_of
+from assay.evaluations.shares import estimated
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric
 from assay.results import Measurement, not_applicable
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from assay.data.heterogeneity import class_counts, heterogeneity
 from assay.data.partition import Partition
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.metrics import POSITIVE, Metric
 from assay.results import Measurement
 

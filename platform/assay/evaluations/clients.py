@@ -10,12 +10,14 @@ from torch import nn
 from assay.data.partition import Partition, partition_dataset, partition_test
 from assay.errors import DataError
 from assay.evaluations import client_labels
-from assay.evaluations.base import Evaluation, Subject, share_by_record
+from assay.evaluations.base import Evaluation
 from assay.evaluations.client_answers import accuracies, answers_at_clients
 from assay.evaluations.client_auroc import METRICS as AUROCS
 from assay.evaluations.client_auroc import aurocs
 from assay.evaluations.joining import METRICS as JOINING
 from assay.evaluations.joining import joining
+from assay.evaluations.shares import share_by_record
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable

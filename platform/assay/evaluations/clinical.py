@@ -12,8 +12,10 @@ from scipy import special
 from scipy.special import expit
 
 from assay import intervals, seeds
-from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import estimated, share
 from assay.evaluations.subgroups import SMALLEST, each_subgroup, subgroup_metrics
+from assay.evaluations.subject import Subject
 from assay.intervals import LEVEL, Interval
 from assay.metrics import ANY, Chosen, Metric, ScorecardColumn, ShownAs, in_percent
 from assay.registry import register

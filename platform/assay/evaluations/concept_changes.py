@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from assay import intervals, seeds
-from assay.evaluations.base import Subject, estimated
 from assay.evaluations.global_units import answer_name
+from assay.evaluations.shares import estimated
+from assay.evaluations.subject import Subject
 from assay.explain.concepts.base import Concept, PlantedConcept, Pool
 from assay.explain.scalars import log_odds
 from assay.explain.untouched import untouched

@@ -11,7 +11,9 @@ from scipy.stats import betabinom
 
 from assay import intervals, seeds
 from assay.data.clusters import copies
-from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import estimated, share
+from assay.evaluations.subject import Subject
 from assay.metrics import Chosen, Metric, ScorecardColumn, in_percent
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, ReasonCode, not_applicable

@@ -13,7 +13,9 @@ from typing import Literal
 import numpy as np
 
 from assay.evaluations.balanced import balanced_accuracy
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import share
+from assay.evaluations.subject import Subject
 from assay.intervals import Interval
 from assay.metrics import Metric, ScorecardColumn
 from assay.results import Check, Finding, Measurement

@@ -8,7 +8,9 @@ from scipy.stats import binom
 
 from assay.data.clusters import copied
 from assay.data.copies import NEAR, Copies, copies_of
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import share
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable

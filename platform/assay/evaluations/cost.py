@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric, ScorecardColumn
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from assay import intervals
-from assay.evaluations.base import Subject, estimated
 from assay.evaluations.explanation_checks import along_the_data, errors, off_the_data, sum_of
 from assay.evaluations.explanation_examples import examples_of
 from assay.evaluations.explanation_gains import ExplainedMap
 from assay.evaluations.explanation_groups import group_findings, shown_groups
 from assay.evaluations.explanation_weights import ValuesOf, depends_on_weights, second_network
+from assay.evaluations.shares import estimated
+from assay.evaluations.subject import Subject
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.measures.base import MeasuredMap, MeasuredRecords
 from assay.explain.measures.randomisation import rank_agreement

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from assay import seeds
 from assay.data.base import Dataset
 from assay.errors import SpecError
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.explain.measures.base import Learnt, MeasuredRecords
 from assay.explain.named_groups import correlated_columns
 from assay.explain.references import Reference

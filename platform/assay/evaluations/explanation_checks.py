@@ -6,8 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from assay import intervals
-from assay.evaluations.base import estimated
 from assay.evaluations.explanation_metrics import SHARE, SHARE_LEFT, SHARE_OF_GREATEST
+from assay.evaluations.shares import estimated
 from assay.explain.along_data import share_left, share_needed, slopes_of
 from assay.explain.base import Attribution, Explainer
 from assay.explain.measures.base import MeasuredRecords

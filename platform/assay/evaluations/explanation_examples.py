@@ -12,9 +12,9 @@ from torch import Tensor
 from assay import seeds
 from assay.data.base import Dataset
 from assay.data.text.embeddings import sentences_at
-from assay.evaluations.base import Subject
 from assay.evaluations.inversion_pictures import LARGEST, encoded, may_be_shown
 from assay.evaluations.licences import is_public
+from assay.evaluations.subject import Subject
 from assay.explain.base import Explainer
 from assay.explain.measures.base import MeasuredRecords
 from assay.results import Measurement

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from assay import intervals, seeds
-from assay.evaluations.base import estimated
 from assay.evaluations.explanation_metrics import P_VALUE, PAIRS_AGREED, SCALED, SHARE
 from assay.evaluations.explanation_orders import orders
 from assay.evaluations.explanation_verdicts import ALPHA, LEAST_ROOM, Scores, Verdict, placed, strongest, verdicts
+from assay.evaluations.shares import estimated
 from assay.explain.measures.base import MeasuredMap
 from assay.explain.measures.controls.base import Control
 from assay.explain.measures.curves import Areas

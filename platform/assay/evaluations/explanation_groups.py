@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from assay import intervals
-from assay.evaluations.base import estimated
+from assay.evaluations.shares import estimated
 from assay.explain.base import Explainer
 from assay.explain.coalitions import WithGroups
 from assay.explain.groups import by_group, resolved

@@ -7,9 +7,9 @@ import numpy as np
 
 from assay import intervals
 from assay.data.base import Modality
-from assay.evaluations.base import estimated
 from assay.evaluations.explanation_gains import ExplainedMap
 from assay.evaluations.explanation_metrics import P_VALUE
+from assay.evaluations.shares import estimated
 from assay.explain.base import ExplanationError
 from assay.explain.measures.base import ExplanationMeasure, MeasuredMap, MeasuredRecords
 from assay.explain.measures.controls.same_values import OtherRecord

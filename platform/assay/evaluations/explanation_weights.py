@@ -12,9 +12,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from assay import intervals, seeds
-from assay.evaluations.base import Subject, estimated
 from assay.evaluations.explained_records import keeps_records_away
 from assay.evaluations.explanation_checks import CONCERNED
+from assay.evaluations.shares import estimated
+from assay.evaluations.subject import Subject
 from assay.explain.base import Explainer, ExplanationError
 from assay.explain.measures.base import MeasuredRecords
 from assay.explain.measures.randomisation import randomised, rank_agreement

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from assay.data.base import Dataset
 from assay.errors import SpecError
-from assay.evaluations.base import Evaluation, OwnTraining, Subject
+from assay.evaluations.base import Evaluation, OwnTraining
 from assay.evaluations.explained_maps import Asked
 from assay.evaluations.explained_records import (
     BACKGROUND,
@@ -25,6 +25,7 @@ from assay.evaluations.explained_records import (
 from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanation_metrics import EXPLANATION_METRICS
 from assay.evaluations.explanation_secondary import metrics_of, secondary, why_unfit
+from assay.evaluations.subject import Subject
 from assay.explain.base import Explainer, ExplanationError
 from assay.explain.defaults import COMMAND, Default, default_for
 from assay.explain.measures.base import ExplanationMeasure

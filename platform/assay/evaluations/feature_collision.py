@@ -9,7 +9,9 @@ import numpy as np
 from assay.data.partition import partition_dataset
 from assay.data.poisoning.feature_collision import FeatureCollision
 from assay.data.treatment import held_out
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import share
+from assay.evaluations.subject import Subject
 from assay.evaluations.undefended import reason_for_no_twin, scored, twins, why_no_twin
 from assay.metrics import Metric, ScorecardColumn
 from assay.recipes import Recipe

@@ -9,9 +9,11 @@ from pydantic import Field
 
 from assay import intervals, seeds
 from assay.data.base import Dataset
-from assay.evaluations.base import Evaluation, OwnTraining, Subject, estimated, share_by_record
+from assay.evaluations.base import Evaluation, OwnTraining
 from assay.evaluations.glass_box_models import EXTRA, GlassBox, installed, train_glass_box, train_private_glass_box
 from assay.evaluations.global_metrics import GLASS_BOX_METRICS, LOG_ODDS
+from assay.evaluations.shares import estimated, share_by_record
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric
 from assay.outcomes import Outcomes
 from assay.paired import paired_reach

@@ -7,7 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from assay import intervals
-from assay.evaluations.base import Subject, estimated
+from assay.evaluations.shares import estimated
+from assay.evaluations.subject import Subject
 from assay.explain.base import Attribution
 from assay.explain.references import Reference
 from assay.results import Finding, not_applicable

@@ -10,10 +10,12 @@ from pydantic import Field, field_validator
 
 from assay import intervals, seeds
 from assay.errors import UserError
-from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.evaluations.base import Evaluation
 from assay.evaluations.concept_changes import CHANGE, compared_with_changes, concept_changes
 from assay.evaluations.explained_records import answers_differ
 from assay.evaluations.global_units import answer_name, words_of_texts
+from assay.evaluations.shares import estimated
+from assay.evaluations.subject import Subject
 from assay.explain.base import ExplanationError, RandomAnswersError
 from assay.explain.concepts.base import FEWEST_EXAMPLES, Concept, Pool
 from assay.explain.concepts.blur import Blur

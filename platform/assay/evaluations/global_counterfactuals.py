@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from assay import intervals, seeds
-from assay.evaluations.base import Subject, estimated, share
 from assay.evaluations.global_metrics import DISTANCE, INPUTS, RECORDS
 from assay.evaluations.global_units import answer_name
 from assay.evaluations.licences import is_public
+from assay.evaluations.shares import estimated, share
+from assay.evaluations.subject import Subject
 from assay.explain.global_.change_rules import ChangeRules, change_rules
 from assay.explain.global_.counterfactuals import Counterfactuals, most_changed, nearest_counterfactuals
 from assay.results import Finding, Measurement, not_applicable

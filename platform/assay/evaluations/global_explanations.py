@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, field_validator
 
 from assay import seeds
-from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.evaluations.base import Evaluation
 from assay.evaluations.explained_records import answers_differ, compared, keeps_records_away, reference_of
 from assay.evaluations.global_attributions import ExplainedAll, numerical_errors
 from assay.evaluations.global_counterfactuals import Counterfactual
@@ -16,6 +16,8 @@ from assay.evaluations.global_metrics import GLOBAL_METRICS, LOG_ODDS
 from assay.evaluations.global_surrogates import Surrogate
 from assay.evaluations.global_units import Units, answer_name, units_of, words_of_texts
 from assay.evaluations.licences import is_public
+from assay.evaluations.shares import estimated
+from assay.evaluations.subject import Subject
 from assay.explain.base import Explainer, ExplanationError, RandomAnswersError
 from assay.explain.global_.by_class import FEWEST, by_class, by_word, contrasts, strongest
 from assay.explain.global_.interactions import MOST_FEATURES, averaged_pairs, pair_values

@@ -7,8 +7,9 @@ import numpy as np
 
 from assay import intervals, seeds
 from assay.data.base import Dataset
-from assay.evaluations.base import Subject, estimated, share
 from assay.evaluations.global_units import answer_name
+from assay.evaluations.shares import estimated, share
+from assay.evaluations.subject import Subject
 from assay.explain.global_.surrogate import FEWEST, rules, surrogate_tree
 from assay.results import Finding, not_applicable
 

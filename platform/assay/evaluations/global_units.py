@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from assay.data.base import Dataset
-from assay.evaluations.base import Subject
 from assay.evaluations.explained_records import columns_of
+from assay.evaluations.subject import Subject
 from assay.explain.groups import group_count, grouped, resolved
 from assay.explain.named_groups import Groups, named_places
 from assay.explain.references import Reference

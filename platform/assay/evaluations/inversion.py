@@ -10,7 +10,7 @@ from torch import nn
 
 from assay import progress
 from assay.errors import TrainingError, UserError
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.inversion_attack import MOST_PICTURES, CaseAttack, Labels
 from assay.evaluations.inversion_cases import (
     Case,
@@ -22,6 +22,7 @@ from assay.evaluations.inversion_cases import (
     updates_of,
 )
 from assay.evaluations.inversion_scores import lineup, pool_of
+from assay.evaluations.subject import Subject
 from assay.federated.inversion.analytic import first_layer
 from assay.federated.inversion.matching import GradientMatching
 from assay.metrics import Chosen, Metric, ScorecardColumn

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from assay import intervals, seeds
-from assay.evaluations.base import Subject, estimated, share
 from assay.evaluations.inversion_cases import Attacked, Case, labels_of, network_of
 from assay.evaluations.inversion_pictures import encoded, may_be_shown
 from assay.evaluations.inversion_scores import Found, Lineup, identified_by_gradient, score
+from assay.evaluations.shares import estimated, share
+from assay.evaluations.subject import Subject
 from assay.federated.inversion.analytic import FirstLayer, first_layer, invert_first_layer
 from assay.federated.inversion.labels import infer_labels
 from assay.federated.inversion.matching import GradientMatching

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.evaluations.base import Subject
 from assay.evaluations.clients import training_partition
+from assay.evaluations.subject import Subject
 from assay.federated.client import budgeted
 from assay.federated.inversion.observed import Decode, ObservedUpdate, change_of_round, gradient_of_step, identity
 from assay.federated.transforms.pipeline import Pipeline

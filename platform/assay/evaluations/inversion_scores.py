@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.evaluations.base import Subject
 from assay.evaluations.inversion_cases import Attacked
+from assay.evaluations.subject import Subject
 from assay.federated.inversion.matching import candidate_scores
 
 _MOST = 100.0

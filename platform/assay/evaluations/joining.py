@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from assay.design import Design, LimitTest, Runs
-from assay.evaluations.base import Subject
 from assay.evaluations.client_answers import ALONE, AtClient
+from assay.evaluations.subject import Subject
 from assay.metrics import SIGNED, Metric
 from assay.outcomes import Outcomes
 from assay.results import Check, Finding, Flag, Measurement, not_applicable

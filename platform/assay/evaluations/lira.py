@@ -11,11 +11,12 @@ from torch import nn
 
 from assay import intervals, seeds
 from assay.devices import repeatable
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.likelihood import Mode, likelihood_ratio
 from assay.evaluations.pool import Pool
 from assay.evaluations.queries import asked
 from assay.evaluations.roc import RATES, Rate, membership_figures, membership_not_applicable
+from assay.evaluations.subject import Subject
 from assay.evaluations.units import MembershipUnits
 from assay.executors import LocalExecutor
 from assay.metrics import Chosen, Metric, ScorecardColumn

@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.pool import OTHER_PATIENTS, Pool, confidence
 from assay.evaluations.roc import RATES, Rate, membership_figures, membership_not_applicable
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric, ScorecardColumn
 from assay.privacy.unit import protected_unit
 from assay.registry import register

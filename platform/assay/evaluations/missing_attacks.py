@@ -7,7 +7,7 @@ from assay.attacks.hop_skip_jump import HopSkipJump
 from assay.attacks.spsa import SPSA
 from assay.attacks.square import Square
 from assay.evaluations.attack_runs import AttackTarget
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.results import Measurement, ReasonCode, not_applicable
 from assay.threats import Norm
 

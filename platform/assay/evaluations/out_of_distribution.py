@@ -16,7 +16,9 @@ from assay.data.corruptions.base import SEVERITIES, corrupted, corruption, names
 from assay.data.splits import stratified
 from assay.data.text.embeddings import sentences_at
 from assay.errors import DataError
-from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import estimated
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric
 from assay.registry import Method, build, choice_of, register
 from assay.results import Finding, Measurement, not_applicable

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 
 OTHER_PATIENTS = "members and non-members are different patients: what tells them apart may be the patient"
 _OTHER_POOL = (

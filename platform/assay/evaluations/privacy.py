@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.clients import training_partition
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric, ScorecardColumn
 from assay.models.base import GivenWeights
 from assay.privacy.accounting import Mechanism, Spent, rdp_epsilon, spent, unsafe_delta

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from assay import seeds
-from assay.evaluations.base import Subject
 from assay.evaluations.pool import confidence
+from assay.evaluations.subject import Subject
 from assay.seeds import Draw
 
 

@@ -29,7 +29,7 @@ from assay.evaluations.attack_facts import (
 )
 from assay.evaluations.attack_runs import UNLIMITED, AttackRun, AttackTarget, Curves, as_used, worst_case
 from assay.evaluations.balanced import under_attack
-from assay.evaluations.base import Evaluation, Subject, share, share_by_record
+from assay.evaluations.base import Evaluation
 from assay.evaluations.constant_answers import drop_explained_diagnoses
 from assay.evaluations.missing_attacks import (
     QUANTILES,
@@ -42,6 +42,8 @@ from assay.evaluations.missing_attacks import (
 )
 from assay.evaluations.robustness_checks import attack_checks, certificate_checks
 from assay.evaluations.robustness_metrics import ROBUSTNESS_METRICS
+from assay.evaluations.shares import share, share_by_record
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric
 from assay.registry import Number, choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable

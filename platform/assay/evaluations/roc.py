@@ -13,8 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from assay import intervals, seeds
-from assay.evaluations.base import Subject, estimated, share
 from assay.evaluations.pool import Pool
+from assay.evaluations.shares import estimated, share
+from assay.evaluations.subject import Subject
 from assay.results import Measurement, ReasonCode, not_applicable
 
 Rate = Annotated[float, Field(gt=0, lt=1)]

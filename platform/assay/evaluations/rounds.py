@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.client_participation import METRICS as PARTICIPATION
 from assay.evaluations.client_participation import UNKNOWN, participation
 from assay.evaluations.clients import training_partition
@@ -12,6 +12,7 @@ from assay.evaluations.round_curves import METRICS as CURVES
 from assay.evaluations.round_curves import curve
 from assay.evaluations.round_durations import METRICS as DURATIONS
 from assay.evaluations.round_durations import durations
+from assay.evaluations.subject import Subject
 from assay.federated.record import CAUSES, FederationRecord
 from assay.metrics import POSITIVE, Metric
 from assay.recipes import Federation

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric
 from assay.registry import register
 from assay.results import TELLS_OF, Check, Finding, Measurement, not_applicable

@@ -8,7 +8,9 @@ from pydantic import Field
 from scipy.stats import beta
 
 from assay import intervals, seeds
-from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import estimated, share
+from assay.evaluations.subject import Subject
 from assay.metrics import Chosen, Metric, ScorecardColumn, in_percent
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable

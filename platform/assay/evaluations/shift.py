@@ -10,7 +10,9 @@ from pydantic import Field
 
 from assay import intervals, seeds
 from assay.data.corruptions.base import SEVERITIES, Corruption, corrupted, corruption, names_for
-from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import estimated, share
+from assay.evaluations.subject import Subject
 from assay.metrics import SIGNED, Metric, ScorecardColumn
 from assay.registry import choice_of, register
 from assay.results import Check, Finding, Flag, Measurement, ReasonCode, not_applicable

@@ -15,7 +15,9 @@ from assay import intervals, seeds
 from assay.bounds.smoothing import ABSTAINED, SmoothedCertificates, Smoothing, attack, certify, lower_end, predict
 from assay.devices import device, repeatable
 from assay.evaluations.balanced import by_class, metrics_by_class
-from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import estimated, share
+from assay.evaluations.subject import Subject
 from assay.metrics import Chosen, Metric, ScorecardColumn
 from assay.models.batches import at_once
 from assay.models.recurrent import differentiable

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from assay.evaluations.base import Subject, share
+from assay.evaluations.shares import share
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric, ScorecardColumn
 from assay.results import Measurement, not_applicable
 

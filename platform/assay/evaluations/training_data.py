@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from assay import intervals
-from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import estimated
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric
 from assay.registry import register
 from assay.results import Finding, not_applicable

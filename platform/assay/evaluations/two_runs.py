@@ -1,7 +1,7 @@
 """Compares the noise of two trainings, which no audit of one of them can do."""
 
-from assay.evaluations.base import Subject
 from assay.evaluations.canary_runs import noise_of_first_epochs
+from assay.evaluations.subject import Subject
 from assay.privacy.accounting import rdp_epsilon
 from assay.privacy.noise_levels import NEGLIGIBLE, between_runs, least_noise, share_in_every_direction
 from assay.results import Check, Verdict

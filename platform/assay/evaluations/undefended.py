@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.recipes import Recipe
 from assay.results import Check, Finding, Measurement, ReasonCode, not_applicable
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from assay.evaluations.base import Subject
 from assay.evaluations.pool import Pool
+from assay.evaluations.subject import Subject
 from assay.privacy.unit import protected_unit
 
 

@@ -9,7 +9,9 @@ from pydantic import Field
 from assay import seeds
 from assay.attacks.word_substitution import budget, neighbours_of, substitute, substitute_at_random
 from assay.data.text.embeddings import common_words, sentences_at
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import share
+from assay.evaluations.subject import Subject
 from assay.metrics import Metric
 from assay.models.batches import places
 from assay.models.front import word_vectors

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from assay import progress
 from assay.devices import repeatable
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation
+from assay.evaluations.shares import share
+from assay.evaluations.subject import Subject
 from assay.metrics import undeclared
 from assay.models.recurrent import differentiable
 from assay.results import TELLS_OF, Finding, Measurement, not_applicable

@@ -5,8 +5,8 @@ import torch
 from assay.data.base import Dataset
 from assay.devices import device, repeatable
 from assay.evaluations.audit import Audit
-from assay.evaluations.base import Subject
 from assay.evaluations.canary_runs import OnCanaryEpoch
+from assay.evaluations.subject import Subject
 from assay.evaluations.two_runs import noise_shared
 from assay.results import Measurement, judged
 from assay.study.training import network_of, prepare_records

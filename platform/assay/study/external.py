@@ -16,7 +16,8 @@ from assay.data.base import Dataset
 from assay.data.splits import split
 from assay.devices import device
 from assay.errors import SpecError
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
+from assay.evaluations.subject import Subject
 from assay.executors import Executor, LocalExecutor
 from assay.models.base import Architecture
 from assay.registry import as_number

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from assay.data.base import Dataset
 from assay.data.splits import Split, Splitting, split
 from assay.errors import CheckpointError, DataError, SpecError
-from assay.evaluations.base import Subject
 from assay.evaluations.explanations import Explanations
+from assay.evaluations.subject import Subject
 from assay.models.base import Architecture
 from assay.recipes import Recipe
 from assay.registry import build

@@ -14,11 +14,12 @@ from assay import progress
 from assay.data.base import Dataset
 from assay.devices import device
 from assay.errors import UserError
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation
 from assay.evaluations.constant_answers import ConstantAnswers
 from assay.evaluations.copies import CopiedRecords, RepeatedTestRecords
 from assay.evaluations.rounds import Rounds
 from assay.evaluations.scales import FeatureScales
+from assay.evaluations.subject import Subject
 from assay.executors import Executor
 from assay.results import Answer, Finding, Measurement, TrialRecord, judged
 from assay.study.asking import answers_to

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from assay.data.base import Dataset
 from assay.data.planted.table import PlantedTable
-from assay.evaluations.base import Subject
 from assay.evaluations.explained_records import reference_of
 from assay.evaluations.explanations import Explanations
+from assay.evaluations.subject import Subject
 from assay.registry import build
 from assay.results import Check
 from tests.benchmarks.known_answers import contrasts

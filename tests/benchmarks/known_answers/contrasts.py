@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from assay.data.base import Dataset
 from assay.data.planted.images import PlantedImages
 from assay.data.planted.table import PlantedTable
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.explain.measures.replacements.smooth import blurred
 from tests.benchmarks.known_answers.trained import Trainer, split_of, subject_of
 

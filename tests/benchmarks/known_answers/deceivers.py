@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from assay.data.base import Dataset
 from assay.data.planted.images import PlantedImages
-from assay.evaluations.base import Subject
 from assay.evaluations.explained_records import reference_of
 from assay.evaluations.explanations import Explanations
+from assay.evaluations.subject import Subject
 from assay.explain.base import Explained, Explainer
 from assay.explain.measures.controls.known_beforehand import Centre, Edges
 from assay.explain.measures.replacements.smooth import blurred

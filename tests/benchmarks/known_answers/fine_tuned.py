@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assay.evaluations.base import Subject
 from assay.evaluations.explained_records import reference_of
+from assay.evaluations.subject import Subject
 from assay.explain.scalars import log_odds
 
 Fooled = Literal["saliency", "integrated_gradients"]

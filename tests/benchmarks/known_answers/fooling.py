@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from assay.data.base import Dataset
 from assay.data.planted.table import PlantedTable
-from assay.evaluations.base import Subject
 from assay.evaluations.explained_records import measured_records, reference_of
 from assay.evaluations.explanations import Explanations
+from assay.evaluations.subject import Subject
 from assay.explain.measures.base import MeasuredMap
 from assay.explain.measures.stability import MaxSensitivity
 from assay.registry import build

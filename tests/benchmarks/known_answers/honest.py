@@ -8,7 +8,7 @@ from typing import Any
 
 from assay import seeds
 from assay.data.base import Dataset
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.registry import build
 from tests.benchmarks.known_answers import contrasts
 from tests.benchmarks.known_answers.trained import Trainer, accuracy, split_of, subject_of

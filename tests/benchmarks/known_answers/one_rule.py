@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from assay.data.planted.table import PlantedTable
-from assay.evaluations.base import Subject
 from assay.evaluations.explanations import Explanations
+from assay.evaluations.subject import Subject
 from assay.explain.base import Explained, Explainer
 from assay.explain.measures.controls.known_beforehand import Centre
 from assay.explain.methods.deep_shap import DeepShap

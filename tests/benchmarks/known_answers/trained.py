@@ -13,7 +13,7 @@ import assay.objectives  # noqa: F401
 from assay import seeds
 from assay.data.base import Dataset
 from assay.data.splits import Split
-from assay.evaluations.base import Subject
+from assay.evaluations.subject import Subject
 from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.training.build import build_trainer
