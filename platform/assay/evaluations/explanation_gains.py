@@ -160,12 +160,14 @@ class Gains:
         the model looks at, and records may be few.
         """
         titles = {each.name: each.title for each in self.panel.controls}
+        of_records = {each.name for each in self.panel.controls if not each.of_the_map}
         told = f"inconclusive: neither better than {titles[verdict.control]}, nor shown to be no better"
         told += f"; {verdict.why_undecided}" if verdict.why_undecided else ""
         if verdict.better:
             told = f"the map is better than every control, by more than {LEAST_ROOM:.0%} of the room"
         elif verdict.no_better:
             told = f"the map is no better than {titles[verdict.worst]}"
+            told += ", which needs no model: even if it is right, it tells no more" * (verdict.worst in of_records)
         return Check(
             rule="better_than_controls",
             concerns=("faithfulness", "insertion_gain", "deletion_gain"),

@@ -38,8 +38,8 @@ EXPLANATION_METRICS = (
     Metric(
         name="faithfulness_p",
         title="p of faithfulness",
-        meaning="One-sided p of the hypothesis that a map has at most a tenth of the room between a control and the best "
-        "known order, the greatest over the controls, after Holm's correction over methods.",
+        meaning="One-sided p of the hypothesis that a map has at most a tenth of the room between a control and the "
+        "best known order, the greatest over the controls, after Holm's correction over methods.",
         unit=P_VALUE,
         better="lower",
         limits=(0.0, 1.0),
@@ -169,9 +169,9 @@ EXPLANATION_METRICS = (
     Metric(
         name="baseline_agreement",
         title="Agreement over baselines",
-        meaning="Mean cosine of integrated gradients and of the same values counted from the baseline moved by the spread "
-        "of the data. Low where the map rests on answers near the baseline, where there are no data: a network can be "
-        "changed there alone.",
+        meaning="Mean cosine of integrated gradients and of the same values counted from the baseline moved by the "
+        "spread of the data. Low where the map rests on answers near the baseline, where there are no data: a network "
+        "can be changed there alone.",
         unit="cosine",
         better="higher",
     ),

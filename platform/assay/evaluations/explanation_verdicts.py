@@ -14,8 +14,8 @@ from assay.statistics import holm
 
 ALPHA = 0.05
 LEAST_ROOM = 0.1
-"""Share of the room between a control and the oracle: a map of any use has more. A map is better than a control if it is
-shown to have more, and no better if it is shown to have less. A slightly changed control has neither."""
+"""Share of the room between a control and the oracle that a map of any use has. A map is better than a control if it is
+shown to have more, and no better if it is shown to have less."""
 _FEWEST_COUNTED = 10
 """Records, or patients, that are needed to say that a map is no better than a control."""
 

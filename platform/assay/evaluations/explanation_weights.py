@@ -29,9 +29,9 @@ _FEWEST_NETWORKS = 2
 """Networks of random weights with usable maps: of one, the error of the mean over draws is unknown."""
 _ALPHA = 0.05
 _MOST_SIMILAR = 0.95
-"""Greatest likeness to maps of random weights: beyond, the ranking is that of the record, even where that of another seed
-is more alike still. Where no second network can be trained, less likeness proves nothing: inputs of different sizes are
-ranked alike by any network."""
+"""Greatest likeness to maps of random weights: beyond, the ranking is that of the record, even where that of another
+seed is more alike still. Where no second network can be trained, less likeness proves nothing: inputs of different
+sizes are ranked alike by any network."""
 
 ValuesOf = Callable[[nn.Module], Tensor]
 """From a network to the maps of the same records, by feature."""
@@ -77,7 +77,7 @@ def depends_on_weights(  # noqa: PLR0917
     else:
         random = np.stack(known)
         rows.append(_alike(intervals.mean_over_draws(random, clusters).interval, len(values), of_random))
-        answers = answers_alike(records, networks) if random.mean() > _MOST_SIMILAR else None
+        answers = answers_alike(records, networks) if np.nanmean(random) > _MOST_SIMILAR else None
         check.append(weights_check(explainer.name, random, again, clusters, answers=answers))
     if again is not None:
         interval = intervals.mean(again, clusters).interval
@@ -121,10 +121,10 @@ def weights_check(
     A map depends on what was learnt where the map of another seed is more like it than maps of random weights are, and
     these are no near copies of it: with a likeness of 0.98 to random weights and 0.99 to another seed, the weights
     hardly matter. If the answers are the same with any weights, too, such maps may be right, and nothing is told. It
-    does not depend on it where that is not shown and maps of random weights have more in common with it than chance: with signs,
-    their correlation is 0 on average for any map that depends on the weights, because the last layer is as likely to be
-    drawn with the other sign. Where neither is shown, the map changes with the weights, but the recipe does not
-    determine it.
+    does not depend on it where that is not shown and maps of random weights have more in common with it than chance:
+    with signs, their correlation is 0 on average for any map that depends on the weights, because the last layer is as
+    likely to be drawn with the other sign. Where neither is shown, the map changes with the weights, but the recipe
+    does not determine it.
 
     Args:
         method: its name.
@@ -136,7 +136,7 @@ def weights_check(
     Returns:
         The check.
     """
-    likeness = float(random.mean())
+    likeness = float(np.nanmean(random))
     if again is None:
         told = (
             f"with random weights the ranking of inputs keeps a correlation of {likeness:.2f} (limit {_MOST_SIMILAR})"

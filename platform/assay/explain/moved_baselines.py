@@ -5,43 +5,67 @@ it alone, without any change of an answer to a record, has any map. Lines that b
 neighbourhood. So the map is compared with the mean of the same values counted from the baseline moved by the spread of
 the data: from the mean of the records, these are records themselves, and it is compared with expected gradients. An
 answer to a record cannot be changed unnoticed. For a linear network both are equal but for the choice of records.
+
+Maps of networks with many kinks differ from line to line as well. So the likeness is compared with that of the map from
+one moved baseline to those from the others: the map from the baseline, in their middle, is more like them if nothing is
+wrong.
 """
 
 from dataclasses import replace
 
-from torch import Tensor, nn
+import numpy as np
+import torch
+from torch import Tensor
 from torch.nn import functional
 
-from assay.explain.methods.expected_gradients import ExpectedGradients
-from assay.explain.references import Reference
+from assay.explain.measures.base import MeasuredRecords
+from assay.explain.methods.integrated_gradients import IntegratedGradients
 
 BASELINES = 10
 """Places from which values are counted."""
-_FROM_EACH = ExpectedGradients(points=2, most=5)
-"""Gradients along each line: few, for the values of all lines are averaged."""
+_FROM_EACH = IntegratedGradients(points=2, most=5)
+"""Few gradients along each line, for the values of all lines are averaged."""
 
 
-def likeness_from_moved(
-    values: Tensor, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, pool: Tensor
-) -> Tensor:
-    """Returns how alike integrated gradients are from the baseline and from moved baselines.
+def spread_over(size: int, count: int) -> np.ndarray:
+    """Returns places at equal distances: records in the order of a file often lie class by class.
+
+    Args:
+        size: of the whole.
+        count: greatest number of places.
+
+    Returns:
+        (k,) places, without repetition.
+    """
+    places: np.ndarray = np.unique(np.linspace(0, size - 1, min(size, count)).astype(int))
+    return places
+
+
+def likeness_from_moved(values: Tensor, records: MeasuredRecords) -> tuple[Tensor, Tensor]:
+    """Returns how alike integrated gradients are from the baseline and from moved baselines, and these to each other.
 
     Args:
         values: (n, ...) integrated gradients by entry, from the baseline.
-        model: from records to logits, in evaluation mode.
-        x: (n, ...) records, no texts.
-        target: (n,) class that is explained.
-        reference: with the baseline, one for all records.
-        pool: (m, ...) records that tell how data vary, ``BASELINES`` or more.
+        records: n records, no texts, with their network; their pool of two records or more tells how data vary.
 
     Returns:
-        (n,) cosines of both maps of a record, from −1 to 1; 0 for a map of zeros.
+        (n,) cosines of a map and of the mean map from ``BASELINES`` moved baselines, and (n,) mean cosines of the map
+        from one of these and of the mean from the others; from −1 to 1, NaN where all maps of a record are 0.
 
     Raises:
         ExplanationError: an answer from a moved baseline is no number.
     """
-    known = pool.to(x)
-    moved = reference.baseline(x)[:1] + known[:BASELINES] - known.mean(0)
-    from_each = replace(reference, background=moved, middle=None)
-    again = _FROM_EACH.explain(model, x, target, from_each).values
-    return functional.cosine_similarity(values.flatten(1).double(), again.flatten(1).double())
+    known = records.pool.to(records.x)
+    moved = records.reference.baseline(records.x)[:1] + known[spread_over(len(known), BASELINES)] - known.mean(0)
+    maps = torch.stack([_values_from(start, records) for start in moved[:, None]]).flatten(2).double()
+    total = maps.sum(0)
+    among = functional.cosine_similarity(maps, total - maps, dim=2).mean(0)
+    alike = functional.cosine_similarity(values.flatten(1).double(), total, dim=1)
+    empty = (values.flatten(1) == 0).all(1) & (maps == 0).all(2).all(0)
+    return alike.masked_fill(empty, torch.nan), among.masked_fill(empty, torch.nan)
+
+
+def _values_from(start: Tensor, records: MeasuredRecords) -> Tensor:
+    """Returns the values of the records, (n, ...), counted from one baseline, (1, ...)."""
+    reference = replace(records.reference, background=start, middle=start)
+    return _FROM_EACH.explain(records.model, records.x, records.target, reference).values
