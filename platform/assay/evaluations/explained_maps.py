@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from assay import intervals
 from assay.evaluations.base import Subject, estimated
-from assay.evaluations.explanation_baselines import holds_from_moved_baselines
+from assay.evaluations.explanation_baselines import rests_on_data
 from assay.evaluations.explanation_checks import along_the_data, errors, off_the_data, sum_of
 from assay.evaluations.explanation_examples import examples_of
 from assay.evaluations.explanation_gains import ExplainedMap
@@ -79,7 +79,7 @@ class MapsOfSubject:
             return None, self.unanswered(explainer, str(error), error.reason)
         found = [*errors(explainer, attribution, clusters, about), _seconds(attribution.seconds, len(rows), about)]
         found += along_the_data(explainer, attribution.values, records, clusters, about)
-        found += holds_from_moved_baselines(explainer, attribution.values, records, clusters, about)
+        found += rests_on_data(explainer, attribution.values, records, clusters, about)
         by_feature = records.reference.by_feature(attribution.values)
         found += group_findings(explainer, records, attribution.values, clusters, about)
         found += off_the_data(explainer, records, by_feature, about)

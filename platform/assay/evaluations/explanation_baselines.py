@@ -9,10 +9,10 @@ from torch import Tensor
 from assay import intervals
 from assay.evaluations.base import estimated
 from assay.evaluations.explanation_checks import CONCERNED
-from assay.explain.base import Explainer, ExplanationError
+from assay.explain.base import Explainer
 from assay.explain.measures.base import MeasuredRecords
 from assay.explain.methods.integrated_gradients import IntegratedGradients
-from assay.explain.moved_baselines import BASELINES, likeness_from_moved, spread_over
+from assay.explain.moved_baselines import LINES, likeness_on_moved_lines
 from assay.intervals import Interval
 from assay.results import Check, Finding, Measurement, ReasonCode, not_applicable
 
@@ -20,20 +20,20 @@ _RECORDS = 20
 """Records whose maps are counted again."""
 _FEWEST_OTHERS = 20
 """Records beside them that are needed to tell how data vary."""
-_LEAST_ALIKE = 0.5
-"""Least mean cosine of a map and of the same values counted from moved baselines. Of 54 honest networks its upper bound
-is 0.73 or more on images with faint signs, and 0.86 or more on tables, digits and signals."""
+_LEAST_OF_TABLES, _LEAST_ALIKE = 0.75, 0.5
+"""Least mean cosine of a map and of those on moved lines. Of 76 honest networks, each with two baselines, the least
+upper bound is 0.99 on tables, 0.93 on digits, and 0.77 on images and signals with small signs."""
 _METRIC = "baseline_agreement"
 
 
-def holds_from_moved_baselines(
+def rests_on_data(
     explainer: Explainer,
     values: Tensor,
     records: MeasuredRecords,
     clusters: np.ndarray | None,
     about: Mapping[str, object],
 ) -> list[Finding]:
-    """Checks that integrated gradients are much the same from other baselines than the one they are counted from.
+    """Checks that integrated gradients are much the same on lines that keep away from the baseline.
 
     A network can be changed near the baseline alone: no answer to a record changes, and the map becomes any other.
 
@@ -54,34 +54,34 @@ def holds_from_moved_baselines(
     if len(records.pool) < _FEWEST_OTHERS:
         why = f"{len(records.pool)} other records are known, and {_FEWEST_OTHERS} are needed to tell how data vary"
         return [_unknown(why, "too_few_records", about)]
-    rows = spread_over(len(records.x), _RECORDS)
+    # Records in the order of a file often lie class by class.
+    n = len(records.x)
+    rows = np.unique(np.linspace(0, n - 1, min(n, _RECORDS)).astype(int))
     some = replace(records, x=records.x[rows], target=records.target[rows], cache={})
-    try:
-        alike, among = (found.cpu().numpy() for found in likeness_from_moved(values[rows], some))
-    except ExplanationError as error:
-        return [_unknown(str(error), error.reason, about)]
+    alike, among = (cosines.cpu().numpy() for cosines in likeness_on_moved_lines(values[rows], some))
     if not np.isfinite(alike).any():
-        return [_unknown("no value differs from 0", "inconclusive", about)]
+        return [_unknown("no value differs from 0, or gradients are no numbers", "inconclusive", about)]
     of_rows = None if clusters is None else clusters[rows]
-    likeness, beside = (intervals.mean(values, of_rows).interval for values in (alike, alike - among))
+    likeness, beside = (intervals.mean(cosines, of_rows).interval for cosines in (alike, alike - among))
     row = estimated(_METRIC, likeness, n=int(np.isfinite(alike).sum()), unit="cosine", conditions=about)
-    return [row, _check(likeness, beside, explainer.name)]
+    tabular = records.reference.modality == "tabular"
+    return [row, _check(likeness, beside, explainer.name, _LEAST_OF_TABLES if tabular else _LEAST_ALIKE)]
 
 
-def _check(interval: Interval, beside: Interval, method: str) -> Check:
-    """Returns the check, from the likeness of the maps and how far it lies above that of moved baselines to others."""
-    wrong = interval.high < _LEAST_ALIKE and beside.high < 0
+def _check(likeness: Interval, beside: Interval, method: str, least: float) -> Check:
+    """Returns the check, from the likeness of the maps and how far it lies above that of moved lines to each other."""
+    wrong = likeness.high < least and beside.high < 0
     told = (
-        f"counted from {BASELINES} moved baselines, the values have a mean cosine of {interval.value:.2f} with the "
-        f"map, at most {interval.high:.2f} (limit {_LEAST_ALIKE}); beyond that of the values from one of them with those "
-        f"from the others: {beside.value:+.2f}, at most {beside.high:+.2f} (limit 0)"
+        f"on {LINES} lines to each record that keep away from the baseline, gradients give maps with a mean cosine of "
+        f"{likeness.value:.2f} with this one, at most {likeness.high:.2f} (limit {least}); beyond that of these with "
+        f"each other: {beside.value:+.2f}, at most {beside.high:+.2f} (limit 0)"
     )
     start = "the map rests on answers near its baseline, where there are no data: " if wrong else ""
     return Check(
-        rule="holds_from_moved_baselines",
+        rule="rests_on_data",
         concerns=CONCERNED,
         verdict="warn" if wrong else "pass",
-        figure=interval.value,
+        figure=likeness.value,
         message=f"{start}{told}",
         conditions={"method": method},
     )

@@ -169,9 +169,9 @@ EXPLANATION_METRICS = (
     Metric(
         name="baseline_agreement",
         title="Agreement over baselines",
-        meaning="Mean cosine of integrated gradients and of the same values counted from the baseline moved by the "
-        "spread of the data. Low where the map rests on answers near the baseline, where there are no data: a network "
-        "can be changed there alone.",
+        meaning="Mean cosine of integrated gradients and of the maps by gradients on lines that keep away from the "
+        "baseline. Low where the map rests on answers near the baseline, where there are no data: a network can be "
+        "changed there alone.",
         unit="cosine",
         better="higher",
     ),
