@@ -24,7 +24,7 @@ def records(*, pool: int = 60, modality: str = "tabular", height: float = 0.0) -
     x, known = torch.randn(40, 6, generator=generator), torch.randn(pool, 6, generator=generator)
     middle = known.mean(0, keepdim=True)
     torch.manual_seed(0)
-    model = Bump(nn.Linear(6, 2), middle, radius=1.0, shape="slope", height=height).eval()
+    model = Bump(nn.Linear(6, 2), middle, radius=0.8, shape="round", height=height).eval()
     about = Reference(modality=modality, background=known, source="")  # type: ignore[arg-type]
     return MeasuredRecords(
         model=model, x=x, target=torch.ones(40, dtype=torch.long), reference=about, pool=known, seed=0

@@ -93,7 +93,8 @@ def chain(scores: NullScores, *, experiments: int, of_each: int) -> dict[str, fl
     Returns:
         Shares of experiments: ``false_better``, in which any map is called better than every control;
         ``false_better_one_control`` and ``false_no_better``, in which any map at a tenth of the room above its only
-        control, which is the limit, is called better, or no better; ``place_coverage``, in which the interval of a place holds the true one, 0.
+        control, which is the limit, is called better, or no better; ``place_coverage``, in which the interval of a
+        place holds the true one, 0.
     """
     generator = seeds.stream(0, "null chain")
     counted = dict.fromkeys(("false_better", "false_better_one_control", "false_no_better", "place_coverage"), 0)
