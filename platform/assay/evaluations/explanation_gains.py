@@ -130,7 +130,9 @@ class Gains:
 
     def _scores(self, one: _Judged, searched: np.ndarray) -> Scores:
         deciding = {control.name: one.controls[control.name] for control in self.panel.controls if control.decides}
-        return Scores(own=one.own, controls=deciding, searched=searched)
+        modality = self.panel.records.reference.modality
+        near = frozenset(each.name for each in self.panel.controls if modality in each.near_honest_maps)
+        return Scores(own=one.own, controls=deciding, searched=searched, near_honest=near)
 
     def _compared(self, one: _Judged, scores: Scores, verdict: Verdict) -> list[Finding]:
         """Returns the rows about a map, its controls and its place between the strongest control and the oracle."""

@@ -30,6 +30,8 @@ class Scores:
     """(n,) of each control."""
     searched: np.ndarray
     """(n,) of the best order that a search found."""
+    near_honest: frozenset[str] = frozenset()
+    """Controls to which honest maps may be near: they show no map to be no better."""
     best: np.ndarray = field(init=False)
     """(n,) of the oracle: the search, or the map itself where that is better."""
 
@@ -136,7 +138,10 @@ def _least(one: Scores, clusters: np.ndarray | None) -> tuple[str, float]:
     """Returns the control than which a map is no better with the greatest certainty, and the p over all controls."""
     if _counted(one, clusters) < _FEWEST_COUNTED:
         return next(iter(one.controls)), 1.0
-    ps = {name: _p(-margin, clusters) for name, margin in _margins(one).items()}
+    margins = {name: margin for name, margin in _margins(one).items() if name not in one.near_honest}
+    if not margins:
+        return next(iter(one.controls)), 1.0
+    ps = {name: _p(-margin, clusters) for name, margin in margins.items()}
     name = min(ps, key=lambda name: ps[name])
     return name, min(1.0, len(ps) * ps[name])
 

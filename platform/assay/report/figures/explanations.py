@@ -30,14 +30,6 @@ _SYMBOLS = (
     "star-open",
     "pentagon-open",
 )
-    "diamond-open",
-    "square-open",
-    "triangle-up-open",
-    "x-thin-open",
-    "cross-thin-open",
-    "star-open",
-    "pentagon-open",
-)
 _ENDPOINT = "area_between"
 
 

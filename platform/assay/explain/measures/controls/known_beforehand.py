@@ -68,12 +68,14 @@ class Deviation(Control):
 
     It knows the record and the data, and no model. Catches maps such as |x − baseline|, |x|, or the rarity of a value.
     Misses what also knows which features decide, such as the same times the weights of another model. An honest map
-    may be near to it where all features count alike: then nothing is concluded, or the map tells no more than it.
+    may be near to it: where all features count alike, and of signals, whose waves are both what deviates and what
+    decides. Of signals a map that does not beat it is inconclusive.
     """
 
     name: Literal["deviation"] = "deviation"
     title: ClassVar[str] = "how unusual each value is"
     modalities: ClassVar[Modalities] = frozenset({"tabular", "image", "signal"})
+    near_honest_maps: ClassVar[Modalities] = frozenset({"signal"})
     random: ClassVar[bool] = False
     of_the_map: ClassVar[bool] = False
 
