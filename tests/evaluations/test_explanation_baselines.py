@@ -64,6 +64,17 @@ def test_a_change_near_the_baseline_alone_is_marked(height: float, verdict: str)
     assert ("rests on answers near its baseline" in check.message) == (verdict == "warn")
 
 
+def test_of_signals_another_map_is_inconclusive() -> None:
+    given = records(height=400.0)
+    about = Reference(modality="signal", background=given.pool, source="")
+    signal = MeasuredRecords(
+        model=given.model, x=given.x, target=given.target, reference=about, pool=given.pool, seed=0
+    )
+    _, check = findings(signal)
+    assert isinstance(check, Check)
+    assert check.verdict == "inconclusive" and check.message.startswith("inconclusive")
+
+
 def test_maps_that_differ_as_much_as_those_of_all_lines_are_not_marked() -> None:
     given = records()
     torch.manual_seed(1)

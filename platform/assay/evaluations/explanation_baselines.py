@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from assay import intervals
+from assay.data.base import Modality
 from assay.evaluations.base import estimated
 from assay.evaluations.explanation_checks import CONCERNED
 from assay.explain.base import Explainer
@@ -64,23 +65,29 @@ def rests_on_data(
     of_rows = None if clusters is None else clusters[rows]
     likeness, beside = (intervals.mean(cosines, of_rows).interval for cosines in (alike, alike - among))
     row = estimated(_METRIC, likeness, n=int(np.isfinite(alike).sum()), unit="cosine", conditions=about)
-    tabular = records.reference.modality == "tabular"
-    return [row, _check(likeness, beside, explainer.name, _LEAST_OF_TABLES if tabular else _LEAST_ALIKE)]
+    return [row, _check(likeness, beside, explainer.name, records.reference.modality)]
 
 
-def _check(likeness: Interval, beside: Interval, method: str, least: float) -> Check:
-    """Returns the check, from the likeness of the maps and how far it lies above that of moved lines to each other."""
-    wrong = likeness.high < least and beside.high < 0
+def _check(likeness: Interval, beside: Interval, method: str, modality: Modality) -> Check:
+    """Returns the check, from the likeness of the maps and how far it lies above that of moved lines to each other.
+
+    Signals vary in few directions, so most lines that keep away from the baseline stay among the records of a class,
+    where a network that saturates has other gradients: of signals another map is inconclusive.
+    """
+    least = _LEAST_OF_TABLES if modality == "tabular" else _LEAST_ALIKE
+    other_map = likeness.high < least and beside.high < 0
     told = (
         f"on {LINES} lines to each record that keep away from the baseline, gradients give maps with a mean cosine of "
         f"{likeness.value:.2f} with this one, at most {likeness.high:.2f} (limit {least}); beyond that of these with "
         f"each other: {beside.value:+.2f}, at most {beside.high:+.2f} (limit 0)"
     )
-    start = "the map rests on answers near its baseline, where there are no data: " if wrong else ""
+    start = "the map rests on answers near its baseline, where there are no data: " if other_map else ""
+    if other_map and modality == "signal":
+        start = "inconclusive: the map rests on answers near its baseline, or the network saturates among the records: "
     return Check(
         rule="rests_on_data",
         concerns=CONCERNED,
-        verdict="warn" if wrong else "pass",
+        verdict="pass" if not other_map else "inconclusive" if modality == "signal" else "warn",
         figure=likeness.value,
         message=f"{start}{told}",
         conditions={"method": method},
