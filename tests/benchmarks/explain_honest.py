@@ -18,7 +18,14 @@ import torch
 
 from assay.evaluations.explanations import Explanations
 from assay.results import RAISED, Check, Finding, Measurement
-from tests.benchmarks.known_answers import arbitrary_maps, deceivers, fooling, one_rule
+from tests.benchmarks.known_answers import (
+    arbitrary_maps,
+    deceivers,
+    fooling,
+    model_free,
+    near_baseline,
+    one_rule,
+)
 from tests.benchmarks.known_answers.honest import Honest, honest_models
 
 MODELS, FEW = 300, 18
@@ -61,7 +68,8 @@ def measure(quick: bool = False) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     caught = {
         row.name: row.answered({})["assay"]["right"]
-        for row in (*deceivers.ROWS, *fooling.ROWS, *arbitrary_maps.ROWS, *one_rule.ROWS)
+        for kind in (deceivers, fooling, arbitrary_maps, model_free, near_baseline, one_rule)
+        for row in kind.ROWS
     }
     by_share = {rule: by_rule[rule] / asked[rule] for rule in sorted(asked)}
     return {

@@ -30,6 +30,8 @@ from tests.benchmarks.known_answers import (
     grad_cam,
     maps,
     measures,
+    model_free,
+    near_baseline,
     paths,
     perturbing,
     scalars,
@@ -55,6 +57,8 @@ ROWS: tuple[Row, ...] = (
     *deceivers.ROWS,
     *fooling.ROWS,
     *arbitrary_maps.ROWS,
+    *model_free.ROWS,
+    *near_baseline.ROWS,
 )
 CHECKS = 60
 """Checks that there must be."""

@@ -9,14 +9,21 @@ from assay.evaluations.explanations import Explanations
 from assay.results import RAISED, Measurement
 from tests.benchmarks.conformance.row import answer
 from tests.benchmarks.explain_honest import checks_of
-from tests.benchmarks.known_answers import arbitrary_maps, deceivers, fooling, one_rule
+from tests.benchmarks.known_answers import (
+    arbitrary_maps,
+    deceivers,
+    fooling,
+    model_free,
+    near_baseline,
+    one_rule,
+)
 from tests.benchmarks.known_answers.honest import honest_model
 from tests.benchmarks.known_answers.row import Row, right_by
 
+KINDS = (deceivers, fooling, arbitrary_maps, model_free, near_baseline, one_rule)
 
-@pytest.mark.parametrize(
-    "row", (*deceivers.ROWS, *fooling.ROWS, *arbitrary_maps.ROWS, *one_rule.ROWS), ids=lambda row: row.name
-)
+
+@pytest.mark.parametrize("row", [row for kind in KINDS for row in kind.ROWS], ids=lambda row: row.name)
 def test_a_deceiver_is_caught(row: Row) -> None:
     assert row.assay is not None
     given = answer(row.assay)

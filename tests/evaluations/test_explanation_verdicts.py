@@ -39,9 +39,37 @@ def test_a_map_that_equals_a_control_is_no_better_than_it() -> None:
     assert (found.no_better, found.worst) == (True, "control 1")
 
 
+def test_a_map_that_beats_a_control_with_certainty_by_next_to_nothing_is_not_better() -> None:
+    given = scores(0.3)
+    (control,) = given.controls.values()
+    near = Scores(own=control + 0.03, controls=given.controls, searched=given.searched)
+    beyond = Scores(own=control + 0.3, controls=given.controls, searched=given.searched)
+    found = verdicts([near, beyond], None)
+    assert intervals.mean(near.own - control).p_above < 1e-6
+    assert [(one.better, one.no_better) for one in found] == [(False, True), (True, False)]
+
+
+def test_a_control_to_which_honest_maps_are_near_keeps_a_map_from_being_better_and_shows_none_to_be_no_better() -> None:
+    given = scores(0.0, controls=2)
+    near = given.controls["control 0"] + 1.0
+    own = near + 0.01
+    for names, no_better in ((frozenset(), True), (frozenset({"control 0"}), False)):
+        controls = {"control 0": near, "control 1": given.controls["control 1"]}
+        found = verdicts([Scores(own=own, controls=controls, searched=own + 1, near_honest=names)], None)[0]
+        assert (found.better, found.no_better) == (False, no_better)
+    alone = Scores(own=own, controls={"control 0": near}, searched=own + 1, near_honest=frozenset({"control 0"}))
+    assert not verdicts([alone], None)[0].no_better
+
+
 def test_p_values_are_those_of_means_by_holm_over_maps() -> None:
     maps = [scores(0.2, controls=3, seed=1), scores(0.05, controls=3, seed=2)]
-    above = [max(intervals.mean(one.own - other).p_above for other in one.controls.values()) for one in maps]
+    above = [
+        max(
+            intervals.mean(one.own - LEAST_ROOM * one.best - (1 - LEAST_ROOM) * other).p_above
+            for other in one.controls.values()
+        )
+        for one in maps
+    ]
     below = [
         min(
             intervals.mean(LEAST_ROOM * one.best + (1 - LEAST_ROOM) * other - one.own).p_above

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from assay.evaluations import explanation_weights
 from assay.evaluations.explained_records import measured_records, reference_of
-from assay.evaluations.explanation_weights import depends_on_weights, second_network, weights_check
+from assay.evaluations.explanation_weights import (
+    answers_alike,
+    depends_on_weights,
+    second_network,
+    weights_check,
+)
 from assay.evaluations.subject import Subject
 from assay.explain.base import ExplanationError
 from assay.explain.methods.integrated_gradients import IntegratedGradients
@@ -40,6 +45,39 @@ def test_maps_of_another_seed_that_are_more_alike_pass() -> None:
 def test_a_map_that_keeps_its_ranking_under_random_weights_is_caught() -> None:
     assert weights_check("m", of_draws(0.6, 0.05), again(0.6)).verdict == "warn"
     assert weights_check("m", of_draws(0.97, 0.0), None).verdict == "warn"
+
+
+def test_a_map_that_weights_hardly_change_is_caught_though_another_seed_changes_it_even_less() -> None:
+    random = np.full((DRAWS, N), 0.98) + 0.001 * of_draws(0, 0.1)
+    seed = np.full(N, 0.99)
+    assert float((seed - random).mean()) > 0.005
+    check = weights_check("m", random, seed)
+    assert check.verdict == "warn" and "hardly depends on the weights" in check.message
+    assert weights_check("m", random, None).verdict == "warn"
+    assert weights_check("m", random - 0.05, seed).verdict == "pass"  # below the limit
+
+
+def test_where_weights_leave_the_answers_as_they_are_too_nothing_is_told_of_the_map() -> None:
+    random, seed = np.full((DRAWS, N), 0.98), np.full(N, 0.99)
+    for again in (seed, None):
+        found = weights_check("m", random, again, answers=0.99)
+        assert found.verdict == "inconclusive" and "leave the answers as they are" in found.message
+        assert weights_check("m", random, again, answers=0.5).verdict == "warn"
+
+
+def test_answers_are_alike_whatever_their_size_and_mean(subject: Subject) -> None:
+    records = measured_records(subject, subject.split.test, reference_of(subject))
+    torch.manual_seed(1)
+    other = nn.Linear(5, 2)
+
+    class Changed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            shift: Tensor = x[:, :1]
+            return 0.01 * subject.model(x) + shift + torch.tensor([3.0, -5.0])
+
+    assert answers_alike(records, [Changed(), Changed()]) == pytest.approx(1, abs=1e-5)
+    assert abs(answers_alike(records, [other])) < 0.95
+    assert answers_alike(records, [nn.Sequential(nn.Linear(5, 2), nn.Threshold(1e9, 0.0))]) == 0
 
 
 def test_one_draw_that_agrees_by_chance_accuses_nobody() -> None:

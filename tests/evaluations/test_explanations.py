@@ -77,7 +77,7 @@ def test_a_map_is_placed_between_its_strongest_control_and_the_oracle(patients: 
         m.conditions["control"]: m.value for m in found if m.name == "control_area" and m.conditions["method"] == METHOD
     }
     best, strongest = one(found, "oracle_area").value, max(controls.values())
-    assert set(controls) == {"global_ranking", "other_record", "shuffled"}
+    assert set(controls) == {"deviation", "global_ranking", "other_record", "shuffled"}
     row = one(found, "faithfulness", method=METHOD)
     # The oracle of a record is the search, or the map itself where that is better: at least the search, on average.
     assert (own - strongest) / (max(best, own) + 0.3 - strongest) < row.value <= (own - strongest) / (best - strongest)

@@ -188,6 +188,35 @@ def test_the_global_ranking_is_the_mean_of_the_others() -> None:
     torch.testing.assert_close(drawn[2], values[[0, 1, 3, 4]].mean(0))
 
 
+def test_deviations_of_columns_do_not_depend_on_units_and_those_of_pixels_do() -> None:
+    for modality, unit in (("tabular", 1.0), ("image", 1000.0)):
+        records, _, drawn = named(modality, "deviation")  # type: ignore[arg-type]
+        # One column, or one column of pixels, in a unit that is a thousand times smaller.
+        units = torch.ones(records.x.shape[1:])
+        units[..., 0] = 1000
+        other = MeasuredRecords(
+            model=Sum(), x=records.x * units, target=records.target, reference=records.reference,
+            pool=records.pool * units, seed=0,
+        )  # fmt: skip
+        again = next(one for one in controls_of(modality) if one.name == "deviation").draw(other, drawn, 0)  # type: ignore[arg-type]
+        torch.testing.assert_close(again[..., 0], unit * drawn[..., 0])
+        torch.testing.assert_close(again[..., 1:], drawn[..., 1:])
+
+
+def test_a_value_at_the_mean_of_the_pool_deviates_by_nothing_and_a_constant_column_too() -> None:
+    records = records_of("tabular")
+    pool = records.pool.clone()
+    pool[:, 2] = 5.0
+    x = pool.mean(0, keepdim=True) + torch.tensor([[0.0, 2.0, 7.0, -1.0, 0.0, 0.0]]) * pool.std(0, correction=0)
+    about = MeasuredRecords(
+        model=Sum(), x=x, target=torch.ones(1, dtype=torch.long), reference=records.reference, pool=pool, seed=0
+    )
+    (kind,) = (one for one in controls_of("tabular") if one.name == "deviation")
+    torch.testing.assert_close(
+        kind.draw(about, x, 0), torch.tensor([[0.0, 2.0, 0.0, 1.0, 0.0, 0.0]]), rtol=1e-5, atol=1e-5
+    )
+
+
 def test_words_are_counted_in_the_pool() -> None:
     records = records_of("text")
     pool = torch.cat([records.x[:1, :2], torch.zeros(1, 2, 3)], dim=1).repeat(4, 1, 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay import intervals
+from assay.evaluations.explanation_baselines import rests_on_data
 from assay.evaluations.explanation_checks import along_the_data, errors, off_the_data, sum_of
 from assay.evaluations.explanation_examples import examples_of
 from assay.evaluations.explanation_gains import ExplainedMap
@@ -28,8 +29,8 @@ _MOST_SEARCHED = 2000
 """Test records among which examples are chosen; few are answered wrong."""
 
 
-class Asked:
-    """The records of one subject, and what methods say of them.
+class MapsOfSubject:
+    """Maps of the records of one subject by explanation methods, with the findings about them.
 
     Args:
         subject: the model with its data.
@@ -79,6 +80,7 @@ class Asked:
             return None, self.unanswered(explainer, str(error), error.reason)
         found = [*errors(explainer, attribution, clusters, about), _seconds(attribution.seconds, len(rows), about)]
         found += along_the_data(explainer, attribution.values, records, clusters, about)
+        found += rests_on_data(explainer, attribution.values, records, clusters, about)
         by_feature = records.reference.by_feature(attribution.values)
         found += group_findings(explainer, records, attribution.values, clusters, about)
         found += off_the_data(explainer, records, by_feature, about)

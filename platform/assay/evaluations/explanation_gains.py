@@ -130,7 +130,9 @@ class Gains:
 
     def _scores(self, one: _Judged, searched: np.ndarray) -> Scores:
         deciding = {control.name: one.controls[control.name] for control in self.panel.controls if control.decides}
-        return Scores(own=one.own, controls=deciding, searched=searched)
+        modality = self.panel.records.reference.modality
+        near = frozenset(each.name for each in self.panel.controls if modality in each.near_honest_maps)
+        return Scores(own=one.own, controls=deciding, searched=searched, near_honest=near)
 
     def _compared(self, one: _Judged, scores: Scores, verdict: Verdict) -> list[Finding]:
         """Returns the rows about a map, its controls and its place between the strongest control and the oracle."""
@@ -155,22 +157,25 @@ class Gains:
     def _better(self, method: str, scaled: Interval, verdict: Verdict) -> Check:
         """Checks whether a map beats every control.
 
-        It fails to where it is shown to lie below a tenth of the room between a control and the oracle. In between
-        nothing is concluded: a control may coincide with what the model looks at, and records may be few.
+        It does where it is shown to lie above a tenth of the room between each control and the oracle, and fails to
+        where it is shown to lie below that of one. In between nothing is concluded: a control may coincide with what
+        the model looks at, and records may be few.
         """
         titles = {each.name: each.title for each in self.panel.controls}
+        of_records = {each.name for each in self.panel.controls if not each.of_the_map}
         told = f"inconclusive: neither better than {titles[verdict.control]}, nor shown to be no better"
         told += f"; {verdict.why_undecided}" if verdict.why_undecided else ""
         if verdict.better:
-            told = "the map is better than every control"
+            told = f"the map is better than every control, by more than {LEAST_ROOM:.0%} of the room"
         elif verdict.no_better:
             told = f"the map is no better than {titles[verdict.worst]}"
+            told += ", which needs no model: even if it is right, it tells no more" * (verdict.worst in of_records)
         return Check(
             rule="better_than_controls",
             concerns=("faithfulness", "insertion_gain", "deletion_gain"),
             verdict="pass" if verdict.better else "warn" if verdict.no_better else "inconclusive",
             figure=verdict.p,
-            message=f"{told} (p = {verdict.p:.3g} that it is better, {verdict.p_no_better:.3g} that it has less than "
+            message=f"{told} (p = {verdict.p:.3g} that it has more, {verdict.p_no_better:.3g} that it has less than "
             f"{LEAST_ROOM:.0%} of the room to the best known order, both after Holm's correction over methods, limit "
             f"{ALPHA}; {scaled.value:.2f} of the room)",
             conditions={"method": method},

@@ -38,8 +38,8 @@ EXPLANATION_METRICS = (
     Metric(
         name="faithfulness_p",
         title="p of faithfulness",
-        meaning="One-sided p of the hypothesis that a map is no better than a control, the greatest over the controls, "
-        "after Holm's correction over methods.",
+        meaning="One-sided p of the hypothesis that a map has at most a tenth of the room between a control and the "
+        "best known order, the greatest over the controls, after Holm's correction over methods.",
         unit=P_VALUE,
         better="lower",
         limits=(0.0, 1.0),
@@ -164,6 +164,15 @@ EXPLANATION_METRICS = (
         "together; near 0 the effects cancel on the data: the decision is a small difference of large effects, or the "
         "effects do not matter to it. The check `varies_with_the_data` tells the two apart.",
         unit=SHARE_LEFT,
+        better="higher",
+    ),
+    Metric(
+        name="baseline_agreement",
+        title="Agreement over baselines",
+        meaning="Mean cosine of integrated gradients and of the maps by gradients on lines that keep away from the "
+        "baseline. Low where the map rests on answers near the baseline, where there are no data: a network can be "
+        "changed there alone.",
+        unit="cosine",
         better="higher",
     ),
     Metric(

@@ -14,7 +14,8 @@ from assay.statistics import holm
 
 ALPHA = 0.05
 LEAST_ROOM = 0.1
-"""Share of the room between the strongest control and the oracle that a map of any use may have."""
+"""Share of the room between a control and the oracle that a map of any use has. A map is better than a control if it is
+shown to have more, and no better if it is shown to have less."""
 _FEWEST_COUNTED = 10
 """Records, or patients, that are needed to say that a map is no better than a control."""
 
@@ -29,6 +30,8 @@ class Scores:
     """(n,) of each control."""
     searched: np.ndarray
     """(n,) of the best order that a search found."""
+    near_honest: frozenset[str] = frozenset()
+    """Controls to which honest maps may be near: they show no map to be no better."""
     best: np.ndarray = field(init=False)
     """(n,) of the oracle: the search, or the map itself where that is better."""
 
@@ -43,7 +46,7 @@ class Verdict:
     control: str
     """The control that the map beats with the least certainty."""
     p: float
-    """One-sided p of the map above every control, by Holm over maps."""
+    """One-sided p of the map above a tenth of the room above every control, by Holm over maps."""
     worst: str
     """The control than which the map is no better with the greatest certainty."""
     p_no_better: float
@@ -54,7 +57,7 @@ class Verdict:
 
     @property
     def better(self) -> bool:
-        """Whether the map is better than every control."""
+        """Whether the map is shown to be better than every control, by more than a tenth of the room above it."""
         return self.p < ALPHA
 
     @property
@@ -75,9 +78,10 @@ class Verdict:
 def verdicts(maps: Sequence[Scores], clusters: np.ndarray | None) -> list[Verdict]:
     """Tests maps of the same records against their controls.
 
-    A map is better only if it beats every control, so the greatest p needs no correction for their number. It is no
-    better if it is so beside any one of them, and then there is one: the least p is multiplied by their number. Both
-    are corrected by Holm over the maps.
+    Both tests have the same limit, a tenth of the room between a control and the best known order: a copy of a control
+    with small changes can beat it with certainty, by next to nothing. A map is better only if it beats every control,
+    so the greatest p needs no correction for their number. It is no better if it is so beside any one of them, and then
+    there is one: the least p is multiplied by their number. Both are corrected by Holm over the maps.
 
     Args:
         maps: scores of each.
@@ -86,7 +90,7 @@ def verdicts(maps: Sequence[Scores], clusters: np.ndarray | None) -> list[Verdic
     Returns:
         A verdict for each map.
     """
-    above = [_greatest({name: _p(one.own - other, clusters) for name, other in one.controls.items()}) for one in maps]
+    above = [_greatest({name: _p(margin, clusters) for name, margin in _margins(one).items()}) for one in maps]
     below = [_least(one, clusters) for one in maps]
     counted = _counted(maps[0], clusters) if maps else 0
     found = zip(above, below, holm([p for _, p in above]), holm([p for _, p in below]), strict=True)
@@ -131,17 +135,23 @@ def placed(one: Scores, clusters: np.ndarray | None, *, generator: np.random.Gen
 
 
 def _least(one: Scores, clusters: np.ndarray | None) -> tuple[str, float]:
-    """Returns the control than which a map is no better with the greatest certainty, and the p over all controls.
-
-    Below a tenth of the room is own − control < (best − control) / 10: a mean of records, not a ratio of means.
-    """
+    """Returns the control than which a map is no better with the greatest certainty, and the p over all controls."""
     if _counted(one, clusters) < _FEWEST_COUNTED:
         return next(iter(one.controls)), 1.0
-    ps = {
-        name: _p(LEAST_ROOM * (one.best - other) - (one.own - other), clusters) for name, other in one.controls.items()
-    }
+    margins = {name: margin for name, margin in _margins(one).items() if name not in one.near_honest}
+    if not margins:
+        return next(iter(one.controls)), 1.0
+    ps = {name: _p(-margin, clusters) for name, margin in margins.items()}
     name = min(ps, key=lambda name: ps[name])
     return name, min(1.0, len(ps) * ps[name])
+
+
+def _margins(one: Scores) -> dict[str, np.ndarray]:
+    """Returns how far each record of a map lies above a tenth of the room above each control.
+
+    It is (own − control) − (best − control) / 10, so the verdict is on a mean of records, not on a ratio of means.
+    """
+    return {name: (one.own - other) - LEAST_ROOM * (one.best - other) for name, other in one.controls.items()}
 
 
 def _counted(one: Scores, clusters: np.ndarray | None) -> int:

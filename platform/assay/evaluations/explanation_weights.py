@@ -5,11 +5,13 @@ One network of random weights is one sample: signs of its map agree with those o
 records and the draws.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from assay import intervals, seeds
 from assay.evaluations.explained_records import keeps_records_away
@@ -19,6 +21,7 @@ from assay.evaluations.subject import Subject
 from assay.explain.base import Explainer, ExplanationError
 from assay.explain.measures.base import MeasuredRecords
 from assay.explain.measures.randomisation import randomised, rank_agreement
+from assay.models.batches import respond
 from assay.results import Check, Finding, Measurement, not_applicable
 
 _NETWORKS = 5
@@ -27,8 +30,9 @@ _FEWEST_NETWORKS = 2
 """Networks of random weights with usable maps: of one, the error of the mean over draws is unknown."""
 _ALPHA = 0.05
 _MOST_SIMILAR = 0.95
-"""Greatest likeness to a map of random weights where no second network can be trained: beyond, the ranking is that of
-the record. Less likeness proves nothing: inputs of different sizes are ranked alike by any network."""
+"""Greatest likeness to maps of random weights: beyond, the ranking is that of the record, even where that of another
+seed is more alike still. Where no second network can be trained, less likeness proves nothing: inputs of different
+sizes are ranked alike by any network."""
 
 ValuesOf = Callable[[nn.Module], Tensor]
 """From a network to the maps of the same records, by feature."""
@@ -63,47 +67,84 @@ def depends_on_weights(  # noqa: PLR0917
     again = None if second is None else _agreement(values, values_of, second, records, signed=True)
     # Without a second network sizes are compared: a limit of their likeness is all there is.
     signed = again is not None
-    drawn = [_agreement(values, values_of, network, records, signed=signed) for network in _random_networks(subject)]
-    known = [one for one in drawn if one is not None]
-    random = np.stack(known) if known else None
-    found: list[Finding] = []
+    networks = _random_networks(subject)
+    drawn = [_agreement(values, values_of, network, records, signed=signed) for network in networks]
+    known = [agreement for agreement in drawn if agreement is not None]
     of_random = {**about, "network": "random weights"}
-    if random is None or len(random) < _FEWEST_NETWORKS:
-        found.append(_not_tested(len(known), of_random))
+    rows: list[Finding] = []
+    check: list[Finding] = []
+    if len(known) < _FEWEST_NETWORKS:
+        rows.append(_not_tested(len(known), of_random))
     else:
-        found.append(_alike(intervals.mean_over_draws(random, clusters).interval, len(values), of_random))
+        random = np.stack(known)
+        rows.append(_alike(intervals.mean_over_draws(random, clusters).interval, len(values), of_random))
+        answers = answers_alike(records, networks) if np.nanmean(random) > _MOST_SIMILAR else None
+        check.append(weights_check(explainer.name, random, again, clusters, answers=answers))
     if again is not None:
         interval = intervals.mean(again, clusters).interval
-        found.append(_alike(interval, len(values), {**about, "network": "another seed"}))
-    if random is None or len(random) < _FEWEST_NETWORKS:
-        return found
-    return [*found, weights_check(explainer.name, random, again, clusters)]
+        rows.append(_alike(interval, len(values), {**about, "network": "another seed"}))
+    return [*rows, *check]
+
+
+@torch.no_grad()
+def answers_alike(records: MeasuredRecords, networks: Sequence[nn.Module]) -> float:
+    """Returns how alike the answers of a network and of others are, whatever the size and the mean of the answers.
+
+    Args:
+        records: with the network.
+        networks: the others.
+
+    Returns:
+        The mean correlation of the logits, which count from their mean over classes, over records and classes; 0 for
+        answers that do not vary.
+    """
+
+    def contrasts(network: nn.Module) -> Tensor:
+        logits = respond(network, records.x).double()
+        logits = logits - logits.mean(1, keepdim=True)
+        return (logits - logits.mean(0)).flatten()
+
+    trained = contrasts(records.model)
+    alike = [float(functional.cosine_similarity(trained, contrasts(network), dim=0)) for network in networks]
+    return float(np.nan_to_num(alike).mean())
 
 
 def weights_check(
-    method: str, random: np.ndarray, again: np.ndarray | None, clusters: np.ndarray | None = None
+    method: str,
+    random: np.ndarray,
+    again: np.ndarray | None,
+    clusters: np.ndarray | None = None,
+    *,
+    answers: float | None = None,
 ) -> Check:
     """Returns the check, from how alike the maps of other networks are.
 
-    A map depends on what was learnt where the map of another seed is more like it than maps of random weights are. It
-    does not where that is not shown and maps of random weights have more in common with it than chance: with signs,
-    their correlation is 0 on average for any map that depends on the weights, because the last layer is as likely to be
-    drawn with the other sign. Where neither is shown, the map changes with the weights, but the recipe does not
-    determine it.
+    A map depends on what was learnt where the map of another seed is more like it than maps of random weights are, and
+    these are no near copies of it: with a likeness of 0.98 to random weights and 0.99 to another seed, the weights
+    hardly matter. If the answers are the same with any weights, too, such maps may be right, and nothing is told. It
+    does not depend on it where that is not shown and maps of random weights have more in common with it than chance:
+    with signs, their correlation is 0 on average for any map that depends on the weights, because the last layer is as
+    likely to be drawn with the other sign. Where neither is shown, the map changes with the weights, but the recipe
+    does not determine it.
 
     Args:
         method: its name.
         random: (draws, n) correlations with maps of random weights, two draws or more.
         again: (n,) correlations with the map of another seed, and then both are signed; None where there is none.
         clusters: (n,) records that count as one.
+        answers: correlation of the answers of the network and of those of random weights; None where it is not known.
 
     Returns:
         The check.
     """
+    likeness = float(np.nanmean(random))
     if again is None:
-        figure = float(random.mean())
-        told = f"with random weights the ranking of inputs keeps a correlation of {figure:.2f} (limit {_MOST_SIMILAR})"
-        return _check(method, "warn" if figure > _MOST_SIMILAR else "pass", figure, told)
+        told = (
+            f"with random weights the ranking of inputs keeps a correlation of {likeness:.2f} (limit {_MOST_SIMILAR})"
+        )
+        if likeness > _MOST_SIMILAR:
+            return _hardly_depends(method, likeness, answers, told)
+        return _check(method, "pass", likeness, told)
     beyond = intervals.mean_over_draws(again - random, clusters).interval
     kept = intervals.mean_over_draws(random, clusters)
     told = (
@@ -111,12 +152,22 @@ def weights_check(
         f"random weights by {beyond.value:.2f} of correlation (must be above 0, with its interval from "
         f"{beyond.low:.2f}); those of random weights have {kept.interval.value:.2f} in common with it"
     )
+    if beyond.low > 0 and likeness > _MOST_SIMILAR:
+        return _hardly_depends(method, likeness, answers, f"{told} (limit {_MOST_SIMILAR})")
     if beyond.low > 0:
         return _check(method, "pass", beyond.value, told)
     if kept.p_above < _ALPHA:
         return _check(method, "warn", beyond.value, f"{told}, more than chance (p = {kept.p_above:.3g})")
     undecided = "inconclusive: the map changes with the weights, but another seed gives another map"
     return _check(method, "inconclusive", beyond.value, f"{undecided}; {told} (p = {kept.p_above:.3g})")
+
+
+def _hardly_depends(method: str, likeness: float, answers: float | None, told: str) -> Check:
+    """Returns the check of a map that random weights leave as it is; inconclusive if they leave the answers, too."""
+    if answers is not None and answers > _MOST_SIMILAR:
+        why = f"inconclusive: random weights leave the answers as they are, too (correlation {answers:.2f}); {told}"
+        return _check(method, "inconclusive", likeness, why)
+    return _check(method, "warn", likeness, f"the map hardly depends on the weights: {told}")
 
 
 def second_network(subject: Subject) -> nn.Module | None:
@@ -146,10 +197,10 @@ def _agreement(
 ) -> np.ndarray | None:
     """Returns how alike the maps of another network are, (n,); None where it gives no numbers."""
     try:
-        found = rank_agreement(values, values_of(network), records.features, signed=signed)
+        agreement = rank_agreement(values, values_of(network), records.features, signed=signed)
     except ExplanationError:
         return None
-    return found if np.isfinite(found).any() else None
+    return agreement if np.isfinite(agreement).any() else None
 
 
 def _alike(interval: intervals.Interval, n: int, about: Mapping[str, object]) -> Finding:

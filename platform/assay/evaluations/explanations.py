@@ -11,7 +11,7 @@ from pydantic import Field
 from assay.data.base import Dataset
 from assay.errors import SpecError
 from assay.evaluations.base import Evaluation, OwnTraining
-from assay.evaluations.explained_maps import Asked
+from assay.evaluations.explained_maps import MapsOfSubject
 from assay.evaluations.explained_records import (
     BACKGROUND,
     answers_differ,
@@ -125,14 +125,16 @@ class Explanations(Evaluation):
         if any(measure.trains for measure in self.measures):
             some = replace(some, learnt=learnt_by(subject))
         explainers, chosen = self._explainers(subject, reference)
-        asked = Asked(subject=subject, every=every, some=some, rows=rows, few=few, primary=explainers[0], chosen=chosen)
+        maps_of = MapsOfSubject(
+            subject=subject, every=every, some=some, rows=rows, few=few, primary=explainers[0], chosen=chosen
+        )
         if answers_differ(subject, rows[:_TRIED]):
             why = "the model answers the same record differently each time: a map would explain one draw"
-            return [row for one in explainers for row in asked.unanswered(one, why, "random_answers")]
+            return [row for one in explainers for row in maps_of.unanswered(one, why, "random_answers")]
         found: list[Finding] = []
         by_method: list[tuple[Explainer, ExplainedMap]] = []
         for explainer in explainers:
-            explained, rows_of_method = asked.explained(explainer, retrained=self.retrained)
+            explained, rows_of_method = maps_of.explained(explainer, retrained=self.retrained)
             found += rows_of_method
             by_method += [] if explained is None else [(explainer, explained)]
         maps = [one for _, one in by_method]
@@ -143,12 +145,12 @@ class Explanations(Evaluation):
             try:
                 found += gains.findings(maps)
             except ExplanationError as error:
-                return [*found, *asked.unmeasured(maps, error)]
-            found = asked.reasoned(found)
+                return [*found, *maps_of.unmeasured(maps, error)]
+            found = maps_of.reasoned(found)
             unlearnt = why_not_learnt(subject)
             found += secondary(self._further(), maps, some, clusters, draws=self.control_draws, unlearnt=unlearnt)
-            found += asked.examples(by_method, self.examples)
-        return [*found, *asked.agreements(maps)]
+            found += maps_of.examples(by_method, self.examples)
+        return [*found, *maps_of.agreements(maps)]
 
     def _further(self) -> list[ExplanationMeasure]:
         return [one for one in self.measures if one.name not in _OF_CURVES]

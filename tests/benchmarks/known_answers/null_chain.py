@@ -91,9 +91,10 @@ def chain(scores: NullScores, *, experiments: int, of_each: int) -> dict[str, fl
         of_each: records of one.
 
     Returns:
-        Shares of experiments: ``false_better`` and ``false_better_one_control``, in which any map is called better
-        than every control; ``false_no_better``, in which any map at a tenth of the room, which is the limit, is called
-        no better; ``place_coverage``, in which the interval of a place holds the true one, 0.
+        Shares of experiments: ``false_better``, in which any map is called better than every control;
+        ``false_better_one_control`` and ``false_no_better``, in which any map at a tenth of the room above its only
+        control, which is the limit, is called better, or no better; ``place_coverage``, in which the interval of a
+        place holds the true one, 0.
     """
     generator = seeds.stream(0, "null chain")
     counted = dict.fromkeys(("false_better", "false_better_one_control", "false_no_better", "place_coverage"), 0)
@@ -104,7 +105,7 @@ def chain(scores: NullScores, *, experiments: int, of_each: int) -> dict[str, fl
         alone = [scores.chosen(one, rows, alone=True) for one in draws]
         useful = [scores.chosen(one, rows, alone=True, beyond=LEAST_ROOM) for one in draws]
         counted["false_better"] += any(one.better for one in verdicts(every, None))
-        counted["false_better_one_control"] += any(one.better for one in verdicts(alone, None))
+        counted["false_better_one_control"] += any(one.better for one in verdicts(useful, None))
         counted["false_no_better"] += any(one.no_better for one in verdicts(useful, None))
         place = placed(alone[0], None, generator=generator, draws=_BOOTSTRAP)
         counted["place_coverage"] += place.low <= 0 <= place.high

@@ -23,6 +23,8 @@ from tests.benchmarks.known_answers.arbitrary_maps import relocated
 from tests.benchmarks.known_answers.contrasts import smooth_score
 from tests.benchmarks.known_answers.deceivers import images, registered
 from tests.benchmarks.known_answers.fooling import both, scaffold
+from tests.benchmarks.known_answers.model_free import table
+from tests.benchmarks.known_answers.near_baseline import bumped
 from tests.benchmarks.known_answers.row import Row, says
 from tests.benchmarks.known_answers.trained import Trainer, split_of, subject_of
 
@@ -239,6 +241,11 @@ ROWS = tuple(
             "varies_with_the_data",
             "a network on copied columns fine-tuned to show three other columns: which rules warn?",
             lambda: warned(relocated("integrated_gradients"), "integrated_gradients"),
+        ),
+        (
+            "rests_on_data",
+            "a slope at the baseline of a network on a table, where no record is: which rules warn?",
+            lambda: warned(bumped(table(), "slope", height=100.0), "integrated_gradients"),
         ),
     )
 )

@@ -21,7 +21,15 @@ from assay.report.view import View
 from assay.statistics import Summary
 
 _ALPHA = 0.05
-_SYMBOLS = ("diamond-open", "square-open", "triangle-up-open", "x-thin-open", "cross-thin-open", "star-open")
+_SYMBOLS = (
+    "diamond-open",
+    "square-open",
+    "triangle-up-open",
+    "x-thin-open",
+    "cross-thin-open",
+    "star-open",
+    "pentagon-open",
+)
 _ENDPOINT = "area_between"
 
 

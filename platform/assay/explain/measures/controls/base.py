@@ -27,6 +27,9 @@ class Control(Method):
     """Whether it is made from the map that it is compared with, not from the records alone."""
     decides: ClassVar[bool] = True
     """Whether a faithful map must beat it. The blurred map is itself an explanation: it only marks the measure."""
+    near_honest_maps: ClassVar[Modalities] = frozenset()
+    """Kinds of records whose honest maps are near to it: there a map must beat it to be better, and none is called no
+    better for being near to it."""
 
     def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
         """Returns control maps.

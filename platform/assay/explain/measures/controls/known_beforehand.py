@@ -1,4 +1,4 @@
-"""Controls that need no model: where the middle is, where edges are, which features or words matter on the whole."""
+"""Controls that need no model: the middle, edges, unusual values, features and words that matter on the whole."""
 
 from typing import ClassVar, Literal
 
@@ -60,6 +60,32 @@ class Magnitude(Control):
     def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
         middle = records.x.mean(tuple(range(2, records.x.dim())), keepdim=True)
         return records.reference.by_feature((records.x - middle).abs())
+
+
+@register("explanation_control")
+class Deviation(Control):
+    """How unusual each value is: its distance from the mean of the pool; of a table, in standard deviations.
+
+    It knows the record and the data, and no model. Catches maps such as |x − baseline|, |x|, or the rarity of a value.
+    Misses what also knows which features decide, such as the same times the weights of another model. An honest map
+    may be near to it: where all features count alike, and of signals, whose waves are both what deviates and what
+    decides. Of signals a map that does not beat it is inconclusive.
+    """
+
+    name: Literal["deviation"] = "deviation"
+    title: ClassVar[str] = "how unusual each value is"
+    modalities: ClassVar[Modalities] = frozenset({"tabular", "image", "signal"})
+    near_honest_maps: ClassVar[Modalities] = frozenset({"signal"})
+    random: ClassVar[bool] = False
+    of_the_map: ClassVar[bool] = False
+
+    def draw(self, records: MeasuredRecords, values: Tensor, number: int) -> Tensor:
+        known = records.pool.to(records.x)
+        distance = (records.x - known.mean(0)).abs()
+        if records.reference.modality == "tabular":  # columns have units of their own, pixels and samples have not
+            spread = known.std(0, correction=0)
+            distance = torch.where(spread > 0, distance / torch.where(spread > 0, spread, 1), 0)
+        return records.reference.by_feature(distance)
 
 
 @register("explanation_control")
