@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -90,6 +91,7 @@ def _computed(func: Any, args: Sequence[Any], kwargs: dict[str, Any], transfers:
     flat, _ = tree_flatten((args, kwargs))
     tensors = [one for one in flat if isinstance(one, Tensor)]
     there = any(isinstance(one, OnDevice) for one in tensors)
+    assert not any(one.is_meta and not isinstance(one, OnDevice) for one in tensors), f"{func}: a tensor without values"
     asked = kwargs.get("device")
     if func in _COPIES:
         return _copied(func, args, kwargs, transfers)
@@ -189,9 +191,18 @@ class _Values(TorchFunctionMode):
             return torch.tensor(*args[1:], **{"dtype": args[0].dtype, **given}).to(DEVICE)
         if func is Tensor.tolist and isinstance(args[0], OnDevice):
             return args[0].cpu().tolist()
+        if func in (Tensor.__getitem__, Tensor.__setitem__) and isinstance(args[0], OnDevice):
+            args = (args[0], _as_tensors(args[1]), *args[2:])
         if func == Tensor.data.__set__ and isinstance(args[0], OnDevice):  # type: ignore[attr-defined]
             args[0].held = args[1].held
         return func(*args, **given)
+
+
+def _as_tensors(index: Any) -> Any:
+    """Returns an index with tensors in place of lists, which PyTorch would turn into empty tensors of ``meta``."""
+    if isinstance(index, tuple):
+        return tuple(map(_as_tensors, index))
+    return torch.as_tensor(index) if isinstance(index, list | np.ndarray) else index
 
 
 def _is_device(asked: Any) -> bool:
