@@ -51,6 +51,10 @@ class OnDevice(Tensor):
         made.held = held
         return made
 
+    def tolist(self) -> Any:
+        """Returns the values, after a copy; PyTorch refuses subclasses here."""
+        return self.cpu().tolist()
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"OnDevice({self.held!r})"
 
@@ -189,8 +193,6 @@ class _Values(TorchFunctionMode):
             return made.requires_grad_() if wanted else made
         if func is Tensor.new_tensor and isinstance(args[0], OnDevice) and "device" not in given:
             return torch.tensor(*args[1:], **{"dtype": args[0].dtype, **given}).to(DEVICE)
-        if func is Tensor.tolist and isinstance(args[0], OnDevice):
-            return args[0].cpu().tolist()
         if func in (Tensor.__getitem__, Tensor.__setitem__) and isinstance(args[0], OnDevice):
             args = (args[0], _as_tensors(args[1]), *args[2:])
         if func == Tensor.data.__set__ and isinstance(args[0], OnDevice):  # type: ignore[attr-defined]
