@@ -1,4 +1,4 @@
-"""What Assay's driver costs a trial: milliseconds and bytes at 10 to 10,000 trials that do nothing, and Tune's beside it.
+"""What Assay's driver costs a trial, in time and memory, at 10 to 10,000 trials that do nothing; and Tune's beside it.
 
 The driver is the real one (``study.run.run_study``): it plans, names, queues, stores and indexes every trial. Only the
 training is left out: a worker gives back at once a record with as many rows as a small trial has, and a model of 1 kB.
@@ -35,13 +35,13 @@ GROWTH = 1.2
 
 
 def measure() -> dict[str, Any]:
-    """Milliseconds and bytes a trial at each size, of both executors and of Tune."""
+    """Measures milliseconds and bytes a trial at each size, of both executors and of Tune."""
     runs = {kind: {n: _in_a_process("study", kind, n) for n in SIZES} for kind in ("local", "pool")}
     tune = _in_a_process("tune", "pool", LIKE_TUNE)
     most = max(SIZES)
     grown = {kind: found[most]["last_half_cpu_ms"] / found[most]["first_half_cpu_ms"] for kind, found in runs.items()}
     return {
-        "unit": "milliseconds a trial (wall; cpu: processor time of the driver), and bytes of the driver's memory a trial",
+        "unit": "milliseconds a trial (wall, or cpu of the driver), and bytes of the driver's memory a trial",
         "rows_of_a_trial": ROWS,
         "study": runs,
         "tune": {LIKE_TUNE: tune},

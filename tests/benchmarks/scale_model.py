@@ -164,7 +164,7 @@ def needs(hardware: Hardware, workload: Workload) -> dict[str, float]:
 A100S = Hardware(
     gpus=64, images_a_second=2_470, all_reduce_bandwidth=25e9, cores=768, read_bandwidth=2e9, write_bandwidth=1e9
 )
-"""Not measured here. 2,470 images a second: a published rate of ResNet-50 in mixed precision on one A100. 200 Gb/s a GPU,
+"""Not measured here. 2,470 images a second: a published rate of ResNet-50 in mixed precision on one A100. 200 Gb/s and
 12 cores a GPU; 2 GB/s from a shared file system."""
 PLAN = {
     "plain": Workload(),

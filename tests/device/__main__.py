@@ -20,7 +20,9 @@ Device = Literal["cuda", "cpu", "mps", "simulated"]
 
 def main(
     device: Annotated[Device, typer.Option(help="Compared with the CPU.")] = "cuda",
-    quick: Annotated[bool, typer.Option("--quick", help="Run one network a part: seconds in place of minutes.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Run one network a part: seconds in place of minutes.")
+    ] = False,
     only: Annotated[str, typer.Option(help="Run the checks whose name holds this text.")] = "",
     limit: Annotated[float, typer.Option(help="Seconds after which no further check begins.")] = 300.0,
     to: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the verdicts here.")] = None,

@@ -61,7 +61,8 @@ def curve(asked: Any, name: str, device: torch.device, dtype: torch.dtype) -> Wo
     model = trained(name, device, dtype)
     given, labels = x.to(device, dtype), y.to(device)
     threat = Threat(norm="linf", epsilon=0.0, bounds=UNIT)
-    found = build("attack", asked).curve(model, given, labels, threat, RADII, seed=3)
+    attack: Any = build("attack", asked)
+    found = attack.curve(model, given, labels, threat, RADII, seed=3)
     fooled = torch.tensor([int(found[radius].fooled.sum()) for radius in sorted(found)])
     with torch.no_grad():
         return Work(values={"logits": model(given)}, counts={"fooled": fooled}, steps=len(RADII), passed=n * len(RADII))

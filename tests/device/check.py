@@ -4,7 +4,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -100,7 +100,11 @@ def perform(check: Check, device: torch.device) -> Verdict:
     Returns:
         The verdict; an error of the library is one, too.
     """
-    about = {"name": check.name, "dtype": str(check.dtype).removeprefix("torch."), "within": check.within}
+    about: dict[str, Any] = {
+        "name": check.name,
+        "dtype": str(check.dtype).removeprefix("torch."),
+        "within": check.within,
+    }
     if (why := unsupported(device, check.dtype)) is not None:
         return Verdict(**about, status="skipped", why=why)
     try:

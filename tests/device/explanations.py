@@ -49,8 +49,7 @@ def explain(asked: Any, name: str, device: torch.device, dtype: torch.dtype) -> 
     n = 6
     x, y = records(name, n, start=900)
     model = trained(name, device, dtype)
-    found = build("explainer", asked).explain(
-        model, x.to(device, dtype), y.to(device), reference(name, device, dtype), seed=0
-    )
+    method: Any = build("explainer", asked)
+    found = method.explain(model, x.to(device, dtype), y.to(device), reference(name, device, dtype), seed=0)
     assert found.values.device.type == device.type, f"values lie on {found.values.device}"
     return Work(values={"values": found.values, "change": found.change}, steps=1, passed=n)

@@ -59,7 +59,7 @@ class OnDevice(Tensor):
         return f"OnDevice({self.held!r})"
 
     @classmethod
-    def __torch_dispatch__(  # noqa: PLR0917
+    def __torch_dispatch__(
         cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         return _computed(func, args, dict(kwargs or {}), Transfers())
@@ -171,7 +171,7 @@ class _Operations(TorchDispatchMode):
         super().__init__()
         self._transfers = transfers
 
-    def __torch_dispatch__(  # noqa: PLR0917
+    def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         return _computed(func, args, dict(kwargs or {}), self._transfers)
@@ -182,7 +182,7 @@ class _Values(TorchFunctionMode):
 
     _FILLED: tuple[Callable[..., Any], ...] = (torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor)
 
-    def __torch_function__(  # noqa: PLR0917
+    def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = dict(kwargs or {})

@@ -9,7 +9,6 @@ from tests.device.simulated import DEVICE as SIMULATED
 from tests.device.simulated import simulated
 from tests.gpu.devices import DEVICE, needs_gpu
 
-
 BEYOND_SIMULATION = {
     "tied words": "a simulated tensor is another object than that of the CPU, so weights that two layers share part",
     "past the count of writes": "a write to the values of a simulated tensor counts",

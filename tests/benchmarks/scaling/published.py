@@ -49,7 +49,7 @@ TABLE = (
         gpus="128 V100, float32, 150 images/s each",
         hardware=Hardware(gpus=128, images_a_second=150, all_reduce_bandwidth=12.5e9),
         workload=Workload(epochs=110, attack_steps=30, batch=32, gradient_bytes=241e6),
-        why="the attack in TensorFlow also computed in float32 with denoising blocks (non-local means), not counted here",
+        why="denoising blocks (non-local means) are not counted here; evaluation and data loading neither",
     ),
     Published(
         name="PGD-30, ResNet-101 (Xie et al. 2019), 110 epochs",
