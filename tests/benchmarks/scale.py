@@ -76,7 +76,7 @@ def _in_a_process(what: str, kind: str, trials: int) -> dict[str, float]:
     environment = {**os.environ, "PYTHONPATH": f"{root / 'platform'}:{root}"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.scale", what, kind, str(trials)],
-        capture_output=True, text=True, check=True, env=environment, cwd=root,
+        stdout=subprocess.PIPE, text=True, check=True, env=environment, cwd=root,
     )  # fmt: skip
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
