@@ -19,6 +19,8 @@ DOCUMENTS = [*ROOT.glob("*.md"), *(file for folder in FOLDERS for file in sorted
 LIBRARY = ROOT / "platform" / "assay"
 PLACES = [*(ROOT / name for name in FOLDERS if name != "platform"), LIBRARY]
 COMMANDS = ("submit", *JOBS)
+SCRIPTS = {"tests.device": "tests.device.__main__"}
+"""Modules of the commands that are no jobs."""
 
 
 def prose(file: Path) -> str:
@@ -54,7 +56,7 @@ def shown(file: Path) -> Iterator[list[str]]:
 
 def commands(job: str) -> Iterator[click.Command]:
     """What a job can be asked to do: itself, or each of its commands."""
-    module = import_module(f"jobs.{job}")
+    module = import_module(SCRIPTS.get(job, f"jobs.{job}"))
     command = typer.main.get_command(getattr(module, "app", None) or application(module.main))
     yield from command.commands.values() if isinstance(command, click.Group) else [command]
 
@@ -96,7 +98,7 @@ def test_the_first_page_is_short() -> None:
 def test_commands_are_shown_as_they_are(file: Path) -> None:
     for module, *words in shown(file):
         job = module.removeprefix("jobs.")
-        assert job in COMMANDS, module
+        assert job in COMMANDS or job in SCRIPTS, module
         inner = [word for word in words if word in COMMANDS] if job == "submit" else []
         known = options(job) | (options(inner[0]) if inner else set())
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, words

@@ -21,10 +21,12 @@ from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.threats import Bounds
 from assay.training.build import build_trainer
+from tests.device.compare import apart
 
 CPU = torch.device("cpu")
 DEVICE = torch.device(os.environ.get("ASSAY_TEST_DEVICE", "cuda"))
-"""``ASSAY_TEST_DEVICE=cpu`` tries these tests where there is no GPU: then they compare the CPU with itself."""
+"""``ASSAY_TEST_DEVICE=cpu`` tries these tests where there is no GPU: then they compare the CPU with itself.
+``ASSAY_TEST_DEVICE=meta`` runs them on ``tests.device.simulated``, which refuses what a GPU refuses."""
 needs_gpu = pytest.mark.skipif(DEVICE.type == "cuda" and not torch.cuda.is_available(), reason="there is no GPU here")
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -88,9 +90,8 @@ def assert_alike(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], *, wi
     for name, expected in theirs.items():
         found = ours[name].detach().cpu()
         assert found.dtype == expected.dtype, name
-        apart = (found - expected.detach().cpu()).abs().max() if expected.numel() else torch.zeros(())
-        scale = max(1e-3, float(expected.abs().max()) if expected.numel() else 0.0)
-        assert float(apart) <= within * scale, f"{name}: {float(apart):.3g} apart on a scale of {scale:.3g}"
+        difference = apart(found, expected) if expected.numel() else 0.0
+        assert difference <= within, f"{name}: {difference:.3g} apart, as a share of its greatest entry"
 
 
 def assert_same_bits(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:

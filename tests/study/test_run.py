@@ -379,3 +379,17 @@ def test_a_run_that_only_reads_leaves_when_and_where_it_ran_alone(tiny: Tiny, go
     assert (after["started"], after["environment"]) == (before["started"], {"machine": "first"})
     go(tiny(), environment={"machine": "third"}, force=True)
     assert yaml.safe_load(store.read_text("study.yaml"))["environment"] == {"machine": "third"}
+
+
+def test_a_trained_model_is_written_once(tiny: Tiny, go: Go, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    write = Store.write_checkpoint
+
+    def noted(self: Store, training: str, content: bytes) -> None:
+        written.append(training)
+        write(self, training, content)
+
+    monkeypatch.setattr(Store, "write_checkpoint", noted)
+    go(tiny())
+    assert sorted(written) == store.models()
+    assert set(store.artefacts()) == store.finished()

@@ -111,7 +111,7 @@ def coalition_tables(model: nn.Module, groups: Tensor, coalitions: int) -> Coali
         where there are too few entries or coalitions.
     """
     # Tables are built on the processor, where they were measured.
-    split = local_split(model, groups) if coalitions >= _FEWEST and not groups.is_cuda else None
+    split = local_split(model, groups) if coalitions >= _FEWEST and groups.device.type == "cpu" else None
     if split is None or len(split.weight) < _WIDE:
         return None
     kinds, kind_of = split.depends.unique(dim=1, return_inverse=True)

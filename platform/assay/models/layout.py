@@ -30,7 +30,7 @@ class PairMaxima(nn.Module):
         return [one if isinstance(one, tuple) else (one, one) for one in sizes] == [(2, 2), (2, 2), (0, 0), (1, 1)]
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad or x.is_cuda or x.shape[-1] % 2 or x.shape[-2] % 2:
+        if x.requires_grad or x.device.type != "cpu" or x.shape[-1] % 2 or x.shape[-2] % 2:
             return F.max_pool2d(x, 2)
         rows = torch.maximum(x[..., 0::2, :], x[..., 1::2, :])
         return torch.maximum(rows[..., 0::2], rows[..., 1::2])
@@ -73,7 +73,7 @@ def for_many(model: nn.Module, x: Tensor, passes: int) -> nn.Module:
     Returns:
         The copy, or the model itself: for few passes, for records that are no images, and on a GPU.
     """
-    return channels_last(model) if passes >= _WORTH_A_COPY and x.dim() == 4 and not x.is_cuda else model
+    return channels_last(model) if passes >= _WORTH_A_COPY and x.dim() == 4 and x.device.type == "cpu" else model
 
 
 def _is_ours(layer: nn.Module) -> bool:

@@ -290,6 +290,7 @@ class _Run:
             if record.weights:
                 # Before the ledger records the end of the training: if the model were lost, ε would be spent again.
                 self._store_model(trial, record.weights)
+                record = replace(record, weights=b"", artefact=artefact_of(record.weights))
             elif work.trained is not None:
                 record = replace(record, artefact=artefact_of(work.trained.checkpoint))
             yield self._runner.end(trial, record, self._datasets[trial.cohort])

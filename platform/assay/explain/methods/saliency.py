@@ -21,7 +21,7 @@ def _gradients(model: nn.Module, x: Tensor, target: Tensor, scalar: Scalar) -> T
 
     By the network itself: in a copy with channels last, another of two equal maxima would have the gradient.
     """
-    if x.is_cuda:
+    if x.device.type != "cpu":
         return gradient_of(model, x, target, scalar)
     size = max(1, _ENTRIES // max(x[0].numel(), 1))
     pieces = zip(x.split(size), target.split(size), strict=True)
