@@ -17,7 +17,8 @@ for base in "$BASE_CPU" "$BASE_CUDA"; do
       exit 2 ;;
   esac
 done
-set -- --file k8s/Dockerfile --build-arg DEVICE="$device" --build-arg BASE_CPU="$BASE_CPU" --build-arg BASE_CUDA="$BASE_CUDA"
+set -- --platform linux/amd64 --file k8s/Dockerfile --build-arg DEVICE="$device" \
+  --build-arg BASE_CPU="$BASE_CPU" --build-arg BASE_CUDA="$BASE_CUDA"
 [ ! -d wheelhouse ] || set -- "$@" --build-context wheelhouse=wheelhouse
 if [ -z "$image" ]; then
   tag=0.1.0

@@ -34,7 +34,10 @@ def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
         ((), "give either a job"),
         (("--follow", "raysubmit_x", "study"), "give either a job"),
         (("--follow", "raysubmit_x", "--detach"), "exclude each other"),
-        (("--address", "ftp://head:8265", *QUICKSTART), "ftp://head:8265: jobs are submitted to the cluster's dashboard"),
+        (
+            ("--address", "ftp://head:8265", *QUICKSTART),
+            "ftp://head:8265: jobs are submitted to the cluster's dashboard",
+        ),
         (("--address", "http://127.0.0.1:1", *QUICKSTART), "no Ray cluster answers at http://127.0.0.1:1"),
     ],
 )
@@ -95,7 +98,9 @@ def test_the_exit_code_is_that_of_the_job(  # noqa: PLR0917
     assert (server.sent["entrypoint_num_cpus"], server.sent["entrypoint_num_gpus"]) == (None, None)
 
 
-def test_what_the_jobs_own_process_needs_is_reserved(job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_jobs_own_process_needs_is_reserved(
+    job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = Server()
     monkeypatch.setattr(submit, "connect", lambda address: server)
     assert job("submit", "--gpus", "1", "--cpus", "2", *QUICKSTART).code == 0

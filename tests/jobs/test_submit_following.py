@@ -86,9 +86,7 @@ LOST = RuntimeError("WebSocket connection closed unexpectedly")
         ([[LOG], [LOG]], [OSError("head restarts"), DONE]),
     ],
 )
-def test_each_line_is_shown_once_whatever_becomes_of_the_connection(
-    connections: list[Any], states: list[Any]
-) -> None:
+def test_each_line_is_shown_once_whatever_becomes_of_the_connection(connections: list[Any], states: list[Any]) -> None:
     ended, shown = followed(Server(connections, states))
     assert ended.status == DONE
     assert shown == LOG

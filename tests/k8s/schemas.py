@@ -2,9 +2,10 @@
 
 Custom resources are checked against the definitions (CRDs) of their operators: the structural schema by ``jsonschema``,
 made strict, so that a key which the API server would drop in silence is an error; each rule of
-``x-kubernetes-validations`` by an implementation of CEL. Rules that name ``oldSelf`` are evaluated where an earlier state
-is given, as at an update. Everything else is checked against the schemas of a Kubernetes release, in their strict form.
-Left out: default values that the API server fills in before it validates (no rule here reads one), and admission webhooks.
+``x-kubernetes-validations`` by an implementation of CEL. Rules that name ``oldSelf`` are evaluated where an earlier
+state is given, as at an update. Everything else is checked against the schemas of a Kubernetes release, in their strict
+form. Left out: default values that the API server fills in before it validates (no rule here reads one), and admission
+webhooks.
 """
 
 import functools
@@ -115,5 +116,6 @@ def refusals(manifest: Json, old: Json = None) -> list[str]:
         except kubernetes_validate.ValidationError as error:
             return [f"{'.'.join(str(step) for step in error.path)}: {error.message}"]
         return []
-    found = [f"{error.json_path}: {error.message}" for error in validator(group, manifest["kind"]).iter_errors(manifest)]
+    errors = validator(group, manifest["kind"]).iter_errors(manifest)
+    found = [f"{error.json_path}: {error.message}" for error in errors]
     return found + list(broken_rules(manifest, definition(group, manifest["kind"]), old))
