@@ -1,5 +1,6 @@
 """The manifests agree with the code: versions, entry points, arguments; and nobody has more rights than it needs."""
 
+import re
 import shlex
 from importlib import import_module, metadata
 from ipaddress import ip_network
@@ -34,14 +35,14 @@ def test_a_lasting_cluster_a_study_and_a_model_are_put_out_apart() -> None:
     # kubectl delete -k of a study must not delete the volume with everybody's results.
     lasting = {"RayCluster", "PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"}
     expected = {"cpu": lasting, "a100": lasting, "cpu-study": {"RayJob", "NetworkPolicy"}, "cpu-model": {"RayService"}}
-    expected |= {"a100-study": expected["cpu-study"]}
+    expected |= {"a100-study": expected["cpu-study"], "kind": lasting, "kind-study": expected["cpu-study"]}
     assert {folder.name: kinds(folder) for folder in OVERLAYS} == expected
     assert kinds(SITES / "everything-study") == {"RayJob", "NetworkPolicy"}
 
 
 def test_the_common_pod_stands_once() -> None:
     texts = [file.read_text() for file in K8S.rglob("*.yaml")]
-    once = ("runAsNonRoot: true", "automountServiceAccountToken: false", "drop: [ALL]}}\n", "mountPath: /results}")
+    once = ("runAsNonRoot: true", "automountServiceAccountToken: false", "drop: [ALL]}}\n", "mountPath: /results}]\n")
     for line in once:
         where = [text for text in texts if line in text]
         # The autoscaler's container is KubeRay's, and takes nothing from our pod.
@@ -72,7 +73,9 @@ def test_results_lie_where_every_pod_reads_them(folder: Path) -> None:
             assert "volumeMounts" not in container
         else:
             claim = {"claimName": "assay-results"}
-            assert {"name": "results", "mountPath": "/results"} in container["volumeMounts"]
+            reads = pod["metadata"]["labels"].get("app.kubernetes.io/component") == "dashboard"
+            mount = {"name": "results", "mountPath": "/results"} | ({"readOnly": True} if reads else {})
+            assert container["volumeMounts"] == [mount]
             assert {"name": "results", "persistentVolumeClaim": claim} in pod["spec"]["volumes"]
 
 
@@ -96,7 +99,7 @@ def test_workers_come_and_go_and_the_head_computes_nothing() -> None:
         assert ray["autoscalerOptions"]["version"] == "v2"
         assert ray["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
         groups = {group["groupName"]: group for group in ray["workerGroupSpecs"]}
-        assert set(groups) == ({"cpu"} if name.startswith("cpu") else {"cpu", "gpu"})
+        assert set(groups) == ({"cpu"} if name.startswith(("cpu", "kind")) else {"cpu", "gpu"})
         for group in groups.values():
             assert (group["minReplicas"], group["maxReplicas"] > 0) == (0, True)
         # What needs no GPU starts no node with one.
@@ -271,6 +274,7 @@ def test_the_dashboard_takes_its_arguments() -> None:
     (container,) = one(CPU, "Deployment")["spec"]["template"]["spec"]["containers"]
     given = parsed([*container["command"], *container["args"]])
     assert (given["host"], given["port"]) == ("0.0.0.0", 8080)
+    assert given["name"] == [one(CPU, "Service")["metadata"]["name"]]
 
 
 def test_metrics_are_read_from_the_monitoring_namespace_alone() -> None:
@@ -281,3 +285,30 @@ def test_metrics_are_read_from_the_monitoring_namespace_alone() -> None:
     namespace = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     for part in ("head", "worker"):
         assert (namespace, [8080]) in callers(ray["networkPolicy"][part]["ingressRules"])
+
+
+def test_the_operator_is_installed_with_the_gates_that_the_manifests_need() -> None:
+    gates = yaml.safe_load((K8S / "kuberay.yaml").read_text())["featureGates"]
+    enabled = {gate["name"] for gate in gates if gate["enabled"]}
+    # networkPolicy, deletionStrategy; the operator refuses a resource that uses what is off.
+    assert {"RayClusterNetworkPolicy", "RayJobDeletionPolicy", "RayServiceIncrementalUpgrade"} <= enabled
+
+
+def test_the_readme_names_every_overlay_and_component_and_no_other() -> None:
+    text = (K8S / "README.md").read_text()
+    for folder in OVERLAYS:
+        assert f"`overlays/{folder.name}`" in text, folder.name
+    named = set(re.findall(r"k8s/overlays/([\w-]+)", text))
+    assert named <= {folder.name for folder in OVERLAYS}
+    table = text.partition("## Components")[2].partition("##")[0]
+    stated = {name for row in re.findall(r"^\| (`.+?) \|", table, re.M) for name in re.findall(r"`(\w+)`", row)}
+    assert stated == {folder.name for folder in (K8S / "components").iterdir()}
+
+
+def test_the_example_of_a_site_takes_every_component() -> None:
+    taken = {
+        Path(component).name
+        for folder in SITES.iterdir()
+        for component in yaml.safe_load((folder / "kustomization.yaml").read_text())["components"]
+    }
+    assert taken == {folder.name for folder in (K8S / "components").iterdir()} - {"volume"}
