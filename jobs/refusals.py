@@ -39,7 +39,7 @@ def check_arguments(job: str, arguments: Sequence[str], jobs: Sequence[str]) -> 
     from assay.registry import plugins, unknown_name
 
     if job not in jobs and job.partition(".")[0] not in plugins():
-        raise unknown_name("job", job, jobs)
+        raise unknown_name("job", job, list(jobs))
     given = parsed(job, arguments)
     for name, option in WRITTEN.items():
         if name in given and not given.get("dry_run"):
@@ -106,11 +106,11 @@ def _refuse_left_behind(option: str, path: str) -> None:
     sent = (ROOT / path).resolve()
     if not sent.is_relative_to(ROOT) or not sent.exists():
         raise UserError(
-            f"{option} {path}: not in {ROOT}, which alone is sent to the cluster; copy it there and give its path from "
-            "there, or give an absolute path or a URI that the cluster can read",
+            f"{option} {path}: not in this checkout, which alone is sent to the cluster; copy it there and give its path "
+            "from the checkout's top folder, or give an absolute path or a URI that the cluster can read",
             setting=option,
             given=path,
-            allowed=f"a path below {ROOT}, an absolute path or a URI",
+            allowed="a path in the checkout, an absolute path or a URI",
         )
 
 

@@ -4,6 +4,7 @@ python -m jobs.submit study quickstart --results /shared/results/quickstart
 """
 
 import asyncio
+import logging
 import os
 import shlex
 from collections.abc import Sequence
@@ -205,6 +206,9 @@ def submit(
     """
     from assay.errors import UserError
 
+    # Ray names every ignored file several times.
+    for noisy in ("ray._private.runtime_env", "ray.dashboard.modules"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     environment = runtime_environment(ship_assay=ship_assay)
     module = job if "." in job else f"jobs.{job}"
     entrypoint = shlex.join(["sh", "jobs/python.sh", "-m", module, *arguments])
