@@ -207,8 +207,7 @@ def submit(
     from assay.errors import UserError
 
     # Ray names every ignored file several times.
-    for noisy in ("ray._private.runtime_env", "ray.dashboard.modules"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
     environment = runtime_environment(ship_assay=ship_assay)
     module = job if "." in job else f"jobs.{job}"
     entrypoint = shlex.join(["sh", "jobs/python.sh", "-m", module, *arguments])
