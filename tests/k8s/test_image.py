@@ -172,6 +172,9 @@ def test_the_wheelhouse_takes_a_wheel_only_by_its_hash(site: Site, tmp_path: Pat
     done = site("wheelhouse.sh", "other", "lock", **offline)
     assert done.returncode != 0
     assert "DO NOT MATCH" in done.stderr
+    lock.write_text("tiny==1.0\n")
+    done = site("wheelhouse.sh", "third", "lock", **offline)
+    assert "Hashes are required" in done.stderr
 
 
 def test_the_wheelhouse_is_that_of_the_images_python(site: Site, tmp_path: Path) -> None:
