@@ -43,7 +43,8 @@ def check_arguments(job: str, arguments: Sequence[str], jobs: Sequence[str]) -> 
     given = parsed(job, arguments)
     for name, option in WRITTEN.items():
         if name in given and not given.get("dry_run"):
-            for location in given[name] if isinstance(given[name], list | tuple) else [given[name]]:
+            # An option that may be repeated has a tuple, which is empty where it is not given.
+            for location in (given[name] or [None]) if isinstance(given[name], list | tuple) else [given[name]]:
                 _refuse_lost(option, location, needed=name == "results")
     for name, option in READ.items():
         value = given.get(name)

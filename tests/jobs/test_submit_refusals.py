@@ -103,6 +103,21 @@ def test_what_this_machine_sets_for_itself_is_not_sent_and_not_refused(
         job("submit", "study", "quickstart", *KEPT)
 
 
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [((), "--results is not given"), (("/kept", "here"), "--results here"), (("/kept", "s3://b"), "not refused")],
+)
+def test_each_of_several_places_must_last(
+    results: tuple[str, ...], said: str, job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.refusals.parsed", lambda job, arguments: {"results": results})
+    if said == "not refused":
+        with pytest.raises(AssertionError, match=said):
+            job("submit", "benchmark", "study")
+    else:
+        assert said in job("submit", "benchmark", "study").words
+
+
 def test_the_help_of_a_job_is_shown_without_a_cluster(job: Callable[..., Ended]) -> None:
     ended = job("submit", "study", "--help")
     assert ended.code == 0

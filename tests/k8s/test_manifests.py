@@ -274,7 +274,7 @@ def test_the_dashboard_takes_its_arguments() -> None:
     (container,) = one(CPU, "Deployment")["spec"]["template"]["spec"]["containers"]
     given = parsed([*container["command"], *container["args"]])
     assert (given["host"], given["port"]) == ("0.0.0.0", 8080)
-    assert given["name"] == [one(CPU, "Service")["metadata"]["name"]]
+    assert list(given["name"]) == [one(CPU, "Service")["metadata"]["name"]]
 
 
 def test_metrics_are_read_from_the_monitoring_namespace_alone() -> None:
