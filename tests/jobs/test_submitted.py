@@ -57,6 +57,8 @@ def cluster() -> Iterator[dict[str, str]]:
                 == 0
             ):
                 break
+            if head.poll() is not None:
+                pytest.fail(f"the head ended with exit code {head.returncode}")
             time.sleep(1)
         else:
             pytest.fail("the head did not come up within a minute")
