@@ -9,7 +9,7 @@ export ASSAY_DATA ?= $(wildcard ../shared/data)
 # Definitions of KubeRay's resources; the manifests are validated against them where they are present.
 export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 
-.PHONY: study lint style types test test-all fast-tests all-tests serve evidence peers clean help
+.PHONY: study lint style types test test-all fast-tests all-tests serve evidence peers lock wheelhouse sbom clean help
 
 help:
 	@echo "make study     run the quickstart study (three to six minutes on 2 cores) and print the path of its report"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy, interaction and explanations, and the benchmarks (about four hours)"
 	@echo "make peers     environments of their own for peers whose pins clash with ours (14 GB); for python -m jobs.benchmark certified-claim, federated-round, explain-truth, explain-measures, explain-shapley and explain-audit"
+	@echo "make lock      lock what the image of k8s/ installs, in the versions of .venv; make wheelhouse downloads it (4 GB), make sbom lists it"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
@@ -89,6 +90,8 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --progress-bar on --editable '.[dev]'
 	@# torchattacks pins an old requests that flwr cannot live with, and imports none of what it declares.
 	$(BIN)/python -m pip install --no-deps torchattacks==3.5.1
+	@# It renders the manifests of k8s/ for their tests, which are skipped without it.
+	-$(BIN)/python tests/k8s/install_kubectl.py
 	touch $(STAMP)
 
 # Peers whose pins clash with ours, and with each other: the first environment is of the benchmark certified-claim, the
@@ -113,6 +116,17 @@ $(EXPLAIN_PEERS)/.installed:
 	@# Quantus calls numpy.trapz, which NumPy 2.4 no longer has. shapiq 1.5 needs Python 3.12.
 	$(EXPLAIN_PEERS)/bin/python -m pip install 'torch>=2.14.1' 'numpy>=2.3,<2.4' 'quantus==0.6.0' 'lime==0.2.0.1' 'captum==0.9.0' 'shapiq>=1.4,<1.5'
 	touch $@
+
+# What the image of k8s/ holds: versions and hashes, the wheels for a site without the internet, and a list of all.
+lock: $(STAMP)
+	k8s/lock.sh
+
+wheelhouse: $(STAMP)
+	k8s/wheelhouse.sh wheelhouse
+
+sbom: $(STAMP)
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements k8s/requirements.lock --pyproject pyproject.toml --output-reproducible --output-file dist/assay.cdx.json
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(FEDERATED_PEERS) $(EXPLAIN_PEERS) .mypy_cache .pytest_cache .ruff_cache

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from jobs.progress_lines import Progress, as_line, lines_wanted
+
 if TYPE_CHECKING:
     from assay.data.base import Dataset
     from assay.design import Design
@@ -169,8 +171,28 @@ def evaluating(done: int, pieces: int) -> None:
         done: finished pieces.
         pieces: all pieces.
     """
+    if pieces > 1 and print_progress_line(done, pieces, "evaluating"):
+        return
     if pieces > 1 and (done == pieces or done * 10 // pieces > (done - 1) * 10 // pieces):
         console.print(f"evaluating: {done} of {pieces} pieces", highlight=False)
+
+
+def print_progress_line(done: int, total: int, doing: str) -> bool:
+    """Prints progress as a line for programs, where the environment asks for that.
+
+    Args:
+        done: finished pieces.
+        total: all pieces.
+        doing: what is being done.
+
+    Returns:
+        Whether it was printed.
+    """
+    if not lines_wanted():
+        return False
+    line = as_line(Progress(done, total, doing))
+    console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return True
 
 
 def _mark(cell: "Cell") -> str:

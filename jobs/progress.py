@@ -1,16 +1,25 @@
-"""Progress of a study on a terminal: a line for every finished trial, and a live progress bar."""
+"""Progress of a study on a terminal: a line for every finished trial, and a live progress bar.
 
+Where ``ASSAY_PROGRESS=lines`` asks for it, lines for programs take the place of those of finished trials.
+"""
+
+import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jobs.console import count_of, print_reading
+from jobs.progress_lines import Progress as Stated
+from jobs.progress_lines import as_line, lines_wanted
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
     from assay.results import TrialRecord
     from assay.study.trial import Trial
+
+# Between two lines about a step that is not finished: a log keeps each.
+STATUS_SECONDS = 1.0
 
 
 class ConsoleWatcher:
@@ -19,6 +28,7 @@ class ConsoleWatcher:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._done = self._total = 0
+        self._lines, self._told = lines_wanted(), -STATUS_SECONDS
         self._bar = Progress(
             TextColumn("[bold]{task.fields[doing]}"),
             BarColumn(),
@@ -47,22 +57,32 @@ class ConsoleWatcher:
             self._console.print(f"{count_of(total, 'trial')} on {count_of(workers, 'worker')}{already}")
         self._bar.update(self._task, total=total, completed=finished)
         self._bar.start()
+        self._tell("starting", finished=True)
 
     def leading(self, trial: "Trial", round_number: int, rounds: int) -> None:
         """Shows the round of a federated training; see ``Watcher.leading``."""
-        self._bar.update(self._task, doing=f"{trial.label} · round {round_number} of {rounds}")
-        if not self._console.is_terminal and round_number in (1, rounds):
-            self._console.print(f"  leading {trial.label} · round {round_number} of {rounds}")
+        said = f"{trial.label} · round {round_number} of {rounds}"
+        self._bar.update(self._task, doing=said)
+        if self._lines:
+            self._tell(said)
+        elif not self._console.is_terminal and round_number in (1, rounds):
+            self._console.print(f"  leading {said}")
 
     def status(self, said: str) -> None:
         """Shows the progress of a long step; see ``Watcher.status``."""
         self._bar.update(self._task, doing=said)
-        if not self._console.is_terminal:
+        if self._lines:
+            self._tell(said)
+        elif not self._console.is_terminal:
             self._console.print(f"  {said}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def done(self, record: "TrialRecord", label: str, *, seconds_left: float) -> None:
         """Prints a line for a finished trial; see ``Watcher.done``."""
         self._done += 1
+        if self._lines:
+            self._tell(label, finished=True, seconds_left=seconds_left)
+            if not record.failed:
+                return
         mark = "[red]failed[/red]" if record.failed else "[green]done[/green]"
         left = (
             f"{self._total - self._done} left, about {_duration(seconds_left)}"
@@ -80,6 +100,14 @@ class ConsoleWatcher:
     def end(self) -> None:
         """Stops the progress bar."""
         self._bar.stop()
+
+    def _tell(self, doing: str, *, finished: bool = False, seconds_left: float | None = None) -> None:
+        """Prints a line for programs, if they are wanted: of each finished piece, and of others once a second at most."""
+        now = time.monotonic()
+        if self._lines and (finished or now - self._told >= STATUS_SECONDS):
+            self._told = now
+            stated = Stated(self._done, self._total, doing, seconds_left)
+            self._console.print(as_line(stated), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

@@ -4,9 +4,9 @@ python -m jobs.submit study quickstart --results /shared/results/quickstart
 """
 
 import asyncio
+import logging
 import os
 import shlex
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.console import application, console, user_errors
+from jobs.progress_lines import VARIABLE as PROGRESS_VARIABLE
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobDetails, JobSubmissionClient
+    from ray.job_submission import JobSubmissionClient
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -28,36 +29,40 @@ JOBS = sorted(
 )
 # Ray reads the address of its job server from this variable even if it is given as an argument.
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
-# Seconds without an answer from the cluster after which following the log ends.
-CONNECT_SECONDS = 60.0
 INTERRUPTED = 130
+# EX_TEMPFAIL of sysexits.h: how the job ends is not known, and following it again may tell.
+LOST_CONTACT = 75
 
 
 def main(
     job: Annotated[str | None, typer.Argument(metavar="JOB", help=f"One of: {', '.join(JOBS)}; or the module of a package that ASSAY_PLUGINS names.")] = None,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENTS]...", help="Arguments of the job, passed on unchanged. Options of submit itself come before the job.")] = None,
     address: Annotated[str, typer.Option(envvar=ADDRESS_VARIABLE, help="Address of the cluster's dashboard.")] = "http://127.0.0.1:8265",
+    cpus: Annotated[float | None, typer.Option(min=0, help="CPUs to reserve for the job's own process, not for its workers; by default it runs beside the head and reserves nothing.")] = None,
+    gpus: Annotated[float | None, typer.Option(min=0, help="GPUs to reserve for the job's own process, for a job that computes without workers.")] = None,
     ship_assay: Annotated[bool, typer.Option("--ship-assay", help="Also send the package assay, for a cluster that has only its dependencies.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print the ID of the submission and do not wait.")] = False,
     follow: Annotated[str | None, typer.Option(metavar="ID", help="Follow a job that was submitted before.")] = None,
+    stop_on_interrupt: Annotated[bool | None, typer.Option("--stop-on-interrupt/--keep-on-interrupt", help="Whether Ctrl-C stops the job too; by default a terminal is asked, and elsewhere the job goes on.")] = None,
 ) -> None:  # fmt: skip
     """Submit a job to a Ray cluster with this checkout as its working folder, and follow it to its end.
 
-    The exit code is that of the job; 1 if the job was stopped or never began.
+    The exit code is that of the job; 1 if the job was stopped or never began, 75 if the cluster no longer answers.
     """
     with user_errors():
         from assay.errors import UserError
+        from jobs.refusals import check_arguments
 
         if (job is None) == (follow is None):
             raise UserError(f"give either a job ({', '.join(JOBS)}) or --follow and the ID of a submission")
         if follow is not None and detach:
             raise UserError("--follow and --detach exclude each other")
         if job is not None:
-            check_arguments(job, arguments or ())
+            check_arguments(job, arguments or (), JOBS)
         server = url(address)
         client = connect(server)
         if job is not None:
-            submission = submit(client, server, job, arguments or (), ship_assay=ship_assay)
+            submission = submit(client, server, job, arguments or (), ship_assay=ship_assay, cpus=cpus, gpus=gpus)
             if detach:
                 print(submission)
                 return
@@ -65,43 +70,54 @@ def main(
         else:
             submission = str(follow)
             known(client, server, submission)
-        try:
-            ended = asyncio.run(follow_job(client, server, submission))
-        except KeyboardInterrupt:
-            _say(f"\nno longer following; the job still runs. {ways(server, submission)}")
-            raise typer.Exit(INTERRUPTED) from None
-        code, words = verdict(ended)
-        _say(f"{submission} {words}")
+        code = followed(client, server, submission, stop_too=stop_on_interrupt)
     raise typer.Exit(code)
 
 
-def check_arguments(job: str, arguments: Sequence[str]) -> None:
-    """Refuses at once arguments that the cluster would refuse later.
+def followed(client: "JobSubmissionClient", server: str, submission: str, *, stop_too: bool | None) -> int:
+    """Follows a job to its end, and says how it ended.
 
     Args:
-        job: name of the job.
-        arguments: of the job.
+        client: of the job server.
+        server: its URL, for messages.
+        submission: ID.
+        stop_too: whether an interrupt stops the job; None asks on a terminal.
 
-    Raises:
-        UserError: there is no such job, or its results would be lost with its temporary folder.
+    Returns:
+        The exit code: that of the job, unless contact was lost or the user interrupts.
     """
-    from assay.errors import UserError
-    from assay.registry import plugins, unknown_name
+    from jobs.following import Display, LostContactError, follow_job, verdict
 
-    if job not in JOBS and job.partition(".")[0] not in plugins():
-        raise unknown_name("job", job, JOBS)
-    for place, word in enumerate(arguments):
-        name, equals, value = word.partition("=")
-        location = value if equals else "".join(arguments[place + 1 : place + 2])
-        lasts = "://" in location or Path(location).is_absolute()
-        if name in ("--results", "--ledger", "--to") and location and not lasts:
-            raise UserError(
-                f"{name} {location}: a submitted job runs in a temporary folder of the cluster, and results below "
-                "it are lost with it; give an absolute path that the cluster keeps, or a URI such as s3://bucket/folder",
-                setting=name,
-                given=location,
-                allowed="an absolute path or a URI",
-            )
+    try:
+        with Display(console) as display:
+            ended = asyncio.run(follow_job(client, submission, display))
+    except LostContactError as error:
+        _say(
+            f"the Ray cluster at {server} no longer answers ({error}); the job may still run. {ways(server, submission)}"
+        )
+        return LOST_CONTACT
+    except KeyboardInterrupt:
+        _interrupted(client, server, submission, stop_too=stop_too)
+        return INTERRUPTED
+    code, words = verdict(ended)
+    _say(f"{submission} {words}")
+    return code
+
+
+def _interrupted(client: "JobSubmissionClient", server: str, submission: str, *, stop_too: bool | None) -> None:
+    """Stops the job where that is asked for, and says what became of it."""
+    from jobs.following import asked_to_stop, stop
+
+    if not (asked_to_stop(console) if stop_too is None else stop_too):
+        _say(f"\nno longer following; the job still runs. {ways(server, submission)}")
+        return
+    _say(f"\nstopping {submission} …")
+    try:
+        ended = stop(client, submission)
+    except (OSError, RuntimeError) as error:
+        _say(f"the Ray cluster at {server} does not say that it stopped the job ({error}). {ways(server, submission)}")
+    else:
+        _say(f"{submission} stopped" if ended else f"it has not ended within a minute. {ways(server, submission)}")
 
 
 def url(address: str) -> str:
@@ -161,7 +177,16 @@ def connect(server: str) -> "JobSubmissionClient":
         ) from None
 
 
-def submit(client: "JobSubmissionClient", server: str, job: str, arguments: Sequence[str], *, ship_assay: bool) -> str:
+def submit(
+    client: "JobSubmissionClient",
+    server: str,
+    job: str,
+    arguments: Sequence[str],
+    *,
+    ship_assay: bool,
+    cpus: float | None = None,
+    gpus: float | None = None,
+) -> str:
     """Sends the checkout, except what ``.rayignore`` and ``.gitignore`` name, and starts the job in it.
 
     Args:
@@ -170,6 +195,8 @@ def submit(client: "JobSubmissionClient", server: str, job: str, arguments: Sequ
         job: name of the job.
         arguments: of the job.
         ship_assay: whether the package assay is sent too.
+        cpus: reserved for the job's own process.
+        gpus: reserved for the job's own process.
 
     Returns:
         ID of the submission.
@@ -179,11 +206,17 @@ def submit(client: "JobSubmissionClient", server: str, job: str, arguments: Sequ
     """
     from assay.errors import UserError
 
+    # Ray names every ignored file several times.
+    logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
     environment = runtime_environment(ship_assay=ship_assay)
     module = job if "." in job else f"jobs.{job}"
     entrypoint = shlex.join(["sh", "jobs/python.sh", "-m", module, *arguments])
     try:
-        return str(client.submit_job(entrypoint=entrypoint, runtime_env=environment))
+        return str(
+            client.submit_job(
+                entrypoint=entrypoint, runtime_env=environment, entrypoint_num_cpus=cpus, entrypoint_num_gpus=gpus
+            )
+        )
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"the Ray cluster at {server} did not take the job: {error}") from None
 
@@ -199,15 +232,17 @@ def runtime_environment(*, ship_assay: bool) -> dict[str, object]:
     """
     from assay.registry import plugins
 
-    environment: dict[str, object] = {"working_dir": str(ROOT)}
+    variables, modules = {PROGRESS_VARIABLE: "lines"}, []
     if plugins():
         from assay.cluster.session import plugin_environment
 
-        environment |= plugin_environment()
+        given = plugin_environment()
+        variables |= given["env_vars"]
+        modules += given["py_modules"]
     if ship_assay:
-        shipped = environment.get("py_modules", [])
-        environment["py_modules"] = [*shipped, str(ROOT / "platform" / "assay")]  # type: ignore[misc]
-    return environment
+        modules.append(str(ROOT / "platform" / "assay"))
+    environment: dict[str, object] = {"working_dir": str(ROOT), "env_vars": variables}
+    return environment | ({"py_modules": modules} if modules else {})
 
 
 def known(client: "JobSubmissionClient", server: str, submission: str) -> None:
@@ -231,67 +266,6 @@ def known(client: "JobSubmissionClient", server: str, submission: str) -> None:
         raise UserError(
             f"the Ray cluster at {server} has no submission {submission!r}; `ray job list --address {server}` lists them"
         )
-
-
-async def follow_job(client: "JobSubmissionClient", server: str, submission: str) -> "JobDetails":
-    """Prints the log as it grows, until the job has ended.
-
-    The job server sends a log from its beginning, so after a lost connection the part that was printed before is
-    skipped.
-
-    Args:
-        client: of the job server.
-        server: its URL, for messages.
-        submission: ID.
-
-    Returns:
-        The job after its end.
-
-    Raises:
-        UserError: the cluster has not answered for a minute.
-    """
-    from aiohttp import ClientError
-
-    from assay.errors import UserError
-
-    printed, answered = 0, time.monotonic()
-    while True:
-        received = 0
-        try:
-            async for text in client.tail_job_logs(submission):
-                print(text[max(0, printed - received) :], end="", flush=True)
-                received += len(text)
-                printed = max(printed, received)
-                answered = time.monotonic()
-            job = client.get_job_info(submission)
-            if job.status.is_terminal():
-                return job
-            answered = time.monotonic()
-        except (OSError, RuntimeError, ClientError) as error:
-            if time.monotonic() - answered > CONNECT_SECONDS:
-                raise UserError(
-                    f"the Ray cluster at {server} no longer answers ({error}); the job may still run. "
-                    f"{ways(server, submission)}"
-                ) from None
-        await asyncio.sleep(1)
-
-
-def verdict(job: "JobDetails") -> tuple[int, str]:
-    """Returns the exit code and the final message for a job that has ended.
-
-    Args:
-        job: the job.
-
-    Returns:
-        Exit code and message.
-    """
-    if job.status == "SUCCEEDED":
-        return 0, "succeeded"
-    code = job.driver_exit_code
-    if job.status == "FAILED" and code:
-        # A process that was ended by a signal has a negative code; a shell returns 128 plus the signal.
-        return (code, f"failed with exit code {code}") if code > 0 else (128 - code, f"was ended by signal {-code}")
-    return 1, f"{job.status.value.lower()}: {job.message or 'the cluster does not say why'}"
 
 
 def ways(server: str, submission: str) -> str:

@@ -13,6 +13,7 @@ from jobs.console import (
     count_of,
     evaluating,
     keeper_for,
+    print_progress_line,
     print_reading,
     print_scorecards,
     run,
@@ -90,7 +91,9 @@ def main(
 
 
 def _trained(epoch: int, epochs: int, loss: float) -> None:
-    console.print(f"epoch {epoch} of {epochs}, loss {loss:.4f}")
+    said = f"epoch {epoch} of {epochs}, loss {loss:.4f}"
+    if not print_progress_line(epoch, epochs, said):
+        console.print(said)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ from assay.study.reading import build_study, read_study
 from assay.study.spec import with_one_recipe
 from assay.study.sweep import Sweep, base_of, prepare_sweep
 from assay.tasks.classification import Classification
-from jobs.submit import check_arguments, url
+from jobs.refusals import check_arguments
+from jobs.submit import JOBS, url
 
 TEXT = Path(__file__).with_name("messages.txt")
 STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
@@ -200,9 +201,13 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a point of a sweep that is impossible": swept({"objective.epsilon": -1.0}),
     "a sweep of what the recipe does not have": swept({"privacy.epsilon": 1}),
     "more folds than the study of a sweep has": swept({}, folds=3),
-    "an unknown job": lambda folder: check_arguments("studdy", ()),
+    "an unknown job": lambda folder: check_arguments("studdy", (), JOBS),
     "results of a submitted job that would be lost": lambda folder: check_arguments(
-        "study", ("--results", "results/here")
+        "study", ("quickstart", "--results", "results/here"), JOBS
+    ),
+    "a submitted job without a place for its results": lambda folder: check_arguments("study", ("quickstart",), JOBS),
+    "a file of a submitted job that is not sent": lambda folder: check_arguments(
+        "study", ("mine.yaml", "--results", "/kept"), JOBS
     ),
     "an address that is none": lambda folder: url("ftp://head:8265"),
     "a report of nothing": lambda folder: report_of(Store(str(folder / "typo")), lambda *_: ""),

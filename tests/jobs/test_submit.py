@@ -1,4 +1,4 @@
-"""What may be submitted is what can be run; what cannot work is refused at once; how a job ends is told."""
+"""What may be submitted is what can be run; what is sent is what was asked for; how a job ends is told."""
 
 import subprocess
 import sys
@@ -13,11 +13,16 @@ from ray.job_submission import JobStatus
 from jobs import submit
 from jobs.submit import ADDRESS_VARIABLE, HERE, JOBS
 
+QUICKSTART = ("study", "quickstart", "--results", "/kept")
+
 
 def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
     assert JOBS == ["audit", "benchmark", "evaluate", "flower", "ledger", "study", "sweep", "train"]
     shared = {path.stem for path in HERE.glob("[!_]*.py")} - {*JOBS, "submit"}
-    assert shared == {"console", "ledger_places", "ledger_tables", "options", "progress", "verdicts"}
+    assert shared == {
+        *("console", "following", "ledger_places", "ledger_tables", "options", "progress", "progress_lines"),
+        *("refusals", "verdicts"),
+    }
     probe = "import runpy, sys\nfor name in sys.argv[1:]: runpy.run_module(f'jobs.{name}', run_name='__main__')"
     said = subprocess.run([sys.executable, "-c", probe, *shared], cwd=HERE.parent, capture_output=True, check=True)
     assert said.stdout == b""
@@ -26,20 +31,17 @@ def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            ("study", "quickstart", "--results", "results/here"),
-            "--results results/here: a submitted job",
-        ),
-        (("study", "quickstart", "--results=here"), "--results here: a submitted job runs in a temporary folder"),
-        (("studdy", "quickstart"), "unknown job 'studdy'; allowed: audit, benchmark, evaluate, flower, ledger, study"),
         ((), "give either a job"),
         (("--follow", "raysubmit_x", "study"), "give either a job"),
         (("--follow", "raysubmit_x", "--detach"), "exclude each other"),
-        (("--address", "ftp://head:8265", "study"), "ftp://head:8265: jobs are submitted to the cluster's dashboard"),
-        (("--address", "http://127.0.0.1:1", "study"), "no Ray cluster answers at http://127.0.0.1:1"),
+        (
+            ("--address", "ftp://head:8265", *QUICKSTART),
+            "ftp://head:8265: jobs are submitted to the cluster's dashboard",
+        ),
+        (("--address", "http://127.0.0.1:1", *QUICKSTART), "no Ray cluster answers at http://127.0.0.1:1"),
     ],
 )
-def test_what_cannot_work_is_refused_at_once(
+def test_a_call_that_cannot_work_is_refused_at_once(
     arguments: tuple[str, ...], said: str, job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ADDRESS_VARIABLE, "http://127.0.0.1:8265")
@@ -68,6 +70,9 @@ class Server:
         for text in ("one line\n", "another\n"):
             yield text
 
+    def get_job_logs(self, submission: str) -> str:
+        return "one line\nanother\n"
+
 
 @pytest.mark.parametrize(
     ("status", "driver", "code", "words"),
@@ -85,16 +90,33 @@ def test_the_exit_code_is_that_of_the_job(  # noqa: PLR0917
 ) -> None:  # fmt: skip
     server = Server(status, driver)
     monkeypatch.setattr(submit, "connect", lambda address: server)
-    ended = job("submit", "--address", "head:8265", "study", "quickstart", "--results", "/kept")
+    ended = job("submit", "--address", "head:8265", *QUICKSTART)
     assert (ended.code, ended.said.rstrip().endswith(words)) == (code, True), ended.said
     assert "one line\nanother\n" in ended.said
     assert server.sent["entrypoint"] == "sh jobs/python.sh -m jobs.study quickstart --results /kept"
-    assert server.sent["runtime_env"] == {"working_dir": str(submit.ROOT)}
+    assert server.sent["runtime_env"] == {"working_dir": str(submit.ROOT), "env_vars": {"ASSAY_PROGRESS": "lines"}}
+    assert (server.sent["entrypoint_num_cpus"], server.sent["entrypoint_num_gpus"]) == (None, None)
+
+
+def test_what_the_jobs_own_process_needs_is_reserved(
+    job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    monkeypatch.setattr(submit, "connect", lambda address: server)
+    assert job("submit", "--gpus", "1", "--cpus", "2", *QUICKSTART).code == 0
+    assert (server.sent["entrypoint_num_cpus"], server.sent["entrypoint_num_gpus"]) == (2, 1)
+
+
+def test_a_job_that_ends_badly_after_all_does_not_end_with_0(
+    job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "connect", lambda address: Server(JobStatus.SUCCEEDED, 3))
+    assert job("submit", *QUICKSTART).code == 3
 
 
 def test_a_detached_job_is_followed_later(job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submit, "connect", lambda address: Server())
-    assert job("submit", "--detach", "study", "quickstart", "--results", "/kept").said == "sub_1\n"
+    assert job("submit", "--detach", *QUICKSTART).said == "sub_1\n"
     ended = job("submit", "--follow", "sub_1")
     assert (ended.code, "another" in ended.said, "sub_1 succeeded" in ended.said) == (0, True, True)
     ended = job("submit", "--follow", "sub_2")

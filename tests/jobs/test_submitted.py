@@ -57,6 +57,8 @@ def cluster() -> Iterator[dict[str, str]]:
                 == 0
             ):
                 break
+            if head.poll() is not None:
+                pytest.fail(f"the head ended with exit code {head.returncode}")
             time.sleep(1)
         else:
             pytest.fail("the head did not come up within a minute")
@@ -90,15 +92,22 @@ def test_a_submitted_study_is_followed_to_its_results_at_an_absolute_path(
     done = submit(cluster, *STUDY, "--results", str(tmp_path))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert "4 of 4 trials run" in done.stdout
+    # Progress is a line now and then, neither one for each trial nor what the job prints for programs.
+    assert "\n4 of 4 · wdbc · " in done.stdout
+    assert "[  3/4] done" not in done.stdout
+    assert "::assay-progress" not in done.stdout
+    assert done.stdout.count("4 of 4 trials run") == 1
     assert done.stdout.rstrip().endswith("succeeded")
     assert len(Store(str(tmp_path)).finished()) == 4
     assert (tmp_path / "report.html").is_file()
 
 
 def test_the_exit_code_is_that_of_the_job(cluster: dict[str, str], tmp_path: Path) -> None:
-    done = submit(cluster, "study", "quickstart", "--set", "split.folds=0", "--results", str(tmp_path))
+    (tmp_path / "file").write_text("no folder")
+    done = submit(cluster, *STUDY, "--results", str(tmp_path / "file"))
     assert done.returncode == 2
-    assert "split.folds" in done.stdout
+    assert "submitted to" in done.stdout
+    assert str(tmp_path / "file") in done.stdout
     assert done.stdout.rstrip().endswith("failed with exit code 2")
 
 
@@ -113,9 +122,36 @@ def test_a_detached_job_is_followed_later(cluster: dict[str, str], tmp_path: Pat
 
 
 def test_results_that_would_be_lost_are_refused_by_the_job_itself(cluster: dict[str, str]) -> None:
-    done = submit(cluster, *STUDY)
-    assert done.returncode == 2
+    # As Ray's own command sends it: jobs.submit would refuse it before.
+    sent = [BIN / "ray", "job", "submit", "--working-dir", ".", "--", "sh", "jobs/python.sh", "-m", "jobs.study"]
+    done = subprocess.run(
+        [*sent, *STUDY[1:]], cwd=ROOT, env=cluster, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode != 0
     assert "--results an absolute path" in " ".join(done.stdout.split())
+
+
+def test_an_interrupt_stops_the_job_where_that_is_asked_for(cluster: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jobs.submit", "--stop-on-interrupt"]
+    begun = subprocess.Popen(
+        [*command, "study", "paper", "--results", str(tmp_path)],
+        cwd=ROOT, env={**cluster, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert begun.stdout is not None
+    said = ""
+    while "trials on" not in said:
+        line = begun.stdout.readline()
+        assert line, said
+        said += line
+    begun.send_signal(signal.SIGINT)
+    rest, _ = begun.communicate(timeout=120)
+    assert begun.returncode == 130, said + rest
+    name = next(word for word in said.split() if word.startswith("raysubmit_"))
+    assert f"{name} stopped" in rest
+    status = subprocess.run(
+        [BIN / "ray", "job", "status", name], env=cluster, capture_output=True, text=True, check=False
+    )
+    assert "was stopped" in status.stdout + status.stderr
 
 
 def test_an_unknown_submission_is_named(cluster: dict[str, str]) -> None:
@@ -128,7 +164,7 @@ def test_a_client_without_the_token_is_turned_away(cluster: dict[str, str]) -> N
     stranger = {**cluster, "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     listed = subprocess.run([BIN / "ray", "job", "list"], env=stranger, capture_output=True, text=True, check=False)
     assert listed.returncode != 0
-    refused = submit(stranger, *STUDY)
+    refused = submit(stranger, *STUDY, "--results", "/kept")
     assert refused.returncode == 2
     assert "demands a token" in refused.stdout
     assert stranger["RAY_AUTH_TOKEN"] not in refused.stdout + refused.stderr
