@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from assay import progress
-from assay.cluster.executor import Board, RayExecutor, Worker
+from assay.cluster.board import Board, Reports
+from assay.cluster.worker import Worker
 
 
 class Method:
@@ -39,15 +40,19 @@ def board(monkeypatch: pytest.MonkeyPatch) -> Handle:
     return handle
 
 
+def worker(place: int, board: str) -> Worker:
+    return Worker(place, board, gpu=True)
+
+
 def test_lines_of_busy_workers_are_handed_on_once(board: Handle) -> None:
     said: list[str] = []
-    executor = RayExecutor()
-    executor._board = board
+    reports = Reports()
+    reports._board = board
     for place in (0, 1):
-        Worker(place, "known")._tell(f"trial {place}: robustness, 10 s")
+        worker(place, "known")._tell(f"trial {place}: robustness, 10 s")
     with progress.listening(said.append):
-        executor._relay({1})
-        executor._relay({0, 1})
+        reports.relay({1})
+        reports.relay({0, 1})
     assert said == ["trial 1: robustness, 10 s"]
 
 
@@ -61,9 +66,9 @@ def test_a_worker_tells_of_its_item_while_it_works(board: Handle, monkeypatch: p
                 pass
         return lines[4]
 
-    assert Worker(4, "known").run(long, "trial", "membership") == "trial: membership, 0 s"
+    assert worker(4, "known").run(long, "trial", "membership") == (None, "trial: membership, 0 s")
 
 
 def test_without_a_board_nothing_is_said(board: Handle) -> None:
-    Worker(0, "unknown")._tell("trial: robustness, 10 s")
+    worker(0, "unknown")._tell("trial: robustness, 10 s")
     assert board.read.remote() == {}
