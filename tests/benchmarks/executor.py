@@ -1,0 +1,138 @@
+"""What a finished item costs the driver: with 10, 100 and 1,000 items in flight, and at 10 to 10,000 items.
+
+A single machine cannot hold 1,000 workers. So an asynchronous actor stands for all of them: each of its calls is one
+item in flight, and it answers every call at once. The driver's part is the real one: it takes an item, sends it, is told of
+its end, fetches the result. The peer is the same loop around ``ray.wait`` over all calls in flight, which is how pools of
+actors (``ray.util.ActorPool``) wait. Time is the processor time of the driver, all of its threads, an item. Then Assay's executor runs
+no-op items on two real workers, and its wall time and memory are measured.
+"""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from assay.cluster.board import Reports
+from assay.cluster.executor import RayExecutor
+from assay.cluster.mapping import Mapping, Source
+from assay.cluster.pool import Slot
+from assay.cluster.resources import Reservation
+from assay.cluster.session import ray_session
+from assay.executors import ByDevice
+
+IN_FLIGHT = (10, 100, 1_000)
+ITEMS = (10, 100, 1_000, 10_000)
+ROUNDS = 3
+_EACH = 3_000
+"""Items of a round with simulated workers."""
+
+
+def measure() -> dict[str, Any]:
+    """Driver seconds an item, and memory an item."""
+    ours: dict[int, float] = {}
+    peer: dict[int, float] = {}
+    with ray_session(None, workers=2):
+        many = ray.remote(num_cpus=0, max_concurrency=2_000)(_Many).remote()
+        ray.get(many.ready.remote(), timeout=60)
+        for workers in IN_FLIGHT:
+            found: dict[str, list[float]] = {"ours": [], "peer": []}
+            for _ in range(ROUNDS):
+                found["ours"].append(_cpu_seconds(lambda: _ours(many, workers)))
+                found["peer"].append(_cpu_seconds(lambda: _peer(many, workers)))
+            ours[workers], peer[workers] = (statistics.median(found[name]) / _EACH for name in ("ours", "peer"))
+        ray.kill(many)
+        real = _real()
+    return {
+        "unit": "driver processor seconds an item, median of alternating rounds",
+        "in_flight": {
+            workers: {"ours": round(ours[workers], 6), "ray_wait": round(peer[workers], 6)} for workers in IN_FLIGHT
+        },
+        "two_workers": real,
+        "ratio": {
+            "flat_in_workers": round(ours[10] / ours[1_000], 2),
+            "peer_at_1000": round(peer[1_000] / ours[1_000], 2),
+            "flat_in_items": round(real[1_000]["wall_seconds_an_item"] / real[10_000]["wall_seconds_an_item"], 2),
+        },
+        "bar": {"flat_in_workers": 0.5, "peer_at_1000": 1.0, "flat_in_items": 0.8},
+    }
+
+
+class _Many:
+    """Answers as many calls at a time as it is sent."""
+
+    async def ready(self) -> str:
+        return "here"
+
+    @ray.method(num_returns=2)
+    async def run(self, fn: Any, item: Any, shared: Any) -> tuple[None, Any]:
+        return None, item
+
+
+class _Pool:
+    """As many slots as there are simulated workers, all of one actor."""
+
+    def __init__(self, actor: Any, workers: int) -> None:
+        self.main = Reservation(cpus=1)
+        self.slots = {place: Slot(place=place, actor=actor, reservation=self.main) for place in range(workers)}
+
+    def started(self, slot: Slot, node: str) -> None:
+        slot.node = node
+
+    def look(self) -> list[Slot]:
+        return []
+
+
+def _ours(actor: Any, workers: int) -> None:
+    pool: Any = _Pool(actor, workers)
+    source = Source(ByDevice(gpu=range(_EACH)))
+    outcomes = Mapping(pool, Reports(), _nothing, source, ray.put(None)).outcomes()
+    assert sum(1 for _ in outcomes) == _EACH
+
+
+def _peer(actor: Any, workers: int) -> None:
+    items = iter(range(_EACH))
+    shared = ray.put(None)
+    running = {}
+    for _ in range(workers):
+        ended, result = actor.run.remote(_nothing, next(items), shared)
+        running[ended] = result
+    done = 0
+    while running:
+        (ended,), _ = ray.wait(list(running), num_returns=1)
+        ray.get(running.pop(ended))
+        done += 1
+        if (item := next(items, None)) is not None:
+            ended, result = actor.run.remote(_nothing, item, shared)
+            running[ended] = result
+    assert done == _EACH
+
+
+def _real() -> dict[int, dict[str, float]]:
+    """Wall time and memory of no-op items on two workers."""
+    found = {}
+    with RayExecutor(workers=2) as pool:
+        list(pool.map(_nothing, range(200), None))
+        for items in ITEMS:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            began = time.perf_counter()
+            assert sum(1 for _ in pool.map(_nothing, range(items), None)) == items
+            seconds = time.perf_counter() - began
+            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            found[items] = {
+                "wall_seconds_an_item": round(seconds / items, 6),
+                "peak_memory_grew_by_kb": grown,
+            }
+    return found
+
+
+def _nothing(item: Any, shared: Any) -> Any:
+    return item
+
+
+def _cpu_seconds(do: Callable[[], None]) -> float:
+    before = time.process_time()
+    do()
+    return time.process_time() - before
