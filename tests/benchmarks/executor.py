@@ -1,10 +1,10 @@
 """What a finished item costs the driver: with 10, 100 and 1,000 items in flight, and at 10 to 10,000 items.
 
 A single machine cannot hold 1,000 workers. So an asynchronous actor stands for all of them: each of its calls is one
-item in flight, and it answers every call at once. The driver's part is the real one: it takes an item, sends it, is told of
-its end, fetches the result. The peer is the same loop around ``ray.wait`` over all calls in flight, which is how pools of
-actors (``ray.util.ActorPool``) wait. Time is the processor time of the driver, all of its threads, an item. Then Assay's executor runs
-no-op items on two real workers, and its wall time and memory are measured.
+item in flight, and it answers every call at once. The driver's part is the real one: it takes an item, sends it, is
+told of its end, and fetches the result. The peer is the same loop around ``ray.wait`` over all calls in flight, as
+pools of actors wait (``ray.util.ActorPool``). Time is the processor time of the driver, all of its threads, an item.
+Then Assay's executor runs no-op items on two real workers, and its wall time and memory are measured.
 """
 
 import resource
@@ -40,8 +40,8 @@ def measure() -> dict[str, Any]:
         for workers in IN_FLIGHT:
             found: dict[str, list[float]] = {"ours": [], "peer": []}
             for _ in range(ROUNDS):
-                found["ours"].append(_cpu_seconds(lambda: _ours(many, workers)))
-                found["peer"].append(_cpu_seconds(lambda: _peer(many, workers)))
+                found["ours"].append(_cpu_seconds(_ours, many, workers))
+                found["peer"].append(_cpu_seconds(_peer, many, workers))
             ours[workers], peer[workers] = (statistics.median(found[name]) / _EACH for name in ("ours", "peer"))
         ray.kill(many)
         real = _real()
@@ -132,7 +132,7 @@ def _nothing(item: Any, shared: Any) -> Any:
     return item
 
 
-def _cpu_seconds(do: Callable[[], None]) -> float:
+def _cpu_seconds(run: Callable[[Any, int], None], actor: Any, workers: int) -> float:
     before = time.process_time()
-    do()
+    run(actor, workers)
     return time.process_time() - before

@@ -4,7 +4,6 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -59,12 +58,6 @@ def refaults(item: int, shared: int) -> int:
     for _ in range(5):
         fill()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-
-@pytest.fixture(scope="module")
-def pool(shared_ray: str) -> Iterator[RayExecutor]:
-    with RayExecutor(workers=2) as executor:
-        yield executor
 
 
 @pytest.fixture(params=["local", "ray"])

@@ -1,23 +1,33 @@
 """A machine that is lost costs no trial and no figure; one that joins is used. With two nodes on this machine.
 
-Slow: starting nodes takes ten seconds, and noticing that one is lost as long. ``test_mapping.py`` shows what the pool does
-with each kind of loss, without Ray.
+Slow: starting nodes takes ten seconds, and noticing that one is lost as long. ``test_mapping.py`` shows what the pool
+does with each kind of loss, without Ray.
 """
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 import pytest
 import ray
+import torch
+from torch import Tensor
 
 from assay.cluster.executor import RayExecutor
+from assay.cluster.train import train_distributed
+from assay.data.base import Dataset
 from assay.executors import LocalExecutor
+from assay.recipes import Recipe
+from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.reading import build_study
 from assay.study.run import run_study
+from assay.study.spec import Study
+from assay.study.trial import Trial
+from assay.training.checkpoints import from_bytes
+from tests.cluster.test_train import blobs
 from tests.cluster.two_nodes import TwoNodes, two_nodes
 
 pytestmark = pytest.mark.slow
@@ -80,7 +90,7 @@ def test_a_worker_that_dies_alone_still_counts(both: TwoNodes) -> None:
     assert [found[k].value for k in (0, 2, 3)] == [0, 2, 3]
 
 
-def study() -> Any:
+def study() -> Study:
     recipe = {"training": {"epochs": 30, "batch_size": 16}}
     return build_study(
         {
@@ -100,43 +110,77 @@ def study() -> Any:
 
 
 class Watching:
-    """Kills a node after the third trial."""
+    """Calls a function after the third trial.
 
-    def __init__(self, kill: Any = None) -> None:
+    Args:
+        third: the function.
+    """
+
+    def __init__(self, third: Callable[[], None]) -> None:
         self.labels: list[str] = []
-        self._kill = kill
+        self._third = third
 
-    def read(self, *_: Any) -> None: ...
-    def begin(self, **_: Any) -> None: ...
-    def leading(self, *_: Any) -> None: ...
+    def read(self, cohort: str, dataset: Dataset) -> None: ...
+    def begin(self, *, total: int, finished: int, workers: int) -> None: ...
+    def leading(self, trial: Trial, round_number: int, rounds: int) -> None: ...
     def status(self, said: str) -> None: ...
     def end(self) -> None: ...
 
-    def done(self, record: Any, label: str, *, seconds_left: float) -> None:
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
         self.labels.append(label)
-        if len(self.labels) == 3 and self._kill is not None:
-            self._kill()
+        if len(self.labels) == 3:
+            self._third()
+
+
+def weights(content: bytes | None) -> dict[str, Tensor]:
+    """The tensors of a stored model, without the times of its training."""
+    assert content is not None
+    return from_bytes(content, "model")[0]
 
 
 def test_a_study_of_which_a_node_is_killed_has_the_figures_of_an_undisturbed_one(
     both: TwoNodes, tmp_path: Path
 ) -> None:
-    frames = {}
-    for name, kill in (("undisturbed", None), ("disturbed", both.kill)):
-        watcher = Watching(kill)
-        store = Store(str(tmp_path / name))
-        executor = RayExecutor(cpus=1) if kill else LocalExecutor()
-        summary = run_study(study(), store, executor, watcher=watcher, publish=lambda data: None)
-        if isinstance(executor, RayExecutor):
-            executor.close()
-        assert (summary.planned, summary.ran, summary.failures) == (10, 10, {})
-        assert sorted(watcher.labels) == sorted(set(watcher.labels)), "no trial is stored twice"
-        frames[name] = store.frame().sort_values(["trial", "name"], ignore_index=True)
-    assert both.second is None
-    kept = [column for column in frames["disturbed"] if column not in ("seconds",)]
-    one, other = (frame[kept][~frame["name"].str.contains("seconds")] for frame in frames.values())
-    assert one.drop(columns="outcomes").equals(other.drop(columns="outcomes"))
-    models = [Store(str(tmp_path / name)) for name in frames]
-    assert models[0].models() and set(models[0].models()) == set(models[1].models())
-    for training in models[0].models():
-        assert models[0].checkpoint(training) == models[1].checkpoint(training)
+    stores: list[Store] = []
+    frames: list[pd.DataFrame] = []
+    with RayExecutor() as pool:
+        for executor, third in ((LocalExecutor(), lambda: None), (pool, both.kill)):
+            watcher = Watching(third)
+            stores.append(Store(str(tmp_path / type(executor).__name__)))
+            summary = run_study(study(), stores[-1], executor, watcher=watcher, publish=lambda data: None)
+            assert (summary.planned, summary.ran, summary.failures) == (10, 10, {})
+            assert len(set(watcher.labels)) == len(watcher.labels) == 10, "no trial is lost, and none comes twice"
+            rows = stores[-1].frame().sort_values(["trial", "name"], ignore_index=True)
+            frames.append(rows[~rows["name"].str.contains("seconds")].drop(columns=["seconds"], errors="ignore"))
+    assert both.second is None, "a node was killed"
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+    alone, disturbed = stores
+    assert alone.models() and set(alone.models()) == set(disturbed.models())
+    for training in alone.models():
+        ours, theirs = weights(alone.checkpoint(training)), weights(disturbed.checkpoint(training))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_distributed_training_of_which_a_node_is_killed_ends_with_the_same_weights(
+    both: TwoNodes, tmp_path: Path
+) -> None:
+    dataset, trial = blobs(Recipe(training={"epochs": 12, "batch_size": 16}))
+    trained = {}
+    for name in ("undisturbed", "disturbed"):
+        epochs: list[int] = []
+
+        def watch(epoch: int, total: int, loss: float, epochs: list[int] = epochs, name: str = name) -> None:
+            epochs.append(epoch)
+            if name == "disturbed" and epoch == 5 and epochs.count(5) == 1:
+                both.kill()
+                both.add()
+
+        model = train_distributed(
+            trial, dataset, workers=2, storage=str(tmp_path / name), watch=watch, checkpoint_every=2
+        )
+        trained[name] = weights(model.checkpoint)
+        assert set(epochs) == set(range(1, 13))
+        assert (len(epochs) > 12) == (name == "disturbed"), "epochs since the last checkpoint were repeated"
+    assert trained["undisturbed"].keys() == trained["disturbed"].keys()
+    assert all(torch.equal(trained["undisturbed"][one], trained["disturbed"][one]) for one in trained["undisturbed"])

@@ -248,9 +248,7 @@ class Mapping:
             yield Outcome(index=work.index, error=f"the machine of its worker was lost {work.losses} times: {error}")
         else:
             if node_lost:
-                tell(
-                    f"a machine was lost, and what ran there runs again on another (loss {work.losses} of at most {LOSSES})"
-                )
+                tell(f"a machine was lost; what ran there runs again (loss {work.losses} of at most {LOSSES})")
             self._source.put_back(work)
 
     def _may_use_gpu(self, slot: Slot) -> bool:

@@ -69,7 +69,7 @@ def node_types() -> list[Node] | None:
     Returns:
         Resources by name; None where no autoscaler has said so.
     """
-    state: Any = ray._private.state.state  # type: ignore[attr-defined]
+    state: Any = ray._private.state.state
     try:
         config = state.get_cluster_config()
     except Exception:  # through Ray Client, or in another version of Ray, it cannot be asked for

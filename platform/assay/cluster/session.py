@@ -82,7 +82,7 @@ def joins_cluster(address: str | None) -> bool:
     import ray
 
     if ray.is_initialized():
-        node = ray._private.worker._global_node  # type: ignore[attr-defined]
+        node = ray._private.worker._global_node
         return node is None or not node.head
     return bool(address or os.environ.get("RAY_ADDRESS"))
 

@@ -24,7 +24,7 @@ class Worker:
     def __init__(self, place: int, board_name: str, *, gpu: bool) -> None:
         keep_freed_memory()
         if not gpu:
-            # Ray hides the GPUs of an actor that reserves none only as long as RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO says so.
+            # With RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0, Ray leaves all GPUs visible to an actor that reserves none.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._place, self._board = place, board_name
         self._service: Service | None = None

@@ -1,14 +1,16 @@
 """A lease on a folder of an object store, so that one job writes its results at a time.
 
-Local folders are locked by the operating system. The object stores that pyarrow reaches offer neither locks nor writes under a
-condition, so the lease is an object: its owner, a number that grows with each owner, and a heartbeat that is written every few seconds.
+Local folders are locked by the operating system. The object stores that pyarrow reaches offer neither locks nor writes
+under a condition, so the lease is an object: its owner, a number that grows with each owner, and a heartbeat that is
+written every few seconds.
 
-What it guarantees: a second job is refused as long as the first one's heartbeat moves; a job that was killed is replaced
-after ``SILENCE`` seconds without a heartbeat; an owner that was replaced, because it was stopped or cut off for
-so long, notices before its next write and writes nothing more. What it does not: between that look and the write itself
-lie some milliseconds in which another job can become the owner, and of two jobs that begin in the same moment both would
-go on if the store took longer than ``SETTLING`` to show one the other's write. No clocks are compared: each job watches with
-its own whether the heartbeat moves.
+What it guarantees: a second job is refused as long as the first one's heartbeat moves; a job that was killed is
+replaced after ``SILENCE`` seconds without a heartbeat; an owner that was replaced, because it was stopped or cut off
+for so long, notices before its next write and writes nothing more.
+
+What it does not guarantee: between that look and the write itself lie some milliseconds in which another job can become
+the owner; and of two jobs that begin in the same moment both would go on if the store took longer than ``SETTLING`` to
+show one the other's write. No clocks are compared: each job watches with its own whether the heartbeat moves.
 """
 
 import json
