@@ -1,5 +1,6 @@
 """What a worker says reaches whoever listens at the driver, and says nothing where nobody does; without a cluster."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -72,3 +73,11 @@ def test_a_worker_tells_of_its_item_while_it_works(board: Handle, monkeypatch: p
 def test_without_a_board_nothing_is_said(board: Handle) -> None:
     worker(0, "unknown")._tell("trial: robustness, 10 s")
     assert board.read.remote() == {}
+
+
+def test_a_worker_without_a_gpu_sees_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    worker(0, "unknown")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    Worker(0, "unknown", gpu=False)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""

@@ -44,6 +44,10 @@ class Actor:
         self.ready, self.run = Method(self._ready), Method(self._run)
 
     def _ready(self) -> Reference:
+        if (error := self.cluster.fails_to_start(self)) is not None:
+            failed = Reference()
+            failed.future().set_exception(error)
+            return failed
         return Reference(self.node, ended=bool(self.node))
 
     def _run(self, fn: Any, item: Any, shared: Any) -> tuple[Reference, Reference]:
@@ -64,6 +68,7 @@ class Cluster:
         self.nodes = nodes
         self.actors: list[Actor] = []
         self.ran: list[tuple[Any, bool]] = []
+        self.fails_to_start: Callable[[Actor], Exception | None] = lambda actor: None
         self.behave: Callable[[Actor, Any, Reference], Exception | None] = lambda actor, item, result: None
 
     def room_for(self, reservation: tuple[float, float]) -> str:
@@ -178,6 +183,22 @@ def test_a_result_that_is_lost_with_its_node_is_computed_again(error: Exception,
     cluster.behave = behave
     assert sorted((o.index, o.value, o.error) for o in run(made_pool(workers=2))) == [(k, 2 * k, "") for k in range(6)]
     assert [item for item, _ in cluster.ran].count(2) == 2
+
+
+def test_workers_that_never_start_are_an_error_and_lost_nodes_are_not(cluster: Cluster) -> None:
+    lost: list[int] = []
+
+    def lose(actor: Actor) -> Exception | None:
+        lost.append(actor.place)
+        return preempted() if len(lost) < 20 else None
+
+    cluster.fails_to_start = lose
+    assert len(list(run(made_pool(workers=1)))) == 6
+    begun = len(cluster.ran)
+    cluster.fails_to_start = lambda actor: ActorDiedError()
+    with pytest.raises(UserError, match="a worker could not start"):
+        list(run(made_pool(workers=1)))
+    assert len(cluster.ran) == begun
 
 
 def test_an_error_of_the_function_is_raised(cluster: Cluster) -> None:
