@@ -18,7 +18,7 @@ from torch import Tensor
 from assay.cluster.executor import RayExecutor
 from assay.cluster.train import train_distributed
 from assay.data.base import Dataset
-from assay.executors import LocalExecutor
+from assay.executors import ByDevice, LocalExecutor
 from assay.recipes import Recipe
 from assay.results import TrialRecord
 from assay.store.folder import Store
@@ -41,7 +41,7 @@ def nodes() -> Iterator[TwoNodes]:
 
 @pytest.fixture
 def both(nodes: TwoNodes) -> TwoNodes:
-    """Both nodes, also after a test that has killed one."""
+    """Both nodes of one CPU each, also after a test that has killed one."""
     if nodes.second is None:
         nodes.add()
     nodes.wait_for(2)
@@ -88,6 +88,25 @@ def test_a_worker_that_dies_alone_still_counts(both: TwoNodes) -> None:
         found = {outcome.index: outcome for outcome in pool.map(fails_its_process, range(4), None)}
     assert "died 2 times" in found[1].error
     assert [found[k].value for k in (0, 2, 3)] == [0, 2, 3]
+
+
+def gpus_seen(item: str, seconds: float) -> tuple[str, str]:
+    time.sleep(seconds)
+    return item, os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+
+
+def test_items_that_need_a_gpu_run_where_one_is_reserved_and_the_others_see_none_elsewhere(both: TwoNodes) -> None:
+    both.kill(warned=True)
+    both.wait_for(1)
+    both.add(num_gpus=1, num_cpus=2)
+    with RayExecutor(gpus=0.5) as pool:
+        items = ByDevice(gpu=["image"] * 8, cpu=["table"] * 8)
+        seen = [outcome.value for outcome in pool.map(gpus_seen, items, 0.3)]
+        assert pool.workers == 3
+    assert {gpus for item, gpus in seen if item == "image"} == {"0"}
+    assert "" in {gpus for item, gpus in seen if item == "table"}
+    assert len(seen) == 16
+    both.kill(warned=True)
 
 
 def study() -> Study:

@@ -14,6 +14,7 @@ show one the other's write. No clocks are compared: each job watches with its ow
 """
 
 import json
+import logging
 import os
 import platform
 import threading
@@ -24,6 +25,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from assay.errors import StorageError, UserError
+
+logger = logging.getLogger(__name__)
 
 NAME = ".lease"
 BEAT = 10.0
@@ -111,6 +114,13 @@ class Lease:
         """Returns the last holder, once it is sure that it has given the lease back or shows no heartbeat."""
         first = self._now()
         began = time.monotonic()
+        if first.owner:
+            logger.warning(
+                "%s has not given back the lock of %s; waiting up to %g s to see whether it still works",
+                _described(first),
+                self._location,
+                SILENCE,
+            )
         while first.owner and time.monotonic() - began < SILENCE:
             time.sleep(_LOOK)
             now = self._now()
