@@ -151,6 +151,13 @@ class Watching:
             self._third()
 
 
+def figures(store: Store) -> pd.DataFrame:
+    """Everything that was found but how long it took."""
+    rows = store.frame()
+    rows = rows[rows["unit"] != "seconds"]
+    return rows.sort_values(["trial", "name", "value"], ignore_index=True)
+
+
 def weights(content: bytes | None) -> dict[str, Tensor]:
     """The tensors of a stored model, without the times of its training."""
     assert content is not None
@@ -169,8 +176,7 @@ def test_a_study_of_which_a_node_is_killed_has_the_figures_of_an_undisturbed_one
             summary = run_study(study(), stores[-1], executor, watcher=watcher, publish=lambda data: None)
             assert (summary.planned, summary.ran, summary.failures) == (10, 10, {})
             assert len(set(watcher.labels)) == len(watcher.labels) == 10, "no trial is lost, and none comes twice"
-            rows = stores[-1].frame().sort_values(["trial", "name"], ignore_index=True)
-            frames.append(rows[~rows["name"].str.contains("seconds")].drop(columns=["seconds"], errors="ignore"))
+            frames.append(figures(stores[-1]))
     assert both.second is None, "a node was killed"
     pd.testing.assert_frame_equal(*frames, check_exact=True)
     alone, disturbed = stores

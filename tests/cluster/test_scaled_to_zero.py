@@ -16,20 +16,26 @@ from tests.mistakes import refused
 pytestmark = pytest.mark.slow
 
 
-def double(item: int, shared: None) -> int:
+def double(item: int, seconds: float) -> int:
+    time.sleep(seconds)
     return 2 * item
 
 
 def test_workers_that_come_later_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     with two_nodes(cpus=2, first_cpus=0, second=False) as nodes:
         with refused(UserError, "--wait-for-workers", 8.0), RayExecutor(wait=8.0) as pool:
-            list(pool.map(double, range(4), None))
+            list(pool.map(double, range(4), 0.0))
         assert "waiting for 1 worker, each with 1 CPU; the cluster has 1 machine: 1 with 0 CPUs" in caplog.text
 
-        added = threading.Thread(target=lambda: (time.sleep(3.0), nodes.add()))
-        added.start()
+        values: list[int] = []
         with RayExecutor(wait=120.0) as pool:
-            assert sorted(outcome.value for outcome in pool.map(double, range(50), None)) == list(range(0, 100, 2))
-            added.join()
-            pool._started().refill()
+            working = threading.Thread(
+                target=lambda: values.extend(outcome.value for outcome in pool.map(double, range(50), 0.3))
+            )
+            working.start()
+            time.sleep(3.0)
+            assert values == []
+            nodes.add()
+            working.join(timeout=120)
+            assert sorted(values) == list(range(0, 100, 2))
             assert pool.workers == 2, "the pool has grown to what the cluster has now"

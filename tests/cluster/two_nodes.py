@@ -47,7 +47,7 @@ class TwoNodes:
         return str(self._cluster.address)
 
     def add(self, **resources: Any) -> None:
-        """Adds a node, and waits until it has joined. Any thread may call it.
+        """Adds a node, and waits until it has joined. Any thread may call it; the node ends when this thread ends.
 
         Args:
             resources: such as ``num_gpus``; the number of CPUs is that of the first node unless given.
