@@ -85,6 +85,8 @@ class _Pool:
         self.main = Reservation(cpus=1)
         self.slots = {place: Slot(place=place, actor=actor, reservation=self.main) for place in range(workers)}
 
+    has_started = True
+
     def started(self, slot: Slot, node: str) -> None:
         slot.node = node
 

@@ -245,6 +245,28 @@ def test_a_cluster_without_workers_is_waited_for_with_a_message_until_a_deadline
     assert len(caplog.records) == 1, "the next message comes half a minute later"
 
 
+def test_workers_that_are_busy_with_an_earlier_map_are_waited_for_without_a_deadline(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.cluster.waiting._FIRST", 0.0)
+    busy = made_pool(workers=1, wait=0.0)
+    (slot,) = busy.slots.values()
+    busy.started(slot, "first")
+    looks: list[int] = []
+    answer = Reference("first")
+    slot.actor.ready = Method(lambda: answer)
+
+    def look() -> list[Any]:
+        looks.append(1)
+        if len(looks) == 3:
+            answer.future().set_result("first")
+        return []
+
+    monkeypatch.setattr(busy, "look", look)
+    assert len(list(run(busy))) == 6
+    assert caplog.text == ""
+
+
 def test_a_cluster_whose_workers_come_in_time_does_all(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.nodes = {"head": {"CPU": 0.0}}
     waiting = made_pool(wait=30.0)

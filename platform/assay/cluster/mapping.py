@@ -198,7 +198,7 @@ class Mapping:
             end = self._ends.get(timeout=_WAITING if waiting else min(LOOK, progress.EVERY / 2))
         except queue.Empty:
             end = None
-        if end is None and waiting:
+        if end is None and waiting and not self._pool.has_started:
             self._pool.wait()
         for slot in self._pool.look():
             self._expect(slot)

@@ -82,6 +82,11 @@ class Pool:
         """Whether the workers that run any item reserve GPUs."""
         return self.main.gpus > 0
 
+    @property
+    def has_started(self) -> bool:
+        """Whether any worker that runs any item has started; it may still be busy with an earlier map."""
+        return any(slot.node for slot in self.slots.values() if slot.reservation == self.main)
+
     def targets(self, nodes: list[Node]) -> dict[Reservation, int]:
         """Returns how many workers of each kind there should be.
 
