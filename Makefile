@@ -58,6 +58,7 @@ evidence: $(STAMP)
 	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets), those of robustness, poisoning, privacy, interaction and explanations, and the benchmarks: about four hours on 2 cores"
 	$(BIN)/python -m jobs.study paper
 	$(BIN)/python -m jobs.benchmark study
+	$(BIN)/python -m jobs.benchmark executor
 	$(BIN)/python -m jobs.benchmark streaming
 	$(BIN)/python -m jobs.benchmark accuracy
 	$(BIN)/python -m jobs.study robustness --set preset=laptop

@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from jobs.console import console, evaluating, print_reading, print_scorecards, run, user_errors
-from jobs.options import Address, results_option
+from jobs.options import WAIT_FOR_WORKERS, Address, GpusPerTrial, WaitForWorkers, results_option
 
 if TYPE_CHECKING:
     from assay.results import TrialRecord
@@ -31,6 +31,8 @@ def main(
     attacks: Annotated[str, typer.Option(metavar="NAMES", help="Additional attacks, such as apgd,square,fab.")] = "",
     records: Annotated[int | None, typer.Option(min=10, help="Size of a stratified sample of records to attack and certify; all by default.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Ray workers with one thread each, which share the records under attack. Default: 1, in this process without Ray; on a cluster one per CPU.")] = None,
+    gpus: GpusPerTrial = None,
+    wait: WaitForWorkers = WAIT_FOR_WORKERS,
     address: Address = None,
     results: Annotated[str | None, results_option("results/evaluate-WEIGHTS")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random starts and bootstrap draws.")] = 0,
@@ -56,7 +58,7 @@ def main(
         datasets = load_datasets(study)
         print_reading(console, "data", datasets["given"])
         joins = bool(address or os.environ.get("RAY_ADDRESS"))
-        with RayExecutor(address=address, workers=workers) as pool:
+        with RayExecutor(address=address, workers=workers, gpus=gpus, wait=wait) as pool:
             executor = Watched(pool if joins or (workers or 1) > 1 else LocalExecutor(), evaluating)
             record = evaluate_given(
                 study, datasets["given"], store, weights, environment=describe_environment(), executor=executor

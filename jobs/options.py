@@ -25,6 +25,10 @@ CohortOption = Annotated[str | None, typer.Option("--cohort", help="Name of the 
 FoldOption = Annotated[int, typer.Option("--fold", min=1, help="Fold to hold out, from 1.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study, such as split.folds=3 or preset=smoke. Repeatable.")]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join; by default that of RAY_ADDRESS.")]
+GpusPerTrial = Annotated[float | None, typer.Option("--gpus-per-trial", min=0, help="GPUs that each worker reserves: a share of one, such as 0.5, or whole ones. Default: an equal share where the cluster has GPUs. 0 uses no GPU.")]
+WaitForWorkers = Annotated[float, typer.Option("--wait-for-workers", min=0, envvar="ASSAY_WAIT_FOR_WORKERS", metavar="SECONDS", help="How long to wait for the first worker, on a cluster whose machines still have to start.")]
+WAIT_FOR_WORKERS = 300.0
+"""Default of ``--wait-for-workers``; that of the executor, which is not imported for ``--help``."""
 
 # Options of every job that uses data; the ledger stores them.
 LedgerFolder = Annotated[str | None, typer.Option("--ledger", envvar="ASSAY_LEDGER", help="Folder of the ledgers, the same for everything that uses these data; `ledger` beside the folder of the results by default.")]

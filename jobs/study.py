@@ -23,10 +23,23 @@ from jobs.console import (
     run,
     user_errors,
 )
-from jobs.options import Address, Changes, LedgerFolder, LegalBasis, Purpose, StudyName, Until, results_option
+from jobs.options import (
+    WAIT_FOR_WORKERS,
+    Address,
+    Changes,
+    GpusPerTrial,
+    LedgerFolder,
+    LegalBasis,
+    Purpose,
+    StudyName,
+    Until,
+    WaitForWorkers,
+    results_option,
+)
 from jobs.verdicts import as_json, decided_of, print_verdicts, refuse_nothing_required
 
 if TYPE_CHECKING:
+    from assay.cluster.executor import RayExecutor
     from assay.data.base import Dataset
     from assay.errors import DataError
     from assay.release.keeper import Keeper
@@ -41,6 +54,8 @@ def main(
     study: StudyName,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and the ε that each would spend; run nothing.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one per CPU by default.")] = None,
+    gpus: GpusPerTrial = None,
+    wait: WaitForWorkers = WAIT_FOR_WORKERS,
     address: Address = None,
     results: Annotated[str | None, results_option("results/STUDY")] = None,
     set_: Changes = None,
@@ -67,13 +82,15 @@ def main(
             _print_plan(asked)
             _print_left(asked, results or f"results/{asked.name}")
             return
+        from assay.cluster.executor import RayExecutor
         from assay.cluster.session import lasting
 
+        pool = RayExecutor(address=address, workers=workers, cpus=asked.threads, gpus=gpus, wait=wait)
         location = lasting(results, default=f"results/{asked.name}")
         keeper = keeper_for(
             asked, location, address, output, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
         )
-        failures, decided = _run(asked, location, workers, address, keeper, output, force=force, wandb=wandb)
+        failures, decided = _run(asked, location, pool, keeper, output, force=force, wandb=wandb)
         if json_:
             print(json.dumps(as_json(asked, location, decided), indent=2, ensure_ascii=False))
     missed = require and not all(decisions.satisfied for decisions in decided)
@@ -137,8 +154,7 @@ def _print_left(study: "Study", location: str) -> None:
 def _run(
     study: "Study",
     location: str,
-    workers: int | None,
-    address: str | None,
+    pool: "RayExecutor",
     keeper: "Keeper | None",
     said: Console,
     *,
@@ -146,7 +162,6 @@ def _run(
     wandb: bool,
 ) -> "tuple[int, list[Decisions]]":
     """Runs what is missing; returns the number of failed trials, and the verdicts on the requirements."""
-    from assay.cluster.executor import RayExecutor
     from assay.cluster.session import describe_environment
     from assay.report.page import Publisher
     from assay.store.folder import Store
@@ -157,7 +172,7 @@ def _run(
     store = Store(location)
     publisher = Publisher(study, store)
     with (
-        RayExecutor(address=address, workers=workers, cpus=study.threads) as executor,
+        pool as executor,
         mirror(study, enabled=wandb, warn=said.print) as show,
     ):
         summary = run_study(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from assay.devices import device, repeatable
+from assay.devices import device, on_cpu, repeatable
 from assay.evaluations.attack_runs import FixedDraws
 from assay.seeds import generators_kept
 
@@ -34,6 +34,18 @@ def test_without_a_gpu_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     with repeatable(tf32=False):
         assert settings() == before
     assert device() == torch.device("cpu")
+
+
+def test_what_is_asked_for_the_cpu_stays_there_until_the_outermost_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with on_cpu(False):
+        assert device().type == "cuda"
+    with pytest.raises(KeyError), on_cpu():
+        with on_cpu(False):
+            assert device().type == "cpu"
+        assert device().type == "cpu"
+        raise KeyError
+    assert device().type == "cuda"
 
 
 def test_generators_are_put_back_without_a_look_at_gpus_that_nobody_uses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from assay.executors import LocalExecutor, Outcome, answer
+from assay.executors import ByDevice, LocalExecutor, Outcome, answer
 
 
 class Counter:
@@ -24,6 +24,11 @@ class Counter:
 def test_map_gives_every_item_and_what_is_shared() -> None:
     outcomes = LocalExecutor().map(lambda item, shared: item * shared, [1, 2, 3], 10)
     assert list(outcomes) == [Outcome(index=index, value=value) for index, value in enumerate([10, 20, 30])]
+
+
+def test_where_all_workers_are_alike_both_streams_are_run() -> None:
+    outcomes = LocalExecutor().map(lambda item, shared: item, ByDevice(gpu=iter("ab"), cpu=iter("cd")), None)
+    assert [(outcome.index, outcome.value) for outcome in outcomes] == list(enumerate("abcd"))
 
 
 def test_map_raises_what_the_function_raises() -> None:

@@ -21,6 +21,7 @@ import assay.data
 import assay.evaluations
 import assay.models
 import assay.objectives  # noqa: F401
+from assay.cluster.resources import Reservation, checked_gpus, refuse_impossible
 from assay.data.partition import partition
 from assay.data.splits import Splitting, refuse_beyond_official
 from assay.errors import UserError
@@ -208,6 +209,13 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a submitted job without a place for its results": lambda folder: check_arguments("study", ("quickstart",), JOBS),
     "a file of a submitted job that is not sent": lambda folder: check_arguments(
         "study", ("mine.yaml", "--results", "/kept"), JOBS
+    ),
+    "one and a half GPUs": lambda folder: checked_gpus(1.5),
+    "more GPUs than any machine has": lambda folder: refuse_impossible(
+        Reservation(cpus=1, gpus=16), [{"CPU": 96.0, "GPU": 8.0}, {"CPU": 8.0}], grows=True
+    ),
+    "more threads than this machine has": lambda folder: refuse_impossible(
+        Reservation(cpus=64), [{"CPU": 2.0}], grows=False
     ),
     "an address that is none": lambda folder: url("ftp://head:8265"),
     "a report of nothing": lambda folder: report_of(Store(str(folder / "typo")), lambda *_: ""),

@@ -11,13 +11,37 @@ from typing import Any
 import torch
 
 
+class _State:
+    """State of this process."""
+
+    cpu_only = False
+
+
 def device() -> torch.device:
-    """Returns the GPU of this process, or the CPU where there is none.
+    """Returns the GPU of this process, or the CPU where there is none, or within ``on_cpu``.
 
     Returns:
         The device.
     """
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if torch.cuda.is_available() and not _State.cpu_only else "cpu")
+
+
+@contextmanager
+def on_cpu(wanted: bool = True) -> Iterator[None]:
+    """Makes ``device`` return the CPU within the block, in all threads of this process.
+
+    Args:
+        wanted: False changes nothing.
+
+    Returns:
+        Context manager.
+    """
+    before = _State.cpu_only
+    _State.cpu_only = before or wanted
+    try:
+        yield
+    finally:
+        _State.cpu_only = before
 
 
 @contextmanager

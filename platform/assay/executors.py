@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 from assay import progress
@@ -17,6 +18,23 @@ class Outcome:
     value: Any = None
     error: str = ""
     """Why there is no value, such as a worker that died. An exception of ``fn`` itself is raised, not stored here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByDevice:
+    """Items of a map in two streams, by the device on which ``fn`` computes them; iterating gives all of them.
+
+    Executors with workers that have a GPU and workers without draw each worker's next item from the stream that suits
+    it, so that no item of one stream waits behind one of the other.
+    """
+
+    gpu: Iterable[Any] = ()
+    """Items that are computed on a GPU where there is one."""
+    cpu: Iterable[Any] = ()
+    """Items that are computed on the CPU on every worker."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain(self.gpu, self.cpu)
 
 
 class Service(Protocol):
@@ -72,7 +90,8 @@ class Executor(Protocol):
 
         Args:
             fn: the function; must be picklable where workers are other processes.
-            items: the inputs. After the first ones they are taken one by one, as workers become free.
+            items: the inputs, perhaps as ``ByDevice``. They are taken one by one, as workers become free; the first one
+                before any worker starts.
             shared: second argument of every call; sent to each worker once.
 
         Returns:

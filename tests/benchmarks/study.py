@@ -3,6 +3,7 @@
 The peer is the plain loop. Start of Ray and the workers' first imports are measured apart: a study pays them once.
 """
 
+import copy
 import statistics
 import tempfile
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.cluster.executor import RayExecutor
+from assay.cluster.pool import PoolSettings
 from assay.cluster.session import set_defaults
 from assay.data.base import Dataset
 from assay.data.splits import Splitting
@@ -65,11 +67,15 @@ class _OneOf(RayExecutor):
     """The first worker of a running pool, so that both pools are equally warm."""
 
     def __init__(self, pool: RayExecutor) -> None:
-        super().__init__()
-        self._actors = pool._actors[:1]
+        super().__init__(workers=1)
+        whole = pool._started()
+        first = min(whole.slots)
+        self._pool = copy.copy(whole)
+        self._pool._settings = PoolSettings(workers=1)
+        self._pool.slots = {first: whole.slots[first]}
 
     def close(self) -> None:
-        self._actors = []
+        self._pool = None
 
 
 def _study() -> Study:

@@ -1,12 +1,14 @@
 """What a worker says reaches whoever listens at the driver, and says nothing where nobody does; without a cluster."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from assay import progress
-from assay.cluster.executor import Board, RayExecutor, Worker
+from assay.cluster.board import Board, Reports
+from assay.cluster.worker import Worker
 
 
 class Method:
@@ -39,15 +41,19 @@ def board(monkeypatch: pytest.MonkeyPatch) -> Handle:
     return handle
 
 
+def worker(place: int, board: str) -> Worker:
+    return Worker(place, board, gpu=True)
+
+
 def test_lines_of_busy_workers_are_handed_on_once(board: Handle) -> None:
     said: list[str] = []
-    executor = RayExecutor()
-    executor._board = board
+    reports = Reports()
+    reports._board = board
     for place in (0, 1):
-        Worker(place, "known")._tell(f"trial {place}: robustness, 10 s")
+        worker(place, "known")._tell(f"trial {place}: robustness, 10 s")
     with progress.listening(said.append):
-        executor._relay({1})
-        executor._relay({0, 1})
+        reports.relay({1})
+        reports.relay({0, 1})
     assert said == ["trial 1: robustness, 10 s"]
 
 
@@ -61,9 +67,17 @@ def test_a_worker_tells_of_its_item_while_it_works(board: Handle, monkeypatch: p
                 pass
         return lines[4]
 
-    assert Worker(4, "known").run(long, "trial", "membership") == "trial: membership, 0 s"
+    assert worker(4, "known").run(long, "trial", "membership") == (None, "trial: membership, 0 s")
 
 
 def test_without_a_board_nothing_is_said(board: Handle) -> None:
-    Worker(0, "unknown")._tell("trial: robustness, 10 s")
+    worker(0, "unknown")._tell("trial: robustness, 10 s")
     assert board.read.remote() == {}
+
+
+def test_a_worker_without_a_gpu_sees_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    worker(0, "unknown")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    Worker(0, "unknown", gpu=False)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""

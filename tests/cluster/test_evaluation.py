@@ -1,7 +1,6 @@
 """One model's evaluation, spread over Ray workers by records: killed workers cost their own piece, and nothing else."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -35,12 +34,6 @@ class Fatal(Attack):
         if len(x) == 7 and first:
             os._exit(1)
         return x + threat.epsilon * draw.normal(x).sign()
-
-
-@pytest.fixture(scope="module")
-def pool(shared_ray: str) -> Iterator[RayExecutor]:
-    with RayExecutor(workers=2) as executor:
-        yield executor
 
 
 def fooled(executor: Executor, wdbc: Dataset, model: nn.Module, folder: Path) -> Tensor:

@@ -4,7 +4,6 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from assay import progress
-from assay.cluster.executor import RayExecutor, gpu_share
+from assay.cluster.executor import RayExecutor
 from assay.executors import Executor, LocalExecutor
 
 
@@ -59,12 +58,6 @@ def refaults(item: int, shared: int) -> int:
     for _ in range(5):
         fill()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-
-@pytest.fixture(scope="module")
-def pool(shared_ray: str) -> Iterator[RayExecutor]:
-    with RayExecutor(workers=2) as executor:
-        yield executor
 
 
 @pytest.fixture(params=["local", "ray"])
@@ -146,12 +139,7 @@ def test_a_worker_uses_again_what_a_batch_has_left(pool: RayExecutor) -> None:
 def test_no_work_starts_no_ray() -> None:
     executor = RayExecutor(workers=2)
     assert list(executor.map(scaled, [], 1)) == []
-    assert executor._actors == []
-
-
-@pytest.mark.parametrize(("gpus", "workers", "share"), [(0, 4, 0), (4, 4, 1), (8, 4, 1), (2, 3, 0.5), (1, 5, 0.2)])
-def test_every_worker_fits_on_one_gpu(gpus: float, workers: int, share: float) -> None:
-    assert gpu_share(gpus, workers) == share
+    assert executor._pool is None
 
 
 @pytest.mark.slow

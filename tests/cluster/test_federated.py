@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,12 +67,6 @@ def train(executor: Executor, *, once: str = "", **federation: Any) -> Federated
         executor=executor,
         after_round=after_round,
     )
-
-
-@pytest.fixture(scope="module")
-def pool(shared_ray: str) -> Iterator[RayExecutor]:
-    with RayExecutor(workers=2) as executor:
-        yield executor
 
 
 @pytest.mark.parametrize("strategy", ["scaffold", "fedmedian"])

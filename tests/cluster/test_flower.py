@@ -1,7 +1,6 @@
 """Flower apps on Ray's workers: the same weights as in one process, and clients that survive their workers."""
 
 import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +16,6 @@ from assay.federated.apps import run_app
 from assay.federated.client_apps import ClientAppService
 from assay.federated.grid import ExecutorGrid
 from tests.federated.flower_example import FLOWER_APP, quickstart
-
-
-@pytest.fixture(scope="module")
-def pool(shared_ray: str) -> Iterator[RayExecutor]:
-    with RayExecutor(workers=2) as executor:
-        yield executor
 
 
 def mortal(marker: str) -> ClientApp:

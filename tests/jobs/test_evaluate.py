@@ -209,7 +209,7 @@ def test_a_cluster_that_is_named_is_used_with_all_its_processors_unless_said_oth
     )
     monkeypatch.setenv("RAY_ADDRESS", cluster)
     assert evaluate(**options)[0] == 0
-    assert _Pool.asked == [{"address": options.get("address"), "workers": workers}]
+    assert _Pool.asked == [{"address": options.get("address"), "workers": workers, "gpus": None, "wait": 300.0}]
     assert bool(_Pool.used) == on_ray
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from assay.errors import StorageError, UserError
 from assay.outcomes import Outcomes
@@ -235,9 +236,19 @@ def test_a_uri_is_a_location_too(folder: Path, record: Record) -> None:
     assert remote.checkpoint("t1") == b"weights"
 
 
-def test_a_store_without_rename_or_locks_holds_the_same(folder: Path, record: Record) -> None:
-    objects = Store(folder.as_uri())
-    objects._local = False
+def object_store(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Store:
+    """A store that is not known to be local, and so is written and locked as one in a bucket."""
+    monkeypatch.setattr("assay.store.lease.SETTLING", 0.0)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    bucket = fs.SubTreeFileSystem(str(folder.parent), fs.LocalFileSystem())
+    monkeypatch.setattr("assay.store.files._reached", lambda location: (bucket, folder.name))
+    return Store(f"s3://bucket/{folder.name}")
+
+
+def test_a_store_without_rename_or_locks_holds_the_same(
+    folder: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = object_store(monkeypatch, folder)
     with objects.locked():
         objects.write(record("t1"))
         objects.write(record("t2"))

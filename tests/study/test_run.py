@@ -10,12 +10,14 @@ import pytest
 import yaml
 
 from assay.data.arrays import Arrays
+from assay.devices import device
 from assay.errors import UserError
 from assay.executors import LocalExecutor
 from assay.store.folder import Store
 from assay.study import run as runs
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
+from assay.study.reading import build_study
 from assay.study.run import RunSummary, run_study
 from assay.study.spec import Study
 
@@ -393,3 +395,37 @@ def test_a_trained_model_is_written_once(tiny: Tiny, go: Go, store: Store, monke
     go(tiny())
     assert sorted(written) == store.models()
     assert set(store.artefacts()) == store.finished()
+
+
+class Streams(LocalExecutor):
+    """Keeps the cohorts of each stream of a map."""
+
+    def __init__(self) -> None:
+        self.cohorts: dict[str, list[str]] = {}
+
+    def map(self, fn: Any, items: Any, shared: Any) -> Any:
+        works = {kind: list(getattr(items, kind)) for kind in ("gpu", "cpu")}
+        for kind, listed in works.items():
+            self.cohorts.setdefault(kind, []).extend(work.trial.cohort for work in listed)
+        # In the order in which they were taken, which is that of their indices.
+        return super().map(fn, [*works["gpu"], *works["cpu"]], shared)
+
+
+def test_trials_of_a_cohort_for_the_cpu_are_a_stream_of_their_own_and_computed_there(
+    raw: Callable[..., dict[str, Any]], go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = raw({"standard": {}})
+    (cohort,) = settings["cohorts"].values()
+    cohorts = {"images": cohort, "tables": {**cohort, "device": "cpu"}}
+    used: dict[str, str] = {}
+
+    def train(trial: Any, *_: Any) -> None:
+        used[trial.cohort] = device().type
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr("assay.study.measure.train_trial", train)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    streams = Streams()
+    assert len(go(build_study({**settings, "cohorts": cohorts}, "made"), executor=streams).failures) == 4
+    assert streams.cohorts == {"gpu": ["images"] * 2, "cpu": ["tables"] * 2}
+    assert used == {"images": "cuda", "tables": "cpu"}

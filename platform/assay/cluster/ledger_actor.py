@@ -27,6 +27,8 @@ NAME = "assay-ledger"
 NAMESPACE = "assay"
 _TRIES, _PAUSE = 20, 0.5
 """Attempts to reach an actor, and seconds between them: an actor that ends keeps its name for a moment."""
+_PATIENCE = 600.0
+"""Seconds in which the actor must answer; other jobs may be asking it too."""
 _KEPT: dict[str, Any] = {}
 """Handle of the actor, by the node of this process. An actor ends when its creator drops the handle, and the creator
 cannot get a second one, so the handle is stored until the actor fails."""
@@ -282,12 +284,18 @@ def _asked(ask: Callable[[Any], Any]) -> Any:
     A call whose reply was lost is repeated: every method may be called twice with the same effect.
     """
     import ray
-    from ray.exceptions import RayActorError
+    from ray.exceptions import GetTimeoutError, RayActorError
 
     for last in (False,) * (_TRIES - 1) + (True,):
         try:
-            result = ray.get(ask(_actor()))
+            result = ray.get(ask(_actor()), timeout=_PATIENCE)
             break
+        except GetTimeoutError:
+            raise UserError(
+                f"the ledger actor of the cluster has not answered within {_PATIENCE:g} s. See whether its machine can "
+                "be reached, and start again: what was asked may be asked twice",
+                setting="--address",
+            ) from None
         except RayActorError:
             _KEPT.clear()
             if last:

@@ -4,7 +4,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import ray
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
 @contextmanager
@@ -22,7 +24,9 @@ def watched(told: Callable[..., None]) -> Iterator[Queue]:
     Raises:
         BaseException: that ``told`` raised.
     """
-    queue = Queue()
+    # Its actor shares the fate of this process: on another machine, the loss of that machine would lose messages.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    queue = Queue(actor_options={"scheduling_strategy": here})
     raised: list[BaseException] = []
 
     def read() -> None:

@@ -70,6 +70,23 @@ def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> I
         ray.shutdown()
 
 
+def joins_cluster(address: str | None) -> bool:
+    """Returns whether ``ray_session`` joins, or this process has joined, a cluster to which nodes may be added.
+
+    Args:
+        address: as for ``ray_session``.
+
+    Returns:
+        False where Ray starts, or was started, by this process on this machine.
+    """
+    import ray
+
+    if ray.is_initialized():
+        node = ray._private.worker._global_node
+        return node is None or not node.head
+    return bool(address or os.environ.get("RAY_ADDRESS"))
+
+
 def start_ray_here(**settings: Any) -> None:
     """Starts Ray on this machine, on the loopback interface only; it stops with this process.
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from assay.errors import StorageError, UserError, storage_errors
+from assay.store.lease import NAME, Lease
 
 Stamp = tuple[int, int]
 """Size of a file in bytes and its time of writing in nanoseconds; they change when the content changes."""
@@ -39,6 +40,8 @@ class Files:
                     given=self.root,
                 )
         self.local = isinstance(self.system, fs.LocalFileSystem)
+        self._lease: Lease | None = None
+        """While this job holds the lock of a folder in an object store."""
 
     def path(self, name: str) -> str:
         """Returns the full path of a file.
@@ -153,6 +156,7 @@ class Files:
         """
         path = self.path(name)
         with storage_errors(path, setting="results"):
+            self._check_lease()
             self.system.create_dir(posixpath.dirname(path))
             if self.local:
                 _replace(path, content)
@@ -169,6 +173,7 @@ class Files:
             name: within the folder.
             target: new name within the folder.
         """
+        self._check_lease()
         self.system.create_dir(posixpath.dirname(self.path(target)))
         self.system.move(self.path(name), self.path(target))
 
@@ -179,6 +184,7 @@ class Files:
             name: within the folder.
         """
         if self.exists(name):
+            self._check_lease()
             self.system.delete_file(self.path(name))
 
     def delete_temporary(self, folder: str) -> None:
@@ -202,6 +208,7 @@ class Files:
             whole: whether ``prefix`` is the whole name.
         """
         selector = fs.FileSelector(self.path(folder), allow_not_found=True)
+        self._check_lease()
         for info in self.system.get_file_info(selector):
             name = posixpath.basename(info.path)
             wanted = name == prefix if whole else name.startswith(prefix)
@@ -212,11 +219,14 @@ class Files:
     def locked(self) -> Iterator[None]:
         """Takes the lock of this folder, so that one job writes at a time. The lock ends with its process.
 
+        In an object store the lock is a lease, which is looked at before each write: see ``lease``.
+
         Raises:
             UserError: another job has the lock.
         """
         if not self.local:
-            yield
+            with self._leased():
+                yield
             return
         import fcntl
 
@@ -231,6 +241,30 @@ class Files:
                     f"another job is writing {self.root}; wait for it, or give --results elsewhere"
                 ) from None
             yield
+
+    @contextmanager
+    def _leased(self) -> Iterator[None]:
+        def read() -> bytes:
+            return self.read(NAME) if self.exists(NAME) else b""
+
+        def write(content: bytes) -> None:
+            with storage_errors(self.path(NAME), setting="results"):
+                self.system.create_dir(self.root)
+                with self.system.open_output_stream(self.path(NAME)) as sink:
+                    sink.write(content)
+
+        lease = Lease(self.root, read, write)
+        with lease.held():
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None
+
+    def _check_lease(self) -> None:
+        """Raises an error if another job has taken the lock of this folder."""
+        if self._lease is not None:
+            self._lease.check()
 
 
 def _reached(location: str) -> tuple[fs.FileSystem, str]:

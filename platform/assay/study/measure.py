@@ -12,7 +12,7 @@ import torch
 
 from assay import progress
 from assay.data.base import Dataset
-from assay.devices import device
+from assay.devices import device, on_cpu
 from assay.errors import UserError
 from assay.evaluations.base import Evaluation
 from assay.evaluations.constant_answers import ConstantAnswers
@@ -69,7 +69,7 @@ def run_trial(
     fresh = trained is None
     fields: dict[str, Any] = {}
     try:
-        with progress.step(trial.label):
+        with on_cpu(trial.device == "cpu"), progress.step(trial.label):
             trained = trained or train_trial(trial, executor, dataset)
             fields["measurements"] = tuple(evaluate(trial, dataset, trained, executor, answers))
     except Exception as error:

@@ -92,6 +92,7 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
             training_data=datasets[name].training_digest,
             evaluation_data=datasets[name].evaluation_digest,
             dataset_name=datasets[name].name,
+            device=cohort.device,
             official=keeps_official(datasets[name], splitting),
             data_about=datasets[name].about,
             data_modules=modules_behind(

@@ -12,7 +12,7 @@ import yaml
 
 from assay import progress
 from assay.data.base import Dataset
-from assay.executors import Executor, LocalExecutor, Outcome
+from assay.executors import ByDevice, Executor, LocalExecutor, Outcome
 from assay.federated.resume import remove_rounds
 from assay.results import TrialRecord
 from assay.store.folder import Store
@@ -283,7 +283,11 @@ class _Run:
         ready = [trial for trial in trials if trial.recipe.federation is None or trial.id in with_model]
         taken: list[RemainingWork] = []
         refused: list[TrialRecord] = []
-        for outcome in self._executor.map(_evaluate, self._queue(ready, with_model, taken, refused), self._datasets):
+        works = {
+            device: self._queue([trial for trial in ready if trial.device == device], with_model, taken, refused)
+            for device in ("gpu", "cpu")
+        }
+        for outcome in self._executor.map(_evaluate, ByDevice(**works), self._datasets):
             work = taken[outcome.index]
             trial, record = work.trial, _record_of(outcome, work.trial)
             record = replace(record, seconds=record.seconds + seconds.get(trial.id, 0.0))

@@ -92,6 +92,10 @@ class Cohort(Settings):
     evaluations: tuple[choice_of("evaluation"), ...] = Field(default=_DEFAULT_EVALUATIONS)  # type: ignore[valid-type]
     selected_evaluations: tuple[SelectedEvaluations, ...] = ()
     """Evaluations of some recipes in some trials, in addition to ``evaluations``."""
+    device: Literal["gpu", "cpu"] = "gpu"
+    """``gpu``: its trials use a GPU where there is one. ``cpu``: they are trained and measured on the CPU everywhere,
+    as suits small networks on tables, and leave the GPUs to other cohorts. Clients of a federation follow their worker.
+    """
     records: int | None = Field(default=None, ge=2)
     """Use about this many records of the data set, stratified, for a quick look; all by default."""
     immutable: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from assay import seeds
 from assay.data.splits import Splitting
@@ -45,6 +45,8 @@ class Trial:
     """``Dataset.evaluation_digest``; empty for ``data_digest``."""
     dataset_name: str
     task: Task = CLASSIFICATION
+    device: Literal["gpu", "cpu"] = "gpu"
+    """See ``Cohort.device``; it enters no key."""
     official: bool = False
     """Whether the data set's own split is used: then repeats vary the seed alone."""
     data_about: Mapping[str, Any] = field(default_factory=dict)
