@@ -48,6 +48,9 @@ class ConsoleWatcher:
         self._bar.update(self._task, total=total, completed=finished)
         self._bar.start()
 
+    def started(self, label: str) -> None:
+        """Does nothing: the bar shows what a trial says of itself; see ``Watcher.started``."""
+
     def leading(self, trial: "Trial", round_number: int, rounds: int) -> None:
         """Shows the round of a federated training; see ``Watcher.leading``."""
         self._bar.update(self._task, doing=f"{trial.label} · round {round_number} of {rounds}")

@@ -13,8 +13,8 @@ import pytest
 
 from assay.metrics import declared
 from assay.results import Measurement, TrialRecord
+from assay.store.columns import HEADLINES
 from assay.store.folder import Store
-from assay.store.index import HEADLINES
 
 Record = Callable[..., TrialRecord]
 
