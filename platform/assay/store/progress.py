@@ -15,7 +15,7 @@ FILE = "progress.json"
 LEAST = 1.0
 """Least number of seconds between two versions of the file."""
 BEAT = 10.0
-"""Seconds after which the file is written even if nothing happened: so a long trial differs from a job that was killed."""
+"""Seconds after which the file is written even if nothing happened: a long trial is no job that was killed."""
 SILENT = 3 * BEAT
 """Seconds without a sign after which a job that did not end counts as stopped."""
 
