@@ -304,15 +304,20 @@ class Store:
             self._files.move(f"superseded/{trial}.parquet", f"trials/{trial}.parquet")
         self._keep_index()
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self, only: Iterable[str] | None = None) -> pd.DataFrame:
         """Returns every row of every stored trial, with ``conditions`` as mappings.
+
+        Args:
+            only: ids of the trials that are wanted; all by default.
 
         Returns:
             The columns of ``MEASUREMENT_SCHEMA``, the ``cohort`` of the trial, and whether it used an ``official``
             split.
         """
         self._index.refresh()
-        tables = [(self._index.rows("trials", trial)) for trial in self._index.trials("trials")]
+        trials = self._index.trials("trials")
+        wanted = trials if only is None else sorted(set(trials) & set(only))
+        tables = [self._index.rows("trials", trial) for trial in wanted]
         asked = [about_of(table).get("asked", {}) for table in tables]
         plain = [table.replace_schema_metadata(None) for table in tables]
         frame = pa.concat_tables(plain or [MEASUREMENT_SCHEMA.empty_table()]).to_pandas()
