@@ -20,10 +20,13 @@ MOST_BYTES = 8 << 20
 FEWEST = 20
 """Least length of a token."""
 VARIABLE = "ASSAY_DASHBOARD_TOKEN"
+_EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+"""Hash of an empty text: plotly.js makes one empty style element, and adds its rules to it by script."""
 _POLICY = "; ".join(
     (
         "default-src 'none'",
-        *(f"{kind} 'self'" for kind in ("script-src", "style-src", "connect-src", "font-src", "worker-src")),
+        *(f"{kind} 'self'" for kind in ("script-src", "connect-src", "font-src", "worker-src")),
+        f"style-src 'self' {_EMPTY}",
         "img-src 'self' data: blob:",
         *(f"{kind} 'none'" for kind in ("base-uri", "form-action", "frame-ancestors", "object-src")),
     )

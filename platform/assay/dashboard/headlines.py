@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from assay.threats import radius_text
+from assay.radii import radius_text
 
 
 class Headline(NamedTuple):

@@ -237,7 +237,8 @@ class Trials:
             self._at[row] = Row(folder, place, training)
             rows[number] = row
         if self.count > len(self._versions):
-            self._versions = np.concatenate([self._versions, np.zeros(max(1024, self.count // 2), np.int64)])
+            room = max(1024, self.count + self.count // 2) - len(self._versions)
+            self._versions = np.concatenate([self._versions, np.zeros(room, np.int64)])
         self._versions[rows] = self.version
         errors = piece["error"].to_pylist()
         for row, error in zip(rows.tolist(), errors, strict=True):

@@ -37,7 +37,8 @@ function numbers(ends, log, flip, mayLog) {
     return log ? 10 ** linear : linear;
   };
   const ticks = (log ? logTicks : niceTicks)(ends[0], ends[1]);
-  return { kind: "number", ends, log, flip, mayLog, place, value, ticks: ticks.map((tick) => ({ at: place(tick), value: tick })) };
+  const step = log || ticks.length < 2 ? 0 : ticks[1] - ticks[0];
+  return { kind: "number", ends, log, flip, mayLog, place, value, step, ticks: ticks.map((tick) => ({ at: place(tick), value: tick })) };
 }
 
 /** Categories stand in the order of their names; numbers among them by size. */

@@ -1,10 +1,11 @@
 /** The trials, the view of them, and what follows from both: cells, selection, counts, front. Views listen to `changed`. */
 
-import { scaleOf } from "./axes.js";
+import { extent, scaleOf } from "./axes.js";
 import { applyBrush, cellsOf, countPairs, GONE, MOST_BRUSHES, pairsOf, SIDE } from "./bins.js";
 import { front, orderBy } from "./pareto.js";
 
 const FIRST_AXES = 12;
+const FEW_NAMES = 40;
 const EVERY_BIT = -1;
 
 export class Board extends EventTarget {
@@ -109,15 +110,15 @@ export class Board extends EventTarget {
     return this.failed[row] === 0;
   }
 
-  /** Settings that vary, then figures that any trial has. */
+  /** What names the trials where that varies, settings with several values, then figures that any trial has. */
   defaultAxes() {
-    const { columns } = this.table;
-    const settings = columns.filter((one) => one.group === "setting" && one.key !== "seed");
-    const about = columns.filter((one) => one.group === "about" && ["study", "cohort"].includes(one.key));
+    const { columns, count } = this.table;
+    const several = (one) => (one.kind === "category" ? one.names.length > 1 : extent(one.values, count)?.reduce((low, high) => high > low));
+    const settings = columns.filter((one) => one.group === "setting" && one.key !== "seed" && several(one));
+    const named = columns.filter((one) => ["study", "cohort"].includes(one.key) || (one.key === "recipe" && one.names.length <= FEW_NAMES));
     const figures = this._headlines();
-    const room = FIRST_AXES - figures.length - about.length;
-    const names = settings.length ? [] : columns.filter((one) => ["recipe", "fold"].includes(one.key));
-    return [...about, ...names, ...settings.slice(0, Math.max(2, room)), ...figures].map((one) => one.key);
+    const room = FIRST_AXES - figures.length - named.length;
+    return [...named, ...settings.slice(0, Math.max(2, room)), ...figures].map((one) => one.key);
   }
 
   defaultGoals() {

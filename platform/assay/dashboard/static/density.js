@@ -5,7 +5,7 @@ import { CELLS, MISSING, SIDE } from "./bins.js";
 /** Rows of the picture: two for each cell, then a gap, then the place of trials without a value. */
 export const ROWS = 216;
 const LANE = 208;
-const COLUMNS = 56;
+const COLUMNS = 64;
 
 /** Returns the row of a picture in which a cell has its centre. */
 export const rowOf = (cell) => (cell === MISSING ? LANE : (CELLS - 1 - cell) * 2 + 1);
@@ -25,16 +25,20 @@ export function picture(counts, colour, canvas) {
   return painted(colour, canvas);
 }
 
-/** Adds trials that run from one row at the left to another at the right. */
+/** Adds trials that run from one row at the left to another at the right; a steep run fills the rows that it crosses. */
 function splat(from, to, count) {
   const step = (to - from) / COLUMNS;
-  let at = from + step / 2 - 0.5;
-  for (let x = 0; x < COLUMNS; x++, at += step) {
-    const row = at | 0;
-    const share = at - row;
-    const place = row * COLUMNS + x;
-    heat[place] += count * (1 - share);
-    heat[place + COLUMNS] += count * share;
+  const reach = Math.max(1, Math.abs(step));
+  const weight = count / reach;
+  let top = from + step / 2 - reach / 2;
+  for (let x = 0; x < COLUMNS; x++, top += step) {
+    const end = top + reach;
+    let row = top < 0 ? 0 : top | 0;
+    let place = row * COLUMNS + x;
+    for (; row < end && row < ROWS; row++, place += COLUMNS) {
+      const covered = (row + 1 < end ? row + 1 : end) - (row > top ? row : top);
+      heat[place] += weight * covered;
+    }
   }
 }
 

@@ -15,6 +15,16 @@ export function number(value, unit = "") {
   return plain(value);
 }
 
+/** Returns the text of a tick, with as many digits as tell it from the next tick. */
+export function tickText(value, unit, step) {
+  if (!step || unit === "seconds" || value === 0) return number(value, unit);
+  const size = unit === "share" ? step * 100 : step;
+  const digits = Math.min(8, Math.max(0, -Math.floor(Math.log10(size) + 1e-9)));
+  const shownAs = unit === "share" ? value * 100 : value;
+  if (Math.abs(shownAs) >= 1e7 || digits > 6) return number(value, unit);
+  return shownAs.toFixed(digits) + (unit === "share" ? " %" : "");
+}
+
 /** Returns a number with at most four digits that matter. */
 export function plain(value) {
   if (typeof value !== "number") return String(value);

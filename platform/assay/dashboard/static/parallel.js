@@ -4,7 +4,7 @@ import { picture, rowOf, ROWS } from "./density.js";
 import { MISSING, selectedRows } from "./bins.js";
 import { beforeNextPicture, colours, el, svg } from "./dom.js";
 import { AxisInput } from "./axis_input.js";
-import { counted, number, titleLines } from "./format.js";
+import { counted, tickText, titleLines } from "./format.js";
 
 const MOST_LINES = 500;
 const FEW = 250;
@@ -161,7 +161,7 @@ export class Parallel {
     const line = svg("line", { x1: x, x2: x, y1: this.y(1), y2: this.y(0), class: "axis" });
     const ticks = scale.ticks.map((tick) => {
       const label = svg("text", { x: x + (last ? 7 : -7), y: this.y(tick.at) + 4, class: `tick${last ? " last" : ""}` });
-      const text = tick.name ?? number(tick.value, column.unit);
+      const text = tick.name ?? tickText(tick.value, column.unit, scale.step);
       label.append(text.length > 14 ? `${text.slice(0, 13)}…` : text, svg("title", {}, text));
       return label;
     });

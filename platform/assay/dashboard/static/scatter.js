@@ -1,9 +1,9 @@
 /** The trade-off of two goals: every trial as a dot, the Pareto front with its intervals, a third goal as colour. */
 
 import { beforeNextPicture, colours, el } from "./dom.js";
-import { number } from "./format.js";
+import { tickText } from "./format.js";
 import { scaleOf } from "./axes.js";
-import { GONE } from "./bins.js";
+import { GONE, selectedRows } from "./bins.js";
 
 const [LEFT, RIGHT, TOP, BOTTOM] = [92, 16, 14, 76];
 const LANE = 26;
@@ -101,18 +101,12 @@ export class Scatter {
     const pixels = new Uint32Array(image.data.buffer);
     const counts = (this.counts = this.counts?.length === pixels.length ? this.counts.fill(0) : new Uint16Array(pixels.length));
     const [faint, strong] = [look.all, look.kept].map(([r, g, b]) => (b << 16) | (g << 8) | r);
-    const wide = kept <= DOTS ? 1 : 0;
+    const few = kept <= DOTS;
     for (let i = 0; i < table.count; i++) {
       const bits = failed[i];
       const at = this.ys[i] * width + this.xs[i];
       if (bits === 0) {
         if (counts[at] < 60000) counts[at]++;
-        if (wide) {
-          counts[at - 1]++;
-          counts[at + 1]++;
-          counts[at - width]++;
-          counts[at + width]++;
-        }
       } else if ((bits & GONE) === 0) pixels[at] = (110 << 24) | faint;
     }
     for (let i = 0; i < counts.length; i++) {
@@ -122,6 +116,19 @@ export class Scatter {
     this.picture.height = height;
     this.picture.getContext("2d").putImageData(image, 0, 0);
     context.drawImage(this.picture, 0, 0);
+    if (few) this._circles(context, look);
+  }
+
+  /** The selected trials as circles, where they are few. */
+  _circles(context, look) {
+    context.beginPath();
+    for (const row of selectedRows(this.board.failed, this.board.table.count)) {
+      context.moveTo(this.xs[row] + 3, this.ys[row]);
+      context.arc(this.xs[row], this.ys[row], 3, 0, 7);
+    }
+    Object.assign(context, { fillStyle: look.accent, globalAlpha: 0.6 });
+    context.fill();
+    context.globalAlpha = 1;
   }
 
   _front(context, look) {
@@ -132,13 +139,14 @@ export class Scatter {
       this.intervals = found;
       this.draw();
     });
+    context.save();
+    context.beginPath();
+    context.rect(LEFT, TOP, this.width - LEFT - RIGHT, this.height - TOP - BOTTOM);
+    context.clip();
+    for (const row of shown) this._whiskers(context, row, look);
+    context.restore();
     for (const row of shown) {
       const [x, y] = [this.xs[row], this.ys[row]];
-      const ends = this.intervals.get(row) ?? {};
-      Object.assign(context, { strokeStyle: look.front, lineWidth: 1, globalAlpha: 0.55 });
-      this._interval(context, ends[goals[1].key], (end) => [this._x(end), y]);
-      this._interval(context, ends[goals[0].key], (end) => [x, this._y(end)]);
-      context.globalAlpha = 1;
       context.beginPath();
       context.arc(x, y, 4.5, 0, 7);
       context.fillStyle = tint ? tint(row) : look.front;
@@ -146,6 +154,16 @@ export class Scatter {
       Object.assign(context, { strokeStyle: look.page, lineWidth: 1 });
       context.stroke();
     }
+  }
+
+  /** The intervals of one trial of the front. */
+  _whiskers(context, row, look) {
+    const { goals } = this.board;
+    const [x, y] = [this.xs[row], this.ys[row]];
+    const ends = this.intervals.get(row) ?? {};
+    Object.assign(context, { strokeStyle: look.front, lineWidth: 1, globalAlpha: 0.55 });
+    this._interval(context, ends[goals[1].key], (end) => [this._x(end), y]);
+    this._interval(context, ends[goals[0].key], (end) => [x, this._y(end)]);
   }
 
   _interval(context, ends, at) {
@@ -179,10 +197,10 @@ export class Scatter {
     Object.assign(context, { font: "12px system-ui, sans-serif", fillStyle: look.soft, strokeStyle: look.line, lineWidth: 1 });
     context.strokeRect(LEFT + 0.5, TOP + 0.5, width - LEFT - RIGHT, height - TOP - BOTTOM);
     context.textAlign = "right";
-    for (const tick of this.up.ticks) context.fillText(number(tick.value, up.column.unit), LEFT - LANE - 4, this._y(tick.value) + 4);
+    for (const tick of this.up.ticks) context.fillText(tickText(tick.value, up.column.unit, this.up.step), LEFT - LANE - 4, this._y(tick.value) + 4);
     context.textAlign = "center";
     const room = Math.max(1, Math.ceil((this.along.ticks.length * 64) / (width - LEFT - RIGHT)));
-    this.along.ticks.forEach((tick, n) => n % room || context.fillText(number(tick.value, along.column.unit), this._x(tick.value), height - BOTTOM + LANE + 14));
+    this.along.ticks.forEach((tick, n) => n % room || context.fillText(tickText(tick.value, along.column.unit, this.along.step), this._x(tick.value), height - BOTTOM + LANE + 14));
     context.fillText("no value", LEFT - LANE / 2 - 20, height - BOTTOM + LANE / 2 + 4);
     context.fillStyle = look.ink;
     const colour = third ? `; colour: ${third.column.title}` : "";
