@@ -16,6 +16,7 @@ from assay.store.rows import MEASUREMENT_SCHEMA
 from assay.store.settings import settings_of
 
 RADII = (0.1, 0.3)
+_AT_ONCE = 2_000
 
 
 def points(count: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -70,19 +71,38 @@ def about(point: dict[str, Any], number: int) -> dict[str, Any]:
         "model": {"name": "mlp", "hidden": [16]}, "seed": 0, "split": {"folds": 5, "tested": "validation"},
         "fold": 0, "repeat": 0, "evaluations": [{"name": "accuracy"}, {"name": "robustness"}],
     }  # fmt: skip
-    return {"asked": asked, "error": "ValueError: the loss is NaN" if point["failed"] else "", "seconds": 2.0, "training": ""}
+    return {
+        "asked": asked,
+        "error": "ValueError: the loss is NaN" if point["failed"] else "",
+        "seconds": 2.0,
+        "training": "",
+    }
 
 
 def rows(point: dict[str, Any], number: int) -> pa.Table:
     """The rows of a trial with their metadata."""
-    labels = {"trial": name_of(number), "dataset": "made", "model": "mlp", "recipe": f"point-{number}", "fold": 0, "repeat": 0}
+    labels = {
+        "trial": name_of(number),
+        "dataset": "made",
+        "model": "mlp",
+        "recipe": f"point-{number}",
+        "fold": 0,
+        "repeat": 0,
+    }
     plain = {"unit": "fraction", "n": 114, "status": "measured", "kind": "measurement", "conditions": "{}"}
     plain |= {"warnings": [], "flags": [], "concerns": [], "rule": ""}
     worst = [(f"{radius}", point["worst_case"] * (1 - radius)) for radius in RADII]
-    found = [{"name": "accuracy", "value": point["accuracy"]}, {"name": "training_seconds", "value": point["training_seconds"]}]
+    found = [
+        {"name": "accuracy", "value": point["accuracy"]},
+        {"name": "training_seconds", "value": point["training_seconds"]},
+    ]
     found += [{"name": "epsilon", "value": point["epsilon"]}] if not np.isnan(point["epsilon"]) else []
     found += [
-        {"name": "worst_case_accuracy", "value": value, "conditions": json.dumps({"norm": "linf", "epsilon": float(radius)})}
+        {
+            "name": "worst_case_accuracy",
+            "value": value,
+            "conditions": json.dumps({"norm": "linf", "epsilon": float(radius)}),
+        }
         for radius, value in worst
     ]
     if point["failed"]:
@@ -110,25 +130,32 @@ def fill(folder: Path, count: int, *, seed: int = 0) -> None:
         place = "trials", name_of(number)
         (folder / "trials" / f"{place[1]}.parquet").touch()
         index._take(place, files.stamp(f"trials/{place[1]}.parquet"), rows(point, number))
-    index.rewrite()
+        if number % _AT_ONCE == 0:
+            index.save()
+    index.save()
+    index.write_columns()
 
 
-def changes(count: int, *, seed: int = 0) -> Changes:
-    """The columns of many trials as an index would give them, without any file."""
+def changes(count: int, *, seed: int = 0, first: int = 0) -> Changes:
+    """The columns of many trials as an index would give them, without any file; ``first`` is the number of the first."""
     drawn = points(count, seed)
     made = list(each(drawn))
     empty = pa.nulls(count)
     lists = [settings_of(about(point, 0)["asked"]) for point in made]
     worst = [
-        [] if point["failed"] else [{"norm": "linf", "epsilon": r, "accuracy": float(point["worst_case"] * (1 - r))} for r in RADII]
+        []
+        if point["failed"]
+        else [{"norm": "linf", "epsilon": r, "accuracy": float(point["worst_case"] * (1 - r))} for r in RADII]
         for point in made
     ]
     known: dict[str, Any] = {
-        "folder": ["trials"] * count, "trial": [name_of(number) for number in range(count)], "cohort": ["made"] * count,
+        "folder": ["trials"] * count, "trial": [name_of(first + number) for number in range(count)], "cohort": ["made"] * count,
         "dataset": ["made"] * count, "model": ["mlp"] * count, "recipe": ["point"] * count, "fold": np.zeros(count, np.int32),
         "repeat": np.zeros(count, np.int32), "training": [""] * count, "seconds": np.full(count, 2.0),
         "error": np.where(drawn["failed"], "ValueError: the loss is NaN", ""), "worst_case": worst, "settings": lists,
         **{key: drawn[key] for key in HEADLINES if key in drawn},
     }  # fmt: skip
-    arrays = [pa.array(known[field.name], field.type) if field.name in known else empty.cast(field.type) for field in COLUMNS]
-    return Changes(whole=True, columns=pa.table(arrays, schema=COLUMNS), gone=[])
+    arrays = [
+        pa.array(known[field.name], field.type) if field.name in known else empty.cast(field.type) for field in COLUMNS
+    ]
+    return Changes(whole=first == 0, columns=pa.table(arrays, schema=COLUMNS), gone=[])

@@ -116,6 +116,7 @@ export class Parallel {
     this.actions.chosenRows().forEach((row, n) => row >= 0 && this._lines(context, [row], look.chosen[n], 1, 2.6));
     if (this.hovered >= 0) this._lines(context, [this.hovered], look.hover, 1, 2.6);
     this.drawn = performance.now();
+    this.first ??= this.drawn;
     this.root.dataset.kept = board.kept;
   }
 
