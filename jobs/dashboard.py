@@ -46,7 +46,7 @@ def main(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Takes the port, before anything is read.
+    """Takes the port, before anything is read; who asks before the server answers is served then.
 
     Raises:
         UserError: another process has it, or it may not be used.
@@ -57,6 +57,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()
     except OSError as error:
         listening.close()
         raise UserError(
@@ -80,12 +81,14 @@ def _serve(live: object, listening: socket.socket, *, token: str, port: int, hos
 
     assert isinstance(live, Live)
     app = create_app(live, token=token, port=port, hosts=hosts)
-    # No access log: addresses hold the token. Open pages are followed for ever, so they are not waited for.
+    # No access log: addresses hold the token.
     settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
     )
+    server = uvicorn.Server(settings)
+    app.state.stopping = lambda: server.should_exit
     try:
-        uvicorn.Server(settings).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         live.stop()
 

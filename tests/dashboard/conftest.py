@@ -33,6 +33,7 @@ class Server:
         app = create_app(self.live, token=TOKEN, port=self.port)
         config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
+        app.state.stopping = lambda: self._server.should_exit
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
         self._thread.start()
         while not self._server.started:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from assay.results import TELLS_OF
 from assay.store.columns import ABOUT, COLUMNS, HEADLINES
 from assay.store.files import Files
 from assay.store.index import Changes, Index
@@ -76,6 +77,7 @@ def about(point: dict[str, Any], number: int) -> dict[str, Any]:
         "error": "ValueError: the loss is NaN" if point["failed"] else "",
         "seconds": 2.0,
         "training": "",
+        "marks": TELLS_OF,
     }
 
 

@@ -24,6 +24,7 @@ from assay.dashboard.record import of_training_records, record_of
 from assay.dashboard.table import Row
 from assay.dashboard.wire import block
 from assay.errors import UserError
+from assay.store.columns import about_of
 
 MOST_ROWS = 500
 """Greatest number of rows of which texts or intervals are asked for at a time."""
@@ -37,6 +38,8 @@ _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".
 def create_app(live: Live, *, token: str, port: int, hosts: tuple[str, ...] = ()) -> FastAPI:
     """Creates the application.
 
+    ``app.state.stopping`` may be replaced by a function that tells whether the server is to end; then open pages are let go.
+
     Args:
         live: the trials.
         token: that the address of the page must have.
@@ -47,6 +50,7 @@ def create_app(live: Live, *, token: str, port: int, hosts: tuple[str, ...] = ()
         The FastAPI application.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.stopping = lambda: False
     app.add_middleware(Access, token=token, port=port, hosts=hosts)
 
     @app.exception_handler(StarletteHTTPException)
@@ -133,7 +137,7 @@ async def _news(live: Live, request: Request, open_pages: list[int]) -> AsyncIte
     told: tuple[Any, ...] = ()
     shown, spoke = "", 0.0
     try:
-        while not await request.is_disconnected():
+        while not request.app.state.stopping() and not await request.is_disconnected():
             trials, now = live.trials, time.monotonic()
             if (trials.version, trials.schema) != told:
                 told = trials.version, trials.schema
@@ -173,7 +177,7 @@ def _records(app: FastAPI, live: Live) -> None:
             withheld = figures.withheld(folder.location, row.place)
         with live.trials.lock:
             texts = _texts(live, number)
-        stored = [one._asdict() for one in folder.reader.files_of(row.place, row.training)]
+        stored = [one._asdict() for one in folder.reader.files_of(row.place, about_of(rows).get("training") or trial)]
         return {**texts, **record_of(rows, withheld=withheld), "location": folder.location, "files": stored}
 
     @app.get("/api/trials/{trial}/figures")

@@ -6,6 +6,7 @@ from typing import Any
 
 from assay.errors import UserError
 from assay.store.columns import Place
+from assay.store.reader import Reader, settings_asked
 
 FEWEST = 2
 """Folds or seeds of a study, without which no difference is tested."""
@@ -36,7 +37,7 @@ def draw(location: str, place: Place) -> dict[str, Any]:
     from assay.store.folder import Store
 
     store = Store(location)
-    asked, frame = store.asked()[place[1]], store.frame([place[1]])
+    asked, frame = settings_asked(Reader(location).rows(place)), store.frame([place[1]])
     study = _study_of(store, asked)
     dataset = study.cohorts[asked["cohort"]].load()
     if asked["recipe"].get("privacy"):
@@ -75,11 +76,13 @@ def withheld(location: str, place: Place) -> list[bool]:
     Raises:
         UserError: an earlier version did not store which rows these are.
     """
-    from assay.release.candidates import uncovered
-    from assay.store.folder import Store
+    import pandas as pd
 
-    store = Store(location)
-    hidden: list[bool] = uncovered(store.frame([place[1]]), store.asked()[place[1]]).tolist()
+    from assay.release.candidates import uncovered
+
+    rows = Reader(location).rows(place)
+    frame = pd.DataFrame({"conditions": [json.loads(text) for text in rows["conditions"].to_pylist()]})
+    hidden: list[bool] = uncovered(frame, settings_asked(rows)).tolist()
     return hidden
 
 
@@ -118,7 +121,7 @@ def differences(location: str, cohort: str, recipes: tuple[str, ...]) -> dict[st
         for column in card.evidence:
             comparison = card.comparisons.get((other, column.key))
             if comparison is not None and comparison.count >= FEWEST:
-                tests.append(_told(comparison, column.title, (other, baseline), pairs, column.shown))
+                tests.append(_told(comparison, column.title, (other, baseline), pairs, column.unit))
     why = "" if tests else "no figure of these recipes has two folds or seeds in common"
     return {"tests": tests, "pairs": pairs, "why": why}
 

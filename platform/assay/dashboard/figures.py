@@ -97,6 +97,10 @@ class Figures:
             except (TooLateError, BrokenProcessPool) as error:
                 self._end()
                 raise UserError("the figures took too long, or their process ended; look into the report") from error
+            except UserError:
+                raise
+            except Exception as error:  # whatever the report meets in results of earlier versions
+                raise UserError(f"this cannot be drawn ({type(error).__name__}: {error})") from error
             if len(self._known) > 64:
                 self._known.pop(next(iter(self._known)))
             self._known[key] = answer

@@ -97,7 +97,8 @@ def _walk(folder: str, depth: int) -> Iterator[str]:
 def _below_uri(root: str) -> Iterator[str]:
     """Returns a folder of an object store if it holds results, and the folders directly in it that do."""
     system, path = fs.FileSystem.from_uri(root)
-    for below in ("", *_names(system, path)):
+    inside = sorted(name for name in _names(system, path) if not name.startswith("."))
+    for below in ("", *inside):
         if any(name in MARKS for name in _names(system, posixpath.join(path, below), files=True)):
             yield posixpath.join(root.rstrip("/"), below).rstrip("/")
 

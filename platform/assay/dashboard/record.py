@@ -58,12 +58,12 @@ def of_training_records(rows: pa.Table) -> "list[bool] | None":
 
     Returns:
         A bool for each row: always False for a model without privacy, of which nothing is withheld. None for a private
-        one of which no row is marked: either it has none, or an earlier version did not mark them.
+        one of an earlier version of which no row is marked: either it has none, or they were not marked then.
     """
     if not is_private(rows):
         return [False] * len(rows)
     marks = [TELLS_OF in json.loads(text) for text in rows["conditions"].to_pylist()]
-    return marks if any(marks) else None
+    return marks if any(marks) or about_of(rows).get("marks") == TELLS_OF else None
 
 
 def is_private(rows: pa.Table) -> bool:

@@ -1,10 +1,11 @@
 """The table of all trials that the page shows: it grows, and tells what changed since a version."""
 
 import secrets
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from assay.store.settings import parsed
 DONE, FAILED, GONE = range(3)
 STATES = ("done", "failed", "gone")
 """States of a trial that has a row; a trial under way has none yet."""
-_PIECE = 20_000
+_PIECE = 5_000
 """Trials that are read at a time, which bounds the memory."""
 _RADII = 24
 """Greatest number of radii, over all trials, that have a column."""
@@ -43,14 +44,12 @@ class Described:
     meaning: str = ""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """Where a row of the table lies."""
 
     folder: int
     """Number of the folder of results."""
     place: Place
-    training: str
 
 
 class Trials:
@@ -71,8 +70,10 @@ class Trials:
         """Raised with each change of the columns themselves; then a page reads all rows again."""
         self.count = 0
         self.folders = list(names)
-        self._rows: dict[tuple[int, Place], int] = {}
-        self._at: list[Row] = []
+        self._rows: list[dict[str, int]] = [{} for _ in names]
+        """By folder, the row of each trial."""
+        self._ids: list[str] = []
+        self._folder_of = np.zeros(0, np.int16)
         self._errors: dict[int, str] = {}
         self._versions = np.zeros(0, np.int64)
         self._columns: dict[str, Described] = {}
@@ -89,18 +90,20 @@ class Trials:
             folder: its number.
             changes: of its index.
         """
-        shown = changes.columns.filter(pc.equal(changes.columns["folder"], "trials"))
-        moved = [place for place in _places(changes.columns) if place[0] != "trials"]
-        gone = [place for place in (*changes.gone, *moved) if (folder, ("trials", place[1])) in self._rows]
+        current = pc.equal(changes.columns["folder"], "trials")
+        shown, moved = changes.columns.filter(current), changes.columns.filter(pc.invert(current))
         with self.lock:
-            before = {place for number, place in self._rows if number == folder} if changes.whole else set()
-            if not (len(shown) or gone or before):
+            known = self._rows[folder]
+            gone = {trial for _, trial in changes.gone} | set(moved["trial"].to_pylist())
+            if changes.whole and known:
+                gone |= known.keys()
+            gone = (gone & known.keys()) - (set(shown["trial"].to_pylist()) if gone else set())
+            if not (len(shown) or gone):
                 return
             self.version += 1
             for start in range(0, len(shown), _PIECE):
                 self._take(folder, shown.slice(start, _PIECE))
-            present = set(_places(shown))
-            self._drop(folder, [place for place in (*gone, *before) if place not in present])
+            self._drop([known[trial] for trial in gone])
             shape = tuple(
                 (one.key, one.column.kind, one.column.varied) for one in self._columns.values() if _served(one)
             )
@@ -118,6 +121,7 @@ class Trials:
         """
         with self.lock:
             self.folders.append(name)
+            self._rows.append({})
             return len(self.folders) - 1
 
     def served(self) -> list[Described]:
@@ -158,14 +162,14 @@ class Trials:
             number: of the row.
 
         Returns:
-            Folder, trial and model.
+            Folder and trial.
 
         Raises:
             IndexError: there is no such row.
         """
         if not 0 <= number < self.count:
             raise IndexError(number)
-        return self._at[number]
+        return Row(int(self._folder_of[number]), ("trials", self._ids[number]))
 
     def find(self, trials: Sequence[str]) -> list[int]:
         """Returns the rows of some trials, by their ids.
@@ -176,14 +180,8 @@ class Trials:
         Returns:
             Numbers of the rows that exist; where two folders hold one trial, the first.
         """
-        places = [
-            next(
-                (row for n in range(len(self.folders)) if (row := self._rows.get((n, ("trials", trial)))) is not None),
-                -1,
-            )
-            for trial in trials
-        ]
-        return [row for row in places if row >= 0]
+        found = (next((known[trial] for known in self._rows if trial in known), None) for trial in trials)
+        return [row for row in found if row is not None]
 
     def values(self, number: int) -> dict[str, Any]:
         """Returns all values of a row by the keys of their columns.
@@ -226,25 +224,24 @@ class Trials:
 
     def _take(self, folder: int, piece: pa.Table) -> None:
         """Writes some trials, new ones at the end."""
-        before = self.count
-        places, trainings = _places(piece), piece["training"].to_pylist()
+        before, known = self.count, self._rows[folder]
         rows = np.empty(len(piece), np.int64)
-        for number, (place, training) in enumerate(zip(places, trainings, strict=True)):
-            row = self._rows.setdefault((folder, place), self.count)
+        for number, trial in enumerate(piece["trial"].to_pylist()):
+            rows[number] = row = known.setdefault(trial, self.count)
             if row == self.count:
                 self.count += 1
-                self._at.append(Row(folder, place, training))
-            self._at[row] = Row(folder, place, training)
-            rows[number] = row
+                self._ids.append(trial)
         if self.count > len(self._versions):
-            room = max(1024, self.count + self.count // 2) - len(self._versions)
+            room = max(1024, self.count + self.count // 4) - len(self._versions)
             self._versions = np.concatenate([self._versions, np.zeros(room, np.int64)])
+            self._folder_of = np.concatenate([self._folder_of, np.zeros(room, np.int16)])
+        self._folder_of[rows] = folder
         self._versions[rows] = self.version
         errors = piece["error"].to_pylist()
         for row, error in zip(rows.tolist(), errors, strict=True):
             self._errors.pop(row, None)
             if error:
-                self._errors[row] = error.splitlines()[0]
+                self._errors[row] = sys.intern(error.splitlines()[0])
         states = [STATES[FAILED if error else DONE] for error in errors]
         writing = {"study": [self.folders[folder]] * len(rows), "state": states}
         writing |= {key: piece[key].to_pylist() for key in _ABOUT}
@@ -257,8 +254,8 @@ class Trials:
             values = np.full(len(rows), np.nan) if values is None else values
             described.column.write(rows, values, before=before, capacity=len(self._versions))
 
-    def _drop(self, folder: int, places: list[Place]) -> None:
-        gone = [row for place in places if (row := self._rows.get((folder, ("trials", place[1])))) is not None]
+    def _drop(self, gone: list[int]) -> None:
+        """Marks rows of trials that are deleted, or no longer of the plan."""
         if gone:
             rows = np.array(gone)
             self._versions[rows] = self.version
@@ -334,10 +331,6 @@ def _spread_out(pairs: list[tuple[str, Any]], codes: np.ndarray, rows: np.ndarra
 def _served(one: Described) -> bool:
     """Whether a page gets this column: what varies, and the state."""
     return one.column.varied or one.key == "state" or (one.group == "figure" and one.column.constant is not None)
-
-
-def _places(table: pa.Table) -> list[Place]:
-    return list(zip(table["folder"].to_pylist(), table["trial"].to_pylist(), strict=True))
 
 
 def _floats(values: Any) -> np.ndarray:

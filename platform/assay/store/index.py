@@ -9,6 +9,7 @@ one listing.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -225,7 +226,9 @@ class Index:
         return list(dict.fromkeys([*places, *sorted(self._unlogged)])), now
 
     def changes(self, *, listed: bool = True) -> Changes:
-        """Returns the trials that were written, moved or deleted since the last call. Not for the job that writes.
+        """Returns the trials that were written, moved or deleted since the last call.
+
+        Only for a process that reads, and that holds what it was told: the columns themselves are let go here.
 
         Args:
             listed: whether to list the files too. Without it the log alone is read, which takes no longer where there
@@ -240,12 +243,14 @@ class Index:
             self._follow()
         news, self._news = self._news, {}
         if news is None:
-            return Changes(whole=True, columns=self.columns(), gone=[])
-        rows = [row for place in news if (row := self._later.get(place)) is not None]
-        if len(self._later) > max(_FEW, self._base.num_rows // 4):
-            self._base, self._later = self._gathered(), {}
-        gone = [place for place in news if place not in self._stamps]
-        return Changes(whole=False, columns=pa.Table.from_pylist(rows, schema=COLUMNS), gone=gone)
+            found = Changes(whole=True, columns=self.columns(), gone=[])
+        else:
+            rows = [row for place in news if (row := self._later.get(place)) is not None]
+            gone = [place for place in news if place not in self._stamps]
+            found = Changes(whole=False, columns=pa.Table.from_pylist(rows, schema=COLUMNS), gone=gone)
+        self._base, self._later = COLUMNS.empty_table(), {}
+        self._columns.close()
+        return found
 
     def _gathered(self) -> pa.Table:
         """Returns the columns of all trials in one piece, as a file of Arrow needs them."""
@@ -283,7 +288,7 @@ class Index:
         folders, trials, sizes, times, offsets = (
             self._base[name].to_pylist() for name in ("folder", "trial", "size", "modified", "offset")
         )
-        places = list(zip(folders, trials, strict=True))
+        places = list(zip(map(sys.intern, folders), trials, strict=True))
         self._stamps = dict(zip(places, zip(sizes, times, strict=True), strict=True))
         self._offsets = dict(zip(places, offsets, strict=True))
 

@@ -39,13 +39,13 @@ export class Table {
     this.capacity = 0;
   }
 
-  /** Takes a block; returns the rows that changed, and whether the columns themselves are others now. */
+  /** Takes a block; returns the rows that changed, how many are new, and whether the server began anew. */
   take(buffer) {
     const { header, rows, arrays } = decode(buffer);
-    const anew = header.epoch !== this.epoch || header.schema !== this.schema;
-    if (anew) this._arrange(header);
+    const anew = header.epoch !== this.epoch;
+    const before = anew ? 0 : this.count;
+    if (anew || header.schema !== this.schema) this._arrange(header);
     this._grow(header.total);
-    const before = this.count;
     header.columns.forEach((about, place) => {
       const column = this.columns[place];
       column.names = about.names;

@@ -145,11 +145,12 @@ const live = new Live(table, {
       rowOf.clear();
       asked.clear();
       trials.texts.clear();
-    } else trials.forget(rows);
+    }
+    trials.forget(rows);
     for (const row of rows) asked.delete(row);
     board.refresh();
     showSame();
-    if (!anew && added) announce(`${counted(added, "new trial")}`);
+    if (!anew && added) announce(counted(added, "new trial"));
     document.body.dataset.version = table.version;
   },
   overview: (folders) => runs.show(folders),

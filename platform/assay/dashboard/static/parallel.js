@@ -145,8 +145,8 @@ export class Parallel {
 
   /** Makes the axes anew: lines, ticks, titles, and what takes the mouse. */
   _axes() {
-    if (!this.width) return;
     const { axes } = this.board.view;
+    if (!this.width || !axes.every((key) => this.board.scale(key))) return;
     this.overlay.replaceChildren();
     this.heads.replaceChildren();
     this.overlay.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
