@@ -35,14 +35,17 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--force-device-scale-factor=1"]
 _ROOT = Path(__file__).parents[2]
 _MANY = """
 import sys, tempfile
-from dataclasses import replace
+from pathlib import Path
 import uvicorn
 from assay.dashboard.app import create_app
 from assay.dashboard.live import Live
+from assay.store.rows import MEASUREMENT_SCHEMA
 from tests.dashboard.made import changes
 count, piece, token = int(sys.argv[1]), 50_000, sys.argv[2]
-live = Live([tempfile.mkdtemp()])
-live.trials.add_folder("made")
+folder = Path(tempfile.mkdtemp())
+(folder / "made" / "trials").mkdir(parents=True)
+live = Live([str(folder)])
+live.folders[0].rows = lambda place: MEASUREMENT_SCHEMA.empty_table()
 for first in range(0, count, piece):
     live.trials.take(0, changes(min(piece, count - first), seed=first, first=first))
 app = create_app(live, token=token, port=8061)

@@ -143,7 +143,7 @@ def changes(count: int, *, seed: int = 0, first: int = 0) -> Changes:
     drawn = points(count, seed)
     made = list(each(drawn))
     empty = pa.nulls(count)
-    lists = [settings_of(about(point, 0)["asked"]) for point in made]
+    lists = [_settings(point) for point in made]
     worst = [
         []
         if point["failed"]
@@ -161,3 +161,16 @@ def changes(count: int, *, seed: int = 0, first: int = 0) -> Changes:
         pa.array(known[field.name], field.type) if field.name in known else empty.cast(field.type) for field in COLUMNS
     ]
     return Changes(whole=first == 0, columns=pa.table(arrays, schema=COLUMNS), gone=[])
+
+
+_KNOWN: dict[tuple[float, ...], list[str]] = {}
+
+
+def _settings(point: dict[str, Any]) -> list[str]:
+    """The settings of a point as an index has them; points that differ in their learning rate alone share the others."""
+    rate = "training.learning_rate="
+    key = tuple(float(point[name]) for name in ("objective.epsilon", "objective.steps", "training.batch_size"))
+    key = (*key, float(np.nan_to_num(point["privacy.epsilon"])))
+    if key not in _KNOWN:
+        _KNOWN[key] = [text for text in settings_of(about(point, 0)["asked"]) if not text.startswith(rate)]
+    return [*_KNOWN[key], f"{rate}{float(point['training.learning_rate'])!r}"]

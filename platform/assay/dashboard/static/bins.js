@@ -70,16 +70,39 @@ export function applyBrush(failed, bit, values, count, brush) {
   }
 }
 
-/** Counts the pairs of cells of those rows that have none of the bits of a mask. Returns how many rows those are. */
-export function countPairs(failed, mask, pairs, count, into) {
+/** Returns how many rows have none of the bits of a mask, with their numbers at the start of an array. */
+export function rowsWithout(failed, mask, count, into) {
   let kept = 0;
-  for (let i = 0; i < count; i++) if ((failed[i] & mask) === 0) kept++;
-  for (let p = 0; p < pairs.length; p++) {
-    const pair = pairs[p];
-    const counts = into[p].fill(0);
-    for (let i = 0; i < count; i++) if ((failed[i] & mask) === 0) counts[pair[i]]++;
+  // Without a branch: rows pass at random, and a processor would guess wrong at every second one.
+  for (let i = 0; i < count; i++) {
+    into[kept] = i;
+    kept += (failed[i] & mask) === 0 ? 1 : 0;
   }
   return kept;
+}
+
+/** Adds some rows to the counts of all pairs of axes, or takes them away again. */
+export function addRows(rows, length, pairs, counts, by = 1) {
+  for (let p = 0; p < pairs.length; p++) {
+    const pair = pairs[p];
+    const own = counts[p];
+    for (let n = 0; n < length; n++) own[pair[rows[n]]] += by;
+  }
+}
+
+/** Compares which rows are selected with what is noted of before, and notes it anew: lists those that came and went. */
+export function changedRows(failed, was, count, came, went) {
+  let [plus, minus] = [0, 0];
+  for (let i = 0; i < count; i++) {
+    const now = failed[i] === 0 ? 1 : 0;
+    const before = was[i];
+    came[plus] = i;
+    plus += now & (before ^ 1);
+    went[minus] = i;
+    minus += before & (now ^ 1);
+    was[i] = now;
+  }
+  return [plus, minus];
 }
 
 /** Returns the rows that fail nothing, at most `most` of them, the latest first. */

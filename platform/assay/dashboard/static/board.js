@@ -1,12 +1,11 @@
 /** The trials, the view of them, and what follows from both: cells, selection, counts, front. Views listen to `changed`. */
 
 import { extent, scaleOf } from "./axes.js";
-import { applyBrush, cellsOf, countPairs, GONE, MOST_BRUSHES, pairsOf, SIDE } from "./bins.js";
-import { front, orderBy } from "./pareto.js";
+import { addRows, applyBrush, cellsOf, changedRows, GONE, MOST_BRUSHES, pairsOf, rowsWithout, SIDE } from "./bins.js";
+import { front, inOrder } from "./pareto.js";
 
 const FIRST_AXES = 12;
 const FEW_NAMES = 40;
-const EVERY_BIT = -1;
 
 export class Board extends EventTarget {
   constructor(table, view) {
@@ -30,6 +29,9 @@ export class Board extends EventTarget {
     view.goals = view.goals.filter(known);
     if (view.goals.length < 2) view.goals = this.defaultGoals();
     this.failed = new Int32Array(table.count);
+    this.was = new Uint8Array(table.count);
+    // One place more: rows are listed without a branch, so one that is not kept is written too.
+    [this.came, this.went] = [new Uint32Array(table.count + 1), new Uint32Array(table.count + 1)];
     this.bits.clear();
     this._leaveOutGone();
     for (const column of table.columns) this._scale(column);
@@ -179,9 +181,13 @@ export class Board extends EventTarget {
       if (known && known.a === a && known.b === b) return known;
       return { name, a, b, index: pairsOf(a, b, this.table.count) };
     });
+    const indices = this.pairs.map((pair) => pair.index);
     this.all = this.pairs.map(() => new Uint32Array(SIDE * SIDE));
     this.selected = this.pairs.map(() => new Uint32Array(SIDE * SIDE));
-    this.total = countPairs(this.failed, GONE, this.pairs.map((pair) => pair.index), this.table.count, this.all);
+    this.total = rowsWithout(this.failed, GONE, this.table.count, this.came);
+    addRows(this.came, this.total, indices, this.all);
+    this.was.fill(0);
+    this.kept = 0;
   }
 
   _order() {
@@ -190,13 +196,17 @@ export class Board extends EventTarget {
       const column = table.column(key);
       return { key, column, values: column.values, sign: column.better === "lower" ? -1 : 1 };
     });
-    this.order = this.goals.length ? orderBy(this.goals[0].values, table.count, this.goals[0].sign) : new Uint32Array(0);
+    this.order = this.goals.length < 2 ? null : inOrder(this.goals, table.count);
   }
 
+  /** Counts the selected rows anew: only those that came or went since the last time. */
   _count() {
     const indices = this.pairs.map((pair) => pair.index);
-    this.kept = countPairs(this.failed, EVERY_BIT, indices, this.table.count, this.selected);
-    this.front = this.goals.length < 2 ? [] : front(this.goals, this.order, this.failed);
+    const [plus, minus] = changedRows(this.failed, this.was, this.table.count, this.came, this.went);
+    addRows(this.came, plus, indices, this.selected);
+    addRows(this.went, minus, indices, this.selected, -1);
+    this.kept += plus - minus;
+    this.front = this.order ? front(this.order, this.failed) : [];
   }
 
   _tell(what) {

@@ -14,7 +14,7 @@ export async function ask(path, body) {
 export class Live {
   /** `take` gets each block of rows, `overview` the state of the folders, `state` what the connection does. */
   constructor(table, { take, overview, state }) {
-    Object.assign(this, { table, take, overview, state, busy: false, due: false });
+    Object.assign(this, { table, take, overview, state, busy: false, due: false, rest: 0 });
   }
 
   /** Reads everything, and follows from then on. */
@@ -60,7 +60,11 @@ export class Live {
     try {
       const { epoch, version, schema } = this.table;
       const answer = await ask(`/api/columns?epoch=${epoch}&since=${version}&schema=${schema}`);
-      this.take(await answer.arrayBuffer());
+      const buffer = await answer.arrayBuffer();
+      const began = performance.now();
+      this.take(buffer);
+      // With many trials, news come a little later rather than that the mouse waits for them.
+      this.rest = Math.min(2000, 1.5 * (performance.now() - began));
     } catch (error) {
       this.state(error.status === 401 ? "locked" : "away");
     } finally {
@@ -68,7 +72,7 @@ export class Live {
     }
     if (this.due) {
       this.due = false;
-      await this._fetch();
+      setTimeout(() => this._fetch(), this.rest);
     }
   }
 }

@@ -184,4 +184,4 @@ if (new URLSearchParams(location.search).has("token")) history.replaceState(null
 await live.start();
 await restore();
 document.body.dataset.ready = "1";
-window.assay = { board, parallel };
+window.assay = { board, parallel, scatter, trials };
