@@ -49,11 +49,14 @@ def points(count: int, seed: int = 0) -> dict[str, np.ndarray]:
 def recipe(point: dict[str, Any]) -> dict[str, Any]:
     """The recipe of a point, with as many settings that never vary as a true one has."""
     budget = point["privacy.epsilon"]
+    attack = {"epsilon": float(point["objective.epsilon"]), "steps": int(point["objective.steps"])}
+    training = {
+        "learning_rate": float(point["training.learning_rate"]),
+        "batch_size": int(point["training.batch_size"]),
+    }
     return {
-        "objective": {"name": "pgd", "epsilon": float(point["objective.epsilon"]), "steps": int(point["objective.steps"]),
-                      "relative_step": 2.5, "norm": "linf", "restarts": 1, "random_start": True},
-        "training": {"learning_rate": float(point["training.learning_rate"]), "batch_size": int(point["training.batch_size"]),
-                     "epochs": 40, "optimizer": "adam", "schedule": "constant", "weight_decay": 0.0},
+        "objective": {"name": "pgd", **attack, "relative_step": 2.5, "norm": "linf", "random_start": True},
+        "training": {**training, "epochs": 40, "optimizer": "adam", "schedule": "constant", "weight_decay": 0.0},
         "privacy": None if np.isnan(budget) else {"epsilon": float(budget), "delta": 1e-5, "max_grad_norm": 1.0},
         "federation": None,
         "data": [],
@@ -124,7 +127,7 @@ def each(drawn: dict[str, np.ndarray]) -> Any:
 
 
 def fill(folder: Path, count: int, *, seed: int = 0) -> None:
-    """Writes an index of made-up trials by the store's own code. Their results files are empty: the index has the rows."""
+    """Writes an index of made-up trials by the store's own code. Their results files are empty: the index has rows."""
     (folder / "trials").mkdir(parents=True)
     files = Files(str(folder))
     index = Index(files, partial(load_rows, files), MEASUREMENT_SCHEMA)
@@ -139,7 +142,7 @@ def fill(folder: Path, count: int, *, seed: int = 0) -> None:
 
 
 def changes(count: int, *, seed: int = 0, first: int = 0) -> Changes:
-    """The columns of many trials as an index would give them, without any file; ``first`` is the number of the first."""
+    """The columns of trials as an index would give them, without any file; ``first`` is the number of the first."""
     drawn = points(count, seed)
     made = list(each(drawn))
     empty = pa.nulls(count)
@@ -151,9 +154,10 @@ def changes(count: int, *, seed: int = 0, first: int = 0) -> Changes:
         for point in made
     ]
     known: dict[str, Any] = {
-        "folder": ["trials"] * count, "trial": [name_of(first + number) for number in range(count)], "cohort": ["made"] * count,
-        "dataset": ["made"] * count, "model": ["mlp"] * count, "recipe": ["point"] * count, "fold": np.zeros(count, np.int32),
-        "repeat": np.zeros(count, np.int32), "training": [""] * count, "seconds": np.full(count, 2.0),
+        "folder": ["trials"] * count, "trial": [name_of(first + number) for number in range(count)],
+        "cohort": ["made"] * count, "dataset": ["made"] * count, "model": ["mlp"] * count, "recipe": ["point"] * count,
+        "fold": np.zeros(count, np.int32), "repeat": np.zeros(count, np.int32), "training": [""] * count,
+        "seconds": np.full(count, 2.0),
         "error": np.where(drawn["failed"], "ValueError: the loss is NaN", ""), "worst_case": worst, "settings": lists,
         **{key: drawn[key] for key in HEADLINES if key in drawn},
     }  # fmt: skip
@@ -167,7 +171,7 @@ _KNOWN: dict[tuple[float, ...], list[str]] = {}
 
 
 def _settings(point: dict[str, Any]) -> list[str]:
-    """The settings of a point as an index has them; points that differ in their learning rate alone share the others."""
+    """The settings of a point as an index has them; points that differ in the learning rate alone share the others."""
     rate = "training.learning_rate="
     key = tuple(float(point[name]) for name in ("objective.epsilon", "objective.steps", "training.batch_size"))
     key = (*key, float(np.nan_to_num(point["privacy.epsilon"])))

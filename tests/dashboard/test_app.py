@@ -97,8 +97,9 @@ def test_figures_of_training_records_of_a_private_model_are_withheld(page: Page,
 @pytest.mark.parametrize(
     "path",
     [
-        "/static/../access.py", "/static/..%2faccess.py", "/static/%2e%2e/access.py", "/static//etc/passwd", "/static/none.js",
-        "/api/trials/..%2f..%2fstudy.yaml", "/api/trials/%00", "/api/trials/" + "a" * 5000, "/docs", "/openapi.json",
+        *("/static/../access.py", "/static/..%2faccess.py", "/static/%2e%2e/access.py", "/static//etc/passwd"),
+        *("/static/none.js", "/docs", "/openapi.json"),
+        *("/api/trials/..%2f..%2fstudy.yaml", "/api/trials/%00", "/api/trials/" + "a" * 5000),
     ],
 )  # fmt: skip
 def test_only_files_of_the_page_and_known_trials_are_found(page: Page, path: str) -> None:

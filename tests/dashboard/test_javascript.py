@@ -1,4 +1,4 @@
-"""The page's own arithmetic, asked in the browser: cells, brushes, counts, scales, fronts, and the view in the address."""
+"""The page's own arithmetic, asked in the browser: cells, brushes, counts, scales, fronts, and the address."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +12,11 @@ from tests.dashboard.conftest import Server
 Ask = Callable[..., Any]
 
 
+def known(values: list[Any]) -> list[Any]:
+    """Values with None for NaN, which JSON does not have."""
+    return [None if isinstance(one, float) and np.isnan(one) else one for one in values]
+
+
 @pytest.fixture(scope="module")
 def ask(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """``ask("module.js", "body that returns", **values)``: calls a module of the page; arrays become float32."""
@@ -21,11 +26,7 @@ def ask(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]
 
     def call(module: str, body: str, **values: Any) -> Any:
         given = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
-        # JSON has no NaN.
-        plain = {
-            name: [None if one != one else one for one in value] if isinstance(value, list) else value
-            for name, value in given.items()
-        }
+        plain = {name: known(value) if isinstance(value, list) else value for name, value in given.items()}
         names = ", ".join(values)
         script = (
             "async (given) => { const f32 = (list) => Float32Array.from(list, (one) => one ?? NaN);"
@@ -53,7 +54,8 @@ def test_cells_divide_an_axis_evenly_and_missing_values_have_their_own(
 ) -> None:
     cells = np.array(ask("bins.js", """
         const axes = await import('/static/axes.js');
-        const scale = axes.scaleOf({ kind: 'number', group: 'setting', values: f32(values) }, values.length, { log, flip });
+        const column = { kind: 'number', group: 'setting', values: f32(values) };
+        const scale = axes.scaleOf(column, values.length, { log, flip });
         return [...m.cellsOf(f32(values), values.length, scale)];""", values=values, log=log, flip=flip))  # fmt: skip
     shown = np.log10(values) if log else values.astype(float)
     low, high = np.nanmin(shown), np.nanmax(shown)
@@ -112,7 +114,7 @@ def best_of(goals: list[np.ndarray], selected: np.ndarray) -> list[int]:
     """The front by its definition."""
     table = np.stack(goals, 1)
     rows = [n for n in range(len(table)) if selected[n] and not np.isnan(table[n]).any()]
-    at_least = lambda m, n: (table[m] >= table[n]).all() and (table[m] > table[n]).any()  # noqa: E731
+    at_least = lambda m, n: (table[m] >= table[n]).all() and (table[m] > table[n]).any()
     return [n for n in rows if not any(at_least(m, n) for m in rows)]
 
 
@@ -128,7 +130,7 @@ def test_the_front_is_what_nothing_else_is_better_than(ask: Ask, count: int, tie
     found = ask("pareto.js", """
         const each = goals.map((values, n) => ({ values: f32(values), sign: signs[n] }));
         return m.front(m.inOrder(each, 200), Int32Array.from(selected, (one) => (one ? 0 : 1)));""",
-        goals=[[None if one != one else float(one) for one in goal] for goal in goals], signs=signs, selected=selected)  # fmt: skip
+        goals=[known(goal.tolist()) for goal in goals], signs=signs, selected=selected)  # fmt: skip
     assert sorted(found) == best_of([goal * sign for goal, sign in zip(goals, signs, strict=True)], selected)
 
 
@@ -164,7 +166,8 @@ def test_names_stand_in_order_and_go_to_their_places(ask: Ask) -> None:
     names = ["b", "10", "a", "9"]
     places = ask("axes.js", """
         const scale = m.scaleOf({ kind: 'category', names }, 0, {});
-        return names.map((_, code) => [scale.place(code), scale.value(scale.place(code))]);""", names=names)  # fmt: skip
+        const places = names.map((_, code) => scale.place(code));
+        return places.map((place) => [place, scale.value(place)]);""", names=names)  # fmt: skip
     assert [names[code] for code in np.argsort([place for place, _ in places])] == ["9", "10", "a", "b"]
     assert [code for _, code in places] == [0, 1, 2, 3]
 

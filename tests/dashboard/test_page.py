@@ -38,9 +38,8 @@ class Visit:
 
     def settled(self) -> None:
         """Waits until everything that follows from the last event is drawn."""
-        self.page.evaluate(
-            "() => new Promise((done) => { let n = 4; const next = () => (n-- ? requestAnimationFrame(next) : done()); next(); })"
-        )
+        wait = "let n = 4; const next = () => (n-- ? requestAnimationFrame(next) : done()); next();"
+        self.page.evaluate(f"() => new Promise((done) => {{ {wait} }})")
 
     def ask(self, what: str) -> Any:
         return self.page.evaluate(f"window.assay.{what}")
@@ -214,13 +213,11 @@ def test_the_front_is_that_of_the_selected_trials(visit: Visit) -> None:
     low, high = visit.ask("board.view.brushes['accuracy'].range")
     goals = visit.ask("board.view.goals")
     assert goals[0] == "accuracy"
-    accuracy, robust = (
-        DRAWN["accuracy"].astype(np.float32),
-        (DRAWN["worst_case"] * (1 - float(goals[1].split(":")[2]))).astype(np.float32),
-    )
-    rows = [n for n in range(COUNT) if low <= accuracy[n] <= high]
-    best = [n for n in rows if not any(
-        accuracy[m] >= accuracy[n] and robust[m] >= robust[n] and (accuracy[m] > accuracy[n] or robust[m] > robust[n]) for m in rows)]  # fmt: skip
+    radius = float(goals[1].split(":")[2])
+    values = np.stack([DRAWN["accuracy"], DRAWN["worst_case"] * (1 - radius)], 1).astype(np.float32)
+    rows = [n for n in range(COUNT) if low <= values[n, 0] <= high]
+    better = lambda m, n: (values[m] >= values[n]).all() and (values[m] > values[n]).any()
+    best = [n for n in rows if not any(better(m, n) for m in rows)]
     assert sorted(visit.ask("board.front")) == best
 
 
@@ -236,9 +233,10 @@ def add(folder: Path, *numbers: int) -> None:
     with store.locked():
         for number in numbers:
             asked = {"recipe": {"objective": {"name": "pgd", "epsilon": 0.1}}, "cohort": "made"}
-            store.write(TrialRecord(
-                trial=name_of(number), dataset="made", model="mlp", recipe=f"point-{number}", fold=0, repeat=0,
-                measurements=(Measurement(name="accuracy", value=0.5, n=10),), provenance={"asked": asked}))  # fmt: skip
+            accuracy = Measurement(name="accuracy", value=0.5, n=10)
+            labels = {"dataset": "made", "model": "mlp", "recipe": f"point-{number}", "fold": 0, "repeat": 0}
+            record = TrialRecord(trial=name_of(number), measurements=(accuracy,), provenance={"asked": asked}, **labels)
+            store.write(record)
 
 
 def seen(visit: Visit, count: int, patience: float = 15) -> None:

@@ -120,26 +120,38 @@ class Access:
 
     def _judged(self, scope: Scope, headers: dict[str, str]) -> tuple[tuple[int, str] | None, bool]:
         """Returns why a request is refused, None if it is not; and whether it brought the token in its address."""
-        host = headers.get("host", "")
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if name not in self._hosts:
-            return (403, "this page is for its own machine only; open it at the address that the server printed"), False
-        origin = headers.get("origin")
-        if origin is not None and origin != f"{scope['scheme']}://{host}":
-            return (403, "another web page asked for this; open the page itself"), False
-        if scope["method"] not in ("GET", "HEAD", "POST"):
-            return (405, "only GET and POST"), False
-        if scope["method"] == "POST" and origin is None:
-            return (403, "a POST needs the header Origin of the page itself"), False
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MOST_BYTES or "transfer-encoding" in headers:
-            return (413, f"a request has at most {MOST_BYTES} bytes, and says how many"), False
+        refusal = self._wrong_place(scope, headers) or _wrong_form(scope["method"], headers)
+        if refusal is not None:
+            return refusal, False
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["path"] == "/" and asked and hmac.compare_digest(asked.encode(), self._token.encode()):
             return None, True
         if hmac.compare_digest(_cookie(headers.get("cookie", ""), self._cookie).encode(), self._pass.encode()):
             return None, False
         return (401, "open the page at the address that the server printed, with its token"), False
+
+    def _wrong_place(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+        """Returns why a request is refused that asks for another host, or that another page sent."""
+        host = headers.get("host", "")
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if name not in self._hosts:
+            return 403, "this page is for its own machine only; open it at the address that the server printed"
+        origin = headers.get("origin")
+        if origin is not None and origin != f"{scope['scheme']}://{host}":
+            return 403, "another web page asked for this; open the page itself"
+        if scope["method"] == "POST" and origin is None:
+            return 403, "a POST needs the header Origin of the page itself"
+        return None
+
+
+def _wrong_form(method: str, headers: dict[str, str]) -> tuple[int, str] | None:
+    """Returns why a request is refused that would change something, or that is too long."""
+    if method not in ("GET", "HEAD", "POST"):
+        return 405, "only GET and POST"
+    length = headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > MOST_BYTES or "transfer-encoding" in headers:
+        return 413, f"a request has at most {MOST_BYTES} bytes, and says how many"
+    return None
 
 
 def _cookie(header: str, name: str) -> str:

@@ -19,7 +19,7 @@ from assay.dashboard.comparison import compared
 from assay.dashboard.export import as_csv, as_study
 from assay.dashboard.figures import Figures
 from assay.dashboard.intervals import intervals_of
-from assay.dashboard.live import EVERY, Live, is_sweep
+from assay.dashboard.live import EVERY, Live
 from assay.dashboard.record import of_training_records, record_of
 from assay.dashboard.table import Row
 from assay.dashboard.wire import block
@@ -38,7 +38,8 @@ _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".
 def create_app(live: Live, *, token: str, port: int, hosts: tuple[str, ...] = ()) -> FastAPI:
     """Creates the application.
 
-    ``app.state.stopping`` may be replaced by a function that tells whether the server is to end; then open pages are let go.
+    ``app.state.stopping`` may be replaced by a function that tells whether the server is to end: open pages are then
+    let go.
 
     Args:
         live: the trials.
@@ -161,7 +162,7 @@ async def _news(live: Live, request: Request, open_pages: list[int]) -> AsyncIte
 def _steady(one: dict[str, Any]) -> dict[str, Any]:
     """Returns the state of a folder without what changes each second."""
     progress = one["progress"]
-    return {**one, "progress": progress and {k: v for k, v in progress.items() if k not in ("age", "beat")}}
+    return {**one, "progress": progress and {key: value for key, value in progress.items() if key != "beat"}}
 
 
 def _records(app: FastAPI, live: Live) -> None:
@@ -191,7 +192,7 @@ def _records(app: FastAPI, live: Live) -> None:
         if not 2 <= len(asked) <= MOST_COMPARED:
             raise HTTPException(422, f"{len(asked)} trials; compare two to {MOST_COMPARED}")
         chosen = [_row(live, trial)[1] for trial in asked]
-        sweeps = {row.folder: is_sweep(live.folders[row.folder].reader) for row in chosen}
+        sweeps = {row.folder: live.folders[row.folder].kind == "sweep" for row in chosen}
         tables = [_rows(live, row) for row in chosen]
         return compared(live, chosen, tables, sweeps, figures)
 
@@ -203,8 +204,7 @@ def _exports(app: FastAPI, live: Live) -> None:
     @app.post("/api/export.csv")
     async def csv(request: Request) -> Response:
         numbers = await _numbers(request, trials.count, most=trials.count)
-        with trials.lock:
-            return Response(as_csv(trials, numbers), media_type="text/csv")
+        return Response(await asyncio.to_thread(as_csv, trials, numbers), media_type="text/csv")
 
     @app.post("/api/export.yaml")
     async def study(request: Request) -> Response:

@@ -11,8 +11,8 @@ Kind = Literal["number", "category"]
 class Column:
     """Values of one setting or figure over all rows of a table.
 
-    As long as all rows have the same value, this value alone is stored: of some sixty settings of a recipe, a sweep varies
-    three. A column begins with numbers, and becomes one of categories when a value comes that is none.
+    As long as all rows have the same value, this value alone is stored: of some sixty settings of a recipe, a sweep
+    varies three. A column begins with numbers, and becomes one of categories when a value comes that is none.
 
     Args:
         value: of all rows so far; None where they have none.

@@ -19,13 +19,13 @@ _FIGURES = 150
 OTHER_STUDIES = "No test: these trials are of different studies or data. A test needs the same records for all."
 ONE_RECIPE = "No test: these trials have one recipe, and differ in their fold or seed alone."
 BY_TEST_RECORDS = (
-    "No test: this sweep was measured on test records, and whoever chose these trials could see the figures. A test on the "
-    "same records would find differences that are chance. Choose on validation records, and judge the chosen ones once on "
-    "test records."
+    "No test: this sweep was measured on test records, and whoever chose these trials could see the figures. A test on "
+    "the same records would find differences that are chance. Choose on validation records, and judge the chosen ones "
+    "once on test records."
 )
 NOT_JUDGED = (
-    "No test: these trials were measured on validation records, by which they could be chosen. The test records are still "
-    "unused: judge the chosen trials on them once."
+    "No test: these trials were measured on validation records, by which they could be chosen. The test records are "
+    "still unused: judge the chosen trials on them once."
 )
 
 

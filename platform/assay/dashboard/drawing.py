@@ -1,6 +1,7 @@
 """What the process of ``figures`` answers; here alone the page loads the report and what it needs."""
 
 import json
+import math
 from itertools import combinations
 from typing import Any
 
@@ -89,8 +90,8 @@ def withheld(location: str, place: Place) -> list[bool]:
 def differences(location: str, cohort: str, recipes: tuple[str, ...]) -> dict[str, Any]:
     """Tests the differences between recipes that a study named before it began, fold by fold or seed by seed.
 
-    Whoever looks at the page could have picked any two recipes, so each p is multiplied by the number of all pairs of the
-    cohort (Bonferroni), and not of those that were picked.
+    Whoever looks at the page could have picked any two recipes, so each p is multiplied by the number of all pairs of
+    the cohort (Bonferroni), and not of those that were picked.
 
     Args:
         location: of the results.
@@ -137,7 +138,7 @@ def _told(comparison: Any, title: str, pair: tuple[str, str], pairs: int, shown:
         "shown": shown,
         "runs": comparison.count,
         "verdict": verdict,
-        **{key: value if value == value else None for key, value in {**numbers, "p": p}.items()},
+        **{key: None if math.isnan(value) else value for key, value in {**numbers, "p": p}.items()},
     }
 
 

@@ -13,8 +13,8 @@ from assay.dashboard.table import Row, Trials
 from assay.errors import UserError
 from assay.store.columns import about_of
 
-MOST_RECIPES = 5_000
-"""Recipes of an exported study."""
+MOST_TRIALS = 5_000
+"""Trials of an exported study."""
 _RISKY = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a text that a spreadsheet would run as a formula."""
 
@@ -29,9 +29,9 @@ def as_csv(trials: Trials, rows: Sequence[int]) -> str:
     Returns:
         The text, with a line of titles.
     """
-    columns = trials.served()
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
+    columns = trials.served()
     writer.writerow(["trial", *(one.key for one in columns), "error"])
     for row in rows:
         values = [one.column.text(row) for one in columns]
@@ -50,8 +50,8 @@ def _cell(value: Any) -> Any:
 def as_study(live: Live, rows: Sequence[Row]) -> str:
     """Returns a study file whose recipes are those of some trials; it plans these trials under the same ids.
 
-    A study runs every fold of its recipes. Trials that have results in the folder are not run again, if the study is run
-    with ``--results`` of that folder.
+    A study runs every fold of its recipes. Trials that have results in the folder are not run again, if the study is
+    run with ``--results`` of that folder.
 
     Args:
         live: the trials of the page.
@@ -67,6 +67,9 @@ def as_study(live: Live, rows: Sequence[Row]) -> str:
     if len(folders) != 1:
         what = "nothing is selected" if not folders else f"the selection has trials of {len(folders)} studies"
         raise UserError(f"{what}; select trials of one study, for a study file holds one", setting="selection")
+    if len(rows) > MOST_TRIALS:
+        message = f"the selection has {len(rows)} trials; select at most {MOST_TRIALS} for a study file"
+        raise UserError(message, setting="selection", given=len(rows), allowed=MOST_TRIALS)
     folder = live.folders[folders.pop()]
     about = yaml.safe_load(folder.reader.read_text("study.yaml")) or {}
     if "study" not in about:
@@ -82,8 +85,6 @@ def as_study(live: Live, rows: Sequence[Row]) -> str:
         recipes.setdefault(asked["cohort"], {})[asked["recipe_name"]] = asked["recipe"]
         asked_of[asked["cohort"]] = asked
     count = sum(map(len, recipes.values()))
-    if count > MOST_RECIPES:
-        raise UserError(f"the selection has {count} recipes; select at most {MOST_RECIPES}", setting="selection")
     study = _narrowed(about["study"], recipes, asked_of, folder.name)
     head = (
         f"# {len(rows)} trials of {folder.name}, selected on the dashboard: {count} recipes, each with all its folds.\n"

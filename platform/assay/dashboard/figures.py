@@ -1,7 +1,7 @@
 """Asks a process of its own for what needs the whole library: a trial's figures, and tests of differences.
 
-The server itself loads neither PyTorch nor pandas, which take twice the memory that it may have. The process starts when it
-is first needed, and ends when nobody asked for a while.
+The server itself loads neither PyTorch nor pandas, which take twice the memory that it may have. The process starts
+when it is first needed, and ends when nobody asked for a while.
 """
 
 import multiprocessing

@@ -34,6 +34,7 @@ class Followed:
         self.name, self.location = folder.name, folder.location
         self.reader = Reader(folder.location)
         self.progress: Progress | None = None
+        self.kind = "study"
         self.problem = ""
         """Why the folder cannot be read; empty if it can."""
         self._next, self._listed = 0.0, -LISTING
@@ -57,6 +58,7 @@ class Followed:
                 changes = self.reader.changes(listed=listed)
             trials.take(number, changes)
             self.progress, self.problem = self.reader.progress(), ""
+            self.kind = "sweep" if is_sweep(self.reader) else "study"
         except (UserError, OSError) as error:  # a folder that is damaged or gone must not stop the page of the others
             self.problem = str(error)
         self._listed = now if listed else self._listed
@@ -91,6 +93,7 @@ class Live:
         self.folders = [Followed(folder) for folder in find_folders(named)]
         self.trials = Trials([folder.name for folder in self.folders])
         self._over, self._found = threading.Event(), time.monotonic()
+        self._overview: tuple[float, list[dict[str, Any]]] = (-EVERY, [])
         self._thread = threading.Thread(target=self._follow, name="dashboard", daemon=True)
 
     def start(self) -> None:
@@ -116,11 +119,18 @@ class Live:
             folder.look(number, self.trials, now)
 
     def overview(self) -> list[dict[str, Any]]:
-        """Returns the state of every folder: how far its job is, and how many trials it has.
+        """Returns the state of every folder: how far its job is, and how many trials it has; all pages share one look.
 
         Returns:
             One mapping a folder, JSON-able.
         """
+        made, known = self._overview
+        if time.monotonic() - made >= EVERY:
+            known = self._overview_now()
+            self._overview = time.monotonic(), known
+        return known
+
+    def _overview_now(self) -> list[dict[str, Any]]:
         now = time.time()
         with self.trials.lock:
             counts = self.trials.counts()
@@ -129,17 +139,11 @@ class Live:
                 "name": folder.name,
                 "location": folder.location,
                 "problem": folder.problem,
-                "counts": counts[number],
-                "kind": "sweep" if is_sweep(folder.reader) else "study",
-                "progress": None
-                if folder.progress is None
-                else {
-                    **asdict(folder.progress),
-                    "state": folder.progress.state(now),
-                    "age": now - folder.progress.beat,
-                },
+                "counts": own,
+                "kind": folder.kind,
+                "progress": folder.progress and {**asdict(folder.progress), "state": folder.progress.state(now)},
             }
-            for number, folder in enumerate(self.folders)
+            for folder, own in zip(list(self.folders), counts, strict=False)
         ]
 
     def _find(self) -> None:

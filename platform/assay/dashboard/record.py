@@ -11,12 +11,12 @@ from assay.store.columns import about_of
 from assay.store.settings import parsed, settings_of
 
 WITHHELD = (
-    "This model was trained privately. Figures that were read off its training records are not shown here, because no ε "
-    "pays for what they tell; the curator finds them in report.html of the results."
+    "This model was trained privately. Figures that were read off its training records are not shown here, because no "
+    "ε pays for what they tell; the curator finds them in report.html of the results."
 )
 UNKNOWN = (
-    "This model was trained privately, and its results do not say which figures were read off training records, so none "
-    "is shown here; run the study again, or look into report.html of the results."
+    "This model was trained privately, and its results do not say which figures were read off training records, so "
+    "none is shown here; run the study again, or look into report.html of the results."
 )
 _LONGEST = 600
 """Characters of a text that is shown, such as an error."""

@@ -205,22 +205,21 @@ class Trials:
         """
         return self._errors.get(number, "")
 
-    def counts(self) -> dict[int, dict[str, int]]:
-        """Returns the number of trials in each state, by the number of the folder.
+    def counts(self) -> list[dict[str, int]]:
+        """Returns the number of trials in each state, folder by folder.
 
         Returns:
-            Numbers by state.
+            Numbers by state; states that no trial has are left out.
         """
-        state = self._columns["state"].column.read(slice(None), self.count)
-        study = self._columns["study"].column.read(slice(None), self.count)
-        names = self._columns["state"].column.names
-        at = {name: place for place, name in enumerate(self._columns["study"].column.names)}
-        return {
-            number: {
-                name: int(((state == place) & (study == at.get(folder, -2))).sum()) for place, name in enumerate(names)
-            }
-            for number, folder in enumerate(self.folders)
-        }
+        column = self._columns["state"].column
+        states = column.read(slice(None), self.count).astype(np.int64)
+        names, folders = column.names, self._folder_of[: self.count].astype(np.int64)
+        size = len(names) * len(self.folders)
+        table = np.bincount(folders * len(names) + states, minlength=size).reshape(len(self.folders), -1)
+        return [
+            {name: int(number) for name, number in zip(names, row, strict=True) if number}
+            for row in (table.tolist() if names else [[]] * len(self.folders))
+        ]
 
     def _take(self, folder: int, piece: pa.Table) -> None:
         """Writes some trials, new ones at the end."""

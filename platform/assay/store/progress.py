@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from assay.errors import StorageError
 from assay.store.files import Files
 
 FILE = "progress.json"
@@ -161,5 +162,5 @@ class ProgressFile:
             progress = Progress(**told, began=self._began, beat=moment, ended=ended)
             try:
                 self._files.commit(FILE, json.dumps(asdict(progress)).encode())
-            except OSError:
+            except (OSError, StorageError):
                 return
