@@ -25,7 +25,7 @@ def main(
     The token of the address is ASSAY_DASHBOARD_TOKEN, or one that is made once and stored for you alone.
     """
     with user_errors():
-        from assay.dashboard.access import token_of
+        from assay.dashboard.access import VARIABLE, token_of
         from assay.dashboard.live import Live
 
         named = results or ["results"]
@@ -39,7 +39,9 @@ def main(
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         shown = name[0] if name else "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0") else host
-        console.print(f"dashboard: http://{shown}:{port}/?token={token}", highlight=False, soft_wrap=True)
+        # Where the token is the user's own, it is no news to him, and the log of a cluster is read by others.
+        told = f"${VARIABLE}" if os.environ.get(VARIABLE) else token
+        console.print(f"dashboard: http://{shown}:{port}/?token={told}", highlight=False, soft_wrap=True)
         if host not in ("127.0.0.1", "::1"):
             console.print("others can reach this address; what they read is not encrypted without TLS", style="yellow")
     _serve(live, listening, token=token, port=port, hosts=tuple(name or ()))

@@ -49,7 +49,7 @@ live.folders[0].rows = lambda place: MEASUREMENT_SCHEMA.empty_table()
 for first in range(0, count, piece):
     live.trials.take(0, changes(min(piece, count - first), seed=first, first=first))
 app = create_app(live, token=token, port=8061)
-print("http://localhost:8061/?token=" + token, flush=True)
+print("http://localhost:8061/?token=", flush=True)
 uvicorn.run(app, port=8061, log_level="warning", access_log=False)
 """
 _WATCH = """() => {
@@ -130,10 +130,10 @@ def _server(command: list[str]) -> Iterator[tuple[str, int, float]]:
             line = process.stdout.readline()
             if not line:
                 raise RuntimeError("the server ended before it printed its address")
-            address = next(iter(re.findall(r"http://\S+", line)), "")
+            address = next(iter(re.findall(r"http://\S+=", line)), "")
         time.sleep(1)
         try:
-            yield address, process.pid, time.perf_counter() - began - 1
+            yield address + TOKEN, process.pid, time.perf_counter() - began - 1
         finally:
             process.terminate()
 

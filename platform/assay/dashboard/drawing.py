@@ -7,7 +7,8 @@ from typing import Any
 
 from assay.errors import UserError
 from assay.store.columns import Place
-from assay.store.reader import Reader, settings_asked
+from assay.store.files import Files
+from assay.store.reader import load_rows, settings_asked
 
 FEWEST = 2
 """Folds or seeds of a study, without which no difference is tested."""
@@ -38,7 +39,7 @@ def draw(location: str, place: Place) -> dict[str, Any]:
     from assay.store.folder import Store
 
     store = Store(location)
-    asked, frame = settings_asked(Reader(location).rows(place)), store.frame([place[1]])
+    asked, frame = settings_asked(load_rows(Files(location), *place)), store.frame([place[1]])
     study = _study_of(store, asked)
     dataset = study.cohorts[asked["cohort"]].load()
     if asked["recipe"].get("privacy"):
@@ -81,7 +82,7 @@ def withheld(location: str, place: Place) -> list[bool]:
 
     from assay.release.candidates import uncovered
 
-    rows = Reader(location).rows(place)
+    rows = load_rows(Files(location), *place)
     frame = pd.DataFrame({"conditions": [json.loads(text) for text in rows["conditions"].to_pylist()]})
     hidden: list[bool] = uncovered(frame, settings_asked(rows)).tolist()
     return hidden
@@ -110,7 +111,7 @@ def differences(location: str, cohort: str, recipes: tuple[str, ...]) -> dict[st
     store = Store(location)
     if store.columns().num_rows > _MANY:
         raise UserError(f"the study has more than {_MANY} trials; its report compares the recipes")
-    study, frame = _study_of(store, {}), store.frame()
+    study, frame = _study_of(store, {}), _for_others(store)
     named = [recipe for recipe in recipes if recipe in study.cohorts[cohort].recipes]
     count = len(study.cohorts[cohort].recipes)
     pairs = count * (count - 1) // 2
@@ -125,6 +126,20 @@ def differences(location: str, cohort: str, recipes: tuple[str, ...]) -> dict[st
                 tests.append(_told(comparison, column.title, (other, baseline), pairs, column.unit))
     why = "" if tests else "no figure of these recipes has two folds or seeds in common"
     return {"tests": tests, "pairs": pairs, "why": why}
+
+
+def _for_others(store: Any) -> Any:
+    """Returns the rows of all trials without figures of training records of private models."""
+    import pandas as pd
+
+    from assay.release.candidates import uncovered
+
+    frame, asked = store.frame(), store.asked()
+    private = {trial for trial, one in asked.items() if (one.get("recipe") or {}).get("privacy")}
+    hidden = pd.Series(False, index=frame.index)
+    for trial, own in frame[frame["trial"].isin(private)].groupby("trial", sort=False):
+        hidden[own.index] = uncovered(own, asked[trial])
+    return frame[~hidden].reset_index(drop=True)
 
 
 def _told(comparison: Any, title: str, pair: tuple[str, str], pairs: int, shown: str) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class Figures:
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
-        self._lock, self._timer = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
         self._known: dict[tuple[Any, ...], Any] = {}
 
     def drawn(self, location: str, place: Place) -> dict[str, Any]:

@@ -242,7 +242,7 @@ class Trials:
             if error:
                 self._errors[row] = sys.intern(error.splitlines()[0])
         states = [STATES[FAILED if error else DONE] for error in errors]
-        writing = {"study": [self.folders[folder]] * len(rows), "state": states}
+        writing: dict[str, Any] = {"study": [self.folders[folder]] * len(rows), "state": states}
         writing |= {key: piece[key].to_pylist() for key in _ABOUT}
         writing["fold"], writing["repeat"] = _from_one(writing["fold"]), _from_one(writing["repeat"])
         writing |= {key: _floats(piece[key]) for key in HEADLINES}

@@ -27,7 +27,7 @@ function run({ name, kind, location, problem, counts, progress }) {
   const total = Math.max(progress?.total ?? 0, done + failed);
   const bar = state && state !== "ended" ? el("progress", { max: total, value: done + failed, "aria-label": `${done + failed} of ${total} trials` }) : null;
   const left = state === "running" && progress.seconds_left !== null && progress.seconds_left > 0 ? ` · about ${seconds(progress.seconds_left)} left` : "";
-  const numbers = el("p", {}, state && state !== "ended" ? `${done + failed} of ${counted(total, "trial")}` : counted(done + failed, "trial"),
+  const numbers = el("p", {}, state && state !== "ended" ? `${(done + failed).toLocaleString("en")} of ${counted(total, "trial")}` : counted(done + failed, "trial"),
     failed ? el("span", { class: "failed" }, ` · ${failed} failed`) : null, left);
   const under = state === "running" && progress.running.length ? el("p", {}, `Under way: ${progress.running.slice(0, 4).join("; ")}${progress.running.length > 4 ? ` and ${progress.running.length - 4} more` : ""}`) : null;
   const said = state === "running" && progress.said ? el("p", {}, progress.said) : null;

@@ -2,7 +2,7 @@
 
 import { beforeNextPicture, colours, el } from "./dom.js";
 import { tickText } from "./format.js";
-import { scaleOf } from "./axes.js";
+import { extent, prefersLog, scaleOf } from "./axes.js";
 import { GONE, selectedRows } from "./bins.js";
 
 const [LEFT, RIGHT, TOP, BOTTOM] = [92, 16, 14, 76];
@@ -176,7 +176,9 @@ export class Scatter {
 
   /** Returns the colour of a trial by the third goal: from dark blue to yellow, as cividis. */
   _tint(goal, rows) {
-    const scale = scaleOf(goal.column, this.board.table.count, { log: this.board.view.log[goal.key] });
+    const { table, view } = this.board;
+    const log = view.log[goal.key] ?? prefersLog(extent(goal.values, table.count));
+    const scale = scaleOf(goal.column, table.count, { log });
     return (row) => {
       const at = scale.place(goal.values[row]);
       return at - at === 0 ? cividis(at) : "#888888";
@@ -203,7 +205,7 @@ export class Scatter {
     this.along.ticks.forEach((tick, n) => n % room || context.fillText(tickText(tick.value, along.column.unit, this.along.step), this._x(tick.value), height - BOTTOM + LANE + 14));
     context.fillText("no value", LEFT - LANE / 2 - 20, height - BOTTOM + LANE / 2 + 4);
     context.fillStyle = look.ink;
-    const colour = third ? `; colour: ${third.column.title}` : "";
+    const colour = third ? ` · colour of the front: ${third.column.title}, dark is low, yellow is high` : "";
     context.fillText(along.column.title + colour, LEFT + (width - LEFT - RIGHT) / 2, height - 14);
     context.save();
     context.translate(13, TOP + (height - TOP - BOTTOM) / 2);
