@@ -29,9 +29,9 @@ def main(
         from assay.dashboard.live import Live
 
         named = results or ["results"]
-        listening = _listen(host, port)
-        token = token_of(_state() / "dashboard-token", new=new_token)
         live = Live(named)
+        token = token_of(_state() / "dashboard-token", new=new_token)
+        listening = _listen(host, port)
         live.start()
         console.print(
             f"{count_of(live.trials.count, 'trial')} in {count_of(len(live.folders), 'folder')} of results below "
@@ -48,7 +48,7 @@ def main(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Takes the port, before anything is read; who asks before the server answers is served then.
+    """Takes the port, before the trials are read; who asks before the server answers is served then.
 
     Raises:
         UserError: another process has it, or it may not be used.

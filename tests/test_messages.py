@@ -21,6 +21,7 @@ import assay.data
 import assay.evaluations
 import assay.models
 import assay.objectives  # noqa: F401
+from assay.dashboard.folders import find_folders
 from assay.data.partition import partition
 from assay.data.splits import Splitting, refuse_beyond_official
 from assay.errors import UserError
@@ -200,6 +201,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a point of a sweep that is impossible": swept({"objective.epsilon": -1.0}),
     "a sweep of what the recipe does not have": swept({"privacy.epsilon": 1}),
     "more folds than the study of a sweep has": swept({}, folds=3),
+    "results for the dashboard that are not there": lambda folder: find_folders([str(folder / "none")]),
     "an unknown job": lambda folder: check_arguments("studdy", ()),
     "results of a submitted job that would be lost": lambda folder: check_arguments(
         "study", ("--results", "results/here")

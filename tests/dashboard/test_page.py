@@ -70,12 +70,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
-@pytest.fixture
-def visit(made: Server, browser: Any) -> Iterator[Visit]:
+@pytest.fixture(scope="module")
+def opened(made: Server, browser: Any) -> Iterator[Visit]:
     found = Visit(browser, made.address)
     yield found
     found.page.close()
-    assert found.errors == []
+
+
+@pytest.fixture
+def visit(opened: Visit) -> Iterator[Visit]:
+    """The page of the sweep as it is when it is opened; opening it anew for each test would take half of their time."""
+    blank = "axes: [], flip: [], goals: [], chosen: [], log: {}, brushes: {}, open: '', sort: ''"
+    opened.page.evaluate(f"document.querySelector('dialog').close(); Object.assign(assay.board.view, {{ {blank} }})")
+    opened.page.evaluate("() => { assay.board.refresh(); assay.board.setChosen([]); scrollTo(0, 0); }")
+    opened.settled()
+    yield opened
+    assert opened.errors == []
 
 
 def within(key: str, low: float, high: float) -> int:

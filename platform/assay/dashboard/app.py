@@ -19,7 +19,7 @@ from assay.dashboard.comparison import compared
 from assay.dashboard.export import as_csv, as_study
 from assay.dashboard.figures import Figures
 from assay.dashboard.intervals import intervals_of
-from assay.dashboard.live import EVERY, Live
+from assay.dashboard.live import TICK, Live
 from assay.dashboard.record import of_training_records, record_of
 from assay.dashboard.table import Row
 from assay.dashboard.wire import block
@@ -30,6 +30,8 @@ MOST_ROWS = 500
 """Greatest number of rows of which texts or intervals are asked for at a time."""
 PING = 5.0
 """Seconds after which an open page hears from the server even if nothing happened."""
+OVERVIEW = 0.5
+"""Seconds after which an open page hears of the state of the folders, if it changed."""
 MOST_PAGES = 64
 """Greatest number of pages that follow at once."""
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -136,7 +138,7 @@ async def _news(live: Live, request: Request, open_pages: list[int]) -> AsyncIte
     """Returns events for one page: the version of the table when it changes, and the state of the folders."""
     open_pages[0] += 1
     told: tuple[Any, ...] = ()
-    shown, spoke = "", 0.0
+    shown, spoke, looked = "", 0.0, 0.0
     try:
         while not request.app.state.stopping() and not await request.is_disconnected():
             trials, now = live.trials, time.monotonic()
@@ -145,7 +147,8 @@ async def _news(live: Live, request: Request, open_pages: list[int]) -> AsyncIte
                 facts = {"epoch": trials.epoch, "version": told[0], "schema": told[1]}
                 yield f"event: rows\ndata: {json.dumps(facts)}\n\n"
                 spoke = now
-            if now - spoke >= PING or not shown or told[0] > 0:
+            if now - looked >= OVERVIEW:
+                looked = now
                 overview = await asyncio.to_thread(live.overview)
                 text = json.dumps([_steady(one) for one in overview])
                 if text != shown:
@@ -154,7 +157,7 @@ async def _news(live: Live, request: Request, open_pages: list[int]) -> AsyncIte
             if now - spoke >= PING:
                 yield ": still here\n\n"
                 spoke = now
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(TICK)
     finally:
         open_pages[0] -= 1
 

@@ -15,6 +15,8 @@ from assay.store.columns import Place
 from assay.store.progress import Progress
 from assay.store.reader import Reader
 
+TICK = 0.1
+"""Seconds after which it is asked whether something is due."""
 EVERY = 0.25
 """Seconds between two looks at the folders in which something happens."""
 QUIET = 2.0
@@ -158,7 +160,7 @@ class Live:
                 self.folders.append(Followed(folder))
 
     def _follow(self) -> None:
-        while not self._over.wait(EVERY):
+        while not self._over.wait(TICK):
             self.look()
 
 
