@@ -23,7 +23,8 @@ import numpy as np
 from assay.errors import UserError
 from assay.results import Measurement, TrialRecord
 from assay.store.folder import Store
-from tests.dashboard.made import fill, name_of
+from assay.store.progress import ProgressFile
+from tests.dashboard.made import about, each, fill, name_of, points
 
 TRIALS, MANY = 100_000, 1_000_000
 STEPS, RUNS = 60, 3
@@ -190,12 +191,19 @@ def _news(browser: Any, address: str, store: Path) -> list[float]:
     page.evaluate(_COUNT)
     written = []
     with _locked(store) as results:
+        # As a job does: it tells its progress too.
+        progress = ProgressFile(str(store))
+        progress.begin(total=before + RATE * SECONDS, finished=before, workers=2)
+        page.wait_for_timeout(3000)
         began = time.time()
-        for number in range(RATE * SECONDS):
+        for number, point in enumerate(each(points(RATE * SECONDS, seed=1))):
             while time.time() < began + number / RATE:
                 page.wait_for_timeout(1)
-            results.write(_trial(before + number))
+            record = _trial(point, before + number)
+            results.write(record)
             written.append(time.time())
+            progress.done(record, "made", seconds_left=1.0)
+        progress.end()
     page.wait_for_timeout(2000)
     counts = page.evaluate("window.counts")
     page.close()
@@ -210,15 +218,14 @@ def _locked(store: Path) -> Iterator[Store]:
         yield results
 
 
-def _trial(number: int) -> TrialRecord:
+def _trial(point: dict[str, Any], number: int) -> TrialRecord:
     figures = (
         Measurement(name="accuracy", value=0.9, n=114),
         Measurement(name="training_seconds", value=1.0, unit="seconds"),
     )
-    asked = {"recipe": {"objective": {"name": "pgd", "epsilon": 0.1}}, "cohort": "made"}
     return TrialRecord(
         trial=name_of(number), dataset="made", model="mlp", recipe=f"point-{number}", fold=0, repeat=0,
-        measurements=figures, provenance={"asked": asked},
+        measurements=figures, provenance=about(point, number),
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Follows folders of results: reads what is new a few times a second, and how far the jobs are that write them."""
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Followed:
         self.kind = "study"
         self.problem = ""
         """Why the folder cannot be read; empty if it can."""
-        self._next, self._listed = 0.0, -LISTING
+        self._next, self._listed = 0.0, -math.inf
         self._lock = threading.Lock()
         """The index is read by one thread at a time."""
 
@@ -53,7 +54,8 @@ class Followed:
         """
         if now < self._next:
             return
-        listed = now - self._listed >= LISTING
+        # A job that runs writes all it does into the log; to list 100,000 files takes a second, for which pages would wait.
+        listed = now - self._listed >= LISTING and not (self.alive and self._listed > 0)
         version = trials.version
         try:
             with self._lock:
@@ -64,8 +66,12 @@ class Followed:
         except (UserError, OSError) as error:  # a folder that is damaged or gone must not stop the page of the others
             self.problem = str(error)
         self._listed = now if listed else self._listed
-        alive = self.progress is not None and self.progress.state(time.time()) == "running"
-        self._next = now + (EVERY if alive or trials.version > version else QUIET)
+        self._next = now + (EVERY if self.alive or trials.version > version else QUIET)
+
+    @property
+    def alive(self) -> bool:
+        """Whether a job writes this folder now."""
+        return self.progress is not None and self.progress.state(time.time()) == "running"
 
     def rows(self, place: Place) -> pa.Table:
         """Returns the rows of a trial.

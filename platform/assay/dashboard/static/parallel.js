@@ -8,7 +8,7 @@ import { counted, tickText, titleLines } from "./format.js";
 
 const MOST_LINES = 500;
 const FEW = 250;
-const HEAD = 58;
+const HEAD = 66;
 const EDGE = 62;
 const NARROW = 92;
 

@@ -9,7 +9,7 @@ const SPARE = 6;
 
 export class TrialTable {
   constructor(board, root, actions) {
-    Object.assign(this, { board, root, actions, rows: new Uint32Array(0), texts: new Map(), order: null });
+    Object.assign(this, { board, root, actions, rows: [], next: 0, texts: new Map(), order: null });
     this.head = el("tr", { "aria-rowindex": 1 });
     this.body = el("tbody");
     this.above = el("tbody", { "aria-hidden": "true" }, el("tr", {}, el("td")));
@@ -49,30 +49,39 @@ export class TrialTable {
       el("th", { scope: "col" }, "Trial"), el("th", { scope: "col" }, "State"), ...this.columns.map(title));
   }
 
-  /** Puts the selected rows in the order of the column by which they are sorted; without one, the latest first. */
+  /** Sorts anew by the column that the view names; without one, the latest trials come first. */
   _sort() {
     const { board } = this;
     const { sort } = board.view;
     const column = board.column(sort.replace(/^-/, ""));
     const { count } = board.table;
     if (!this.order) this.order = column ? withRest(column.values, count, sort.startsWith("-") ? 1 : -1) : null;
-    const rows = new Uint32Array(board.kept);
-    let n = 0;
-    if (this.order) for (const row of this.order) if (board.failed[row] === 0) rows[n++] = row;
-    if (!this.order) for (let row = count - 1; row >= 0; row--) if (board.failed[row] === 0) rows[n++] = row;
-    this.rows = rows;
-    this.table.setAttribute("aria-rowcount", rows.length + 1);
+    this.rows = [];
+    this.next = 0;
+    this.table.setAttribute("aria-rowcount", board.kept + 1);
     this._draw();
+  }
+
+  /** Finds the selected rows in order, as many as are in sight and no more: a brush must not wait for the others. */
+  _find(most) {
+    const { failed, table } = this.board;
+    const { order, rows } = this;
+    const end = order ? order.length : table.count;
+    for (; this.next < end && rows.length < most; this.next++) {
+      const row = order ? order[this.next] : end - 1 - this.next;
+      if (failed[row] === 0) rows.push(row);
+    }
   }
 
   _draw() {
     const first = Math.max(0, Math.floor(this.root.scrollTop / HEIGHT) - SPARE);
     const sight = Math.ceil(this.root.clientHeight / HEIGHT) + 2 * SPARE;
-    const rows = [...this.rows.subarray(first, first + sight)];
+    this._find(first + sight);
+    const rows = this.rows.slice(first, first + sight);
     const focused = this.body.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
     this.above.hidden = first === 0;
     this.above.firstChild.firstChild.style.height = `${first * HEIGHT}px`;
-    this.below.firstChild.firstChild.style.height = `${Math.max(0, this.rows.length - first - rows.length) * HEIGHT}px`;
+    this.below.firstChild.firstChild.style.height = `${Math.max(0, this.board.kept - first - rows.length) * HEIGHT}px`;
     this.body.replaceChildren(...rows.map((row, n) => this._row(row, first + n + 2)));
     if (focused) this.body.querySelector(`[data-focus="${focused}"]`)?.focus();
     const unknown = rows.filter((row) => !this.texts.has(row));
