@@ -54,7 +54,7 @@ class Followed:
         """
         if now < self._next:
             return
-        # A job that runs writes all it does into the log; to list 100,000 files takes a second, for which pages would wait.
+        # A job that runs writes all it does into the log; pages would wait a second for a list of 100,000 files.
         listed = now - self._listed >= LISTING and not (self.alive and self._listed > 0)
         version = trials.version
         try:
