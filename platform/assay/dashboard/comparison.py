@@ -51,7 +51,6 @@ def compared(
             withheld = figures.withheld(live.folders[row.folder].location, row.place)
         records.append(record_of(table, withheld=withheld))
     settings = [{one["key"]: one["value"] for one in record["settings"]} for record in records]
-    keys = dict.fromkeys(key for each in settings for key in each)
     shown = [_figures(record) for record in records]
     names = list(dict.fromkeys(name for each in shown for name in each))[:_FIGURES]
     asked = [about_of(table).get("asked", {}) for table in tables]
@@ -68,14 +67,17 @@ def compared(
             }
             for row, one, record in zip(rows, asked, records, strict=True)
         ],
-        "settings": [
-            {"key": key, "values": [each.get(key) for each in settings]}
-            for key in keys
-            if len({json.dumps(each.get(key)) for each in settings}) > 1
-        ],
+        "settings": _differing(settings),
         "figures": [{"name": name, "values": [each.get(name) for each in shown]} for name in names],
         **_tested(live, rows, asked, sweeps, figures),
     }
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the settings in which trials differ, with the value of each."""
+    keys = dict.fromkeys(key for each in settings for key in each)
+    values = {key: [each.get(key) for each in settings] for key in keys}
+    return [{"key": key, "values": own} for key, own in values.items() if len(set(map(json.dumps, own))) > 1]
 
 
 def _tested(
