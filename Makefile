@@ -9,11 +9,12 @@ export ASSAY_DATA ?= $(wildcard ../shared/data)
 # Definitions of KubeRay's resources; the manifests are validated against them where they are present.
 export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 
-.PHONY: study lint style types test test-all fast-tests all-tests serve evidence peers lock wheelhouse sbom clean help
+.PHONY: study lint style types test test-all fast-tests all-tests serve dashboard evidence peers lock wheelhouse sbom clean help
 
 help:
 	@echo "make study     run the quickstart study (three to six minutes on 2 cores) and print the path of its report"
 	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
+	@echo "make dashboard show all results live on 127.0.0.1:8050; RESULTS='results /shared/more' names other folders"
 	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy, interaction and explanations, and the benchmarks (about four hours)"
@@ -28,6 +29,12 @@ study: $(STAMP)
 MODEL ?= results=results/quickstart recipe=interval_bounds
 serve: $(STAMP)
 	$(BIN)/serve run serve.app:build_app $(MODEL)
+
+# Folders of results that the dashboard shows.
+RESULTS ?= results
+dashboard: $(STAMP)
+	@mkdir -p $(filter results,$(RESULTS))
+	$(BIN)/python -m jobs.dashboard $(foreach folder,$(RESULTS),--results $(folder))
 
 lint: style types
 
@@ -83,6 +90,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark explain-honest
 	$(BIN)/python -m jobs.benchmark explain-measures
 	$(BIN)/python -m jobs.benchmark explain-audit
+	$(BIN)/python -m jobs.benchmark dashboard
 
 # Reinstalls when pyproject.toml has changed, and only then.
 $(STAMP): pyproject.toml

@@ -59,6 +59,9 @@ class ConsoleWatcher:
         self._bar.start()
         self._tell("starting", finished=True)
 
+    def started(self, label: str) -> None:
+        """Does nothing: the bar shows what a trial says of itself; see ``Watcher.started``."""
+
     def leading(self, trial: "Trial", round_number: int, rounds: int) -> None:
         """Shows the round of a federated training; see ``Watcher.leading``."""
         said = f"{trial.label} · round {round_number} of {rounds}"

@@ -64,6 +64,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.began: dict[str, int] = {}
+        self.started_labels: list[str] = []
         self.rounds: list[tuple[str, int, int]] = []
         self.records: list[TrialRecord] = []
         self.left: list[float] = []
@@ -76,6 +77,9 @@ class Memory:
 
     def begin(self, **told: int) -> None:
         self.began = told
+
+    def started(self, label: str) -> None:
+        self.started_labels.append(label)
 
     def leading(self, trial: Trial, round_number: int, rounds: int) -> None:
         self.rounds.append((trial.recipe_name, round_number, rounds))

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 VOCABULARY = {
     *("errors", "seeds", "devices", "registry", "threats", "tasks", "recipes", "results", "metrics", "executors"),
-    *("progress", "statistics", "design", "intervals", "outcomes", "paired"),
+    *("progress", "radii", "statistics", "design", "intervals", "outcomes", "paired"),
 }
 BESIDE = {"tracking"}
 STAGES = [
@@ -33,6 +33,7 @@ STAGES = [
     {"study"},
     {"release"},
     {"report"},
+    {"dashboard"},
     {"cluster"},
 ]
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

@@ -22,6 +22,7 @@ import assay.evaluations
 import assay.models
 import assay.objectives  # noqa: F401
 from assay.cluster.resources import Reservation, checked_gpus, refuse_impossible
+from assay.dashboard.folders import find_folders
 from assay.data.partition import partition
 from assay.data.splits import Splitting, refuse_beyond_official
 from assay.errors import UserError
@@ -203,6 +204,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a sweep of what the recipe does not have": swept({"privacy.epsilon": 1}),
     "more folds than the study of a sweep has": swept({}, folds=3),
     "an unknown job": lambda folder: check_arguments("studdy", (), JOBS),
+    "results for the dashboard that are not there": lambda folder: find_folders([str(folder / "none")]),
     "results of a submitted job that would be lost": lambda folder: check_arguments(
         "study", ("quickstart", "--results", "results/here"), JOBS
     ),

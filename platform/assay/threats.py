@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from assay.radii import radius_text  # noqa: F401  (where most modules look for it)
 from assay.tasks.base import Criterion
 from assay.tasks.classification import CLASSIFICATION
 
@@ -165,21 +166,6 @@ class Threat:
         """
         change = perturbed - original
         return change.flatten(1).abs().amax(1) if self.norm == "linf" else flat_norm(change)
-
-
-def radius_text(epsilon: float) -> str:
-    """Formats a radius: as a multiple of 1/255 where it is one, else as a plain number.
-
-    Args:
-        epsilon: radius, in the units of the data.
-
-    Returns:
-        Text such as ``8/255`` or ``0.3``.
-    """
-    levels = 255 * epsilon
-    if 0 < levels < 64 and abs(2 * levels - round(2 * levels)) < 1e-6 and float(f"{epsilon:.3g}") != epsilon:
-        return f"{round(2 * levels) / 2:g}/255"
-    return f"{epsilon:g}"
 
 
 def flat_norm(x: Tensor) -> Tensor:

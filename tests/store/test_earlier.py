@@ -124,7 +124,7 @@ def test_an_index_of_rows_that_were_read_by_earlier_rules_is_made_again(
     about = {"method": "integrated_gradients", "reference": "zeros"}
     row_of_then = Measurement(name="faithfulness", value=0.5, conditions=about)
     with monkeypatch.context() as earlier:
-        earlier.setattr("assay.store.folder.is_earlier", lambda table: False)
+        earlier.setattr("assay.store.reader.is_earlier", lambda table: False)
         earlier.setattr("assay.store.index._READING", 1)
         store = Store(str(tmp_path))
         with store.locked():

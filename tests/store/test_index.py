@@ -13,8 +13,10 @@ import pytest
 
 from assay.metrics import declared
 from assay.results import Measurement, TrialRecord
+from assay.store.columns import HEADLINES
+from assay.store.files import Files
 from assay.store.folder import Store
-from assay.store.index import HEADLINES
+from assay.store.reader import load_rows
 
 Record = Callable[..., TrialRecord]
 
@@ -38,13 +40,12 @@ def indexed(folder: Path, record: Record) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trials whose results file was opened."""
     names: list[str] = []
-    load = Store._load
 
-    def counted(self: Store, folder: str, trial: str) -> object:
+    def counted(files: Files, folder: str, trial: str) -> object:
         names.append(trial)
-        return load(self, folder, trial)
+        return load_rows(files, folder, trial)
 
-    monkeypatch.setattr(Store, "_load", counted)
+    monkeypatch.setattr("assay.store.folder.load_rows", counted)
     return names
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from assay import progress
 from assay.evaluations import accuracy
 from assay.executors import LocalExecutor
+from assay.results import TrialRecord
 from assay.store.folder import Store
+from assay.store.reader import Reader
 from assay.study.run import run_study
+from assay.study.spec import Study
 
 
 def until(said: list[str], wanted: str) -> None:
@@ -81,3 +85,22 @@ def test_a_study_tells_which_trial_is_asked_what(
     run_study(tiny({"standard": {}}), store, LocalExecutor(), watcher=seen, publish=lambda _: None)
     assert not any(record.failed for record in seen.records)
     assert any(line.startswith("made · standard · fold 2: accuracy, ") for line in seen.statuses)
+
+
+def test_a_run_tells_its_progress_to_whoever_reads_the_folder(
+    tiny: Callable[..., Study], watcher: Callable[[], Any], tmp_path: Path
+) -> None:
+    store, told, seen = Store(str(tmp_path / "results")), watcher(), []
+
+    def look(record: TrialRecord) -> None:
+        seen.append(Reader(store.location).progress())
+
+    run_study(tiny(), store, LocalExecutor(), watcher=told, publish=lambda _: None, mirror=look)
+    ended = Reader(store.location).progress()
+    assert seen[0] is not None
+    assert (seen[0].total, seen[0].state(seen[0].beat)) == (4, "running")
+    assert ended is not None
+    assert (ended.finished, ended.failed, ended.running, ended.ended) == (4, 0, (), True)
+    assert sorted(told.started_labels) == [
+        f"made · {recipe} · fold {fold}" for recipe in ("slow", "standard") for fold in (1, 2)
+    ]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pyarrow.parquet as pq
 
 from assay.outcomes import Outcomes
 from assay.results import Finding, Flag, TrialRecord
-from assay.store.earlier import is_earlier
+from assay.store.columns import ABOUT, about_of
 from assay.store.files import Files
-from assay.store.index import ABOUT, Index, Offset, about_of
-from assay.store.rows import FIGURES, MEASUREMENT_SCHEMA, finding, of_earlier_version, plain
+from assay.store.index import Index, Offset
+from assay.store.reader import load_rows
+from assay.store.rows import FIGURES, MEASUREMENT_SCHEMA, finding, plain
 from assay.training.checkpoints import artefact_of
 
 
@@ -29,6 +31,7 @@ class Store:
     - ``trials/TRIAL.parquet``: the rows of a trial, joined from these findings. It can be made again without measuring.
     - ``unfinished/TRAINING/``: rounds of a federated training that was stopped; removed at its end.
     - ``index/``: the rows of all trials again, so that no page opens every file; it can be deleted.
+    - ``progress.json``: how far the job is that runs; see ``assay.store.progress``.
     - ``study.yaml``, ``report.html``: the study, and the page.
 
     A trial is committed by the rename of its Parquet file, the last thing written; readers do not see it before.
@@ -40,7 +43,7 @@ class Store:
     def __init__(self, location: str) -> None:
         self.location = location
         self._files = Files(location)
-        self._index = Index(self._files, self._load, MEASUREMENT_SCHEMA)
+        self._index = Index(self._files, partial(load_rows, self._files), MEASUREMENT_SCHEMA)
         self._writing = False
         """Whether this job holds the lock, and so keeps the index."""
 
@@ -301,15 +304,20 @@ class Store:
             self._files.move(f"superseded/{trial}.parquet", f"trials/{trial}.parquet")
         self._keep_index()
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self, only: Iterable[str] | None = None) -> pd.DataFrame:
         """Returns every row of every stored trial, with ``conditions`` as mappings.
+
+        Args:
+            only: ids of the trials that are wanted; all by default.
 
         Returns:
             The columns of ``MEASUREMENT_SCHEMA``, the ``cohort`` of the trial, and whether it used an ``official``
             split.
         """
         self._index.refresh()
-        tables = [(self._index.rows("trials", trial)) for trial in self._index.trials("trials")]
+        trials = self._index.trials("trials")
+        wanted = trials if only is None else sorted(set(trials) & set(only))
+        tables = [self._index.rows("trials", trial) for trial in wanted]
         asked = [about_of(table).get("asked", {}) for table in tables]
         plain = [table.replace_schema_metadata(None) for table in tables]
         frame = pa.concat_tables(plain or [MEASUREMENT_SCHEMA.empty_table()]).to_pandas()
@@ -389,13 +397,3 @@ class Store:
         trials = self._index.trials(folder)
         for trial in trials if only is None else sorted(set(trials) & set(only)):
             yield trial, self._index.about(folder, trial)
-
-    def _load(self, folder: str, trial: str) -> pa.Table:
-        with self._files.opened(f"{folder}/{trial}.parquet") as file:
-            table = pq.read_table(file)
-            about_of(table)
-        if is_earlier(table):
-            return of_earlier_version(table)
-        if "outcomes" not in table.column_names:
-            return table.append_column(MEASUREMENT_SCHEMA.field("outcomes"), pa.nulls(len(table), pa.binary()))
-        return table

@@ -9,57 +9,19 @@ one listing.
 
 import hashlib
 import json
-import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from assay.store.columns import COLUMNS, Place, about_of, columns_of
 from assay.store.files import Files, Stamp
 from assay.store.log import Log
 
-ABOUT = b"assay"
-"""Key of the metadata of a results file: the settings of the trial and where it ran, as JSON."""
 _PLACE = b"place"
 _LOG, _COLUMNS = "index/trials.log", "index/columns.log"
-HEADLINES = (
-    "accuracy",
-    "balanced_accuracy",
-    "auroc",
-    "sensitivity",
-    "specificity",
-    "calibration_error",
-    "epsilon",
-    "training_seconds",
-)
-"""Figures of a trial that have a column of the index, by the names of their measurements; NaN where not measured."""
-COLUMNS = pa.schema(
-    [
-        pa.field("folder", pa.string()),
-        pa.field("trial", pa.string()),
-        pa.field("size", pa.int64()),
-        pa.field("modified", pa.int64()),
-        pa.field("offset", pa.int64()),
-        pa.field("cohort", pa.string()),
-        pa.field("dataset", pa.string()),
-        pa.field("model", pa.string()),
-        pa.field("recipe", pa.string()),
-        pa.field("fold", pa.int32()),
-        pa.field("repeat", pa.int32()),
-        pa.field("training", pa.string()),
-        pa.field("artefact", pa.string()),
-        pa.field("error", pa.string()),
-        pa.field("seconds", pa.float64()),
-        *(pa.field(name, pa.float64()) for name in HEADLINES),
-        pa.field(
-            "worst_case",
-            pa.list_(pa.struct([("norm", pa.string()), ("epsilon", pa.float64()), ("accuracy", pa.float64())])),
-        ),
-    ]
-)
-"""One row a trial. ``offset`` is where its rows lie in the log, -1 where they do not; ``error`` is empty unless it
-failed; ``worst_case`` holds the accuracy under the worst attack at each radius."""
 FOLDERS = ("trials", "superseded")
 _READING = 2
 """Version of the rules by which rows of earlier versions are read (``assay.store.earlier``). Raised with each change of
@@ -68,15 +30,22 @@ _FEW = 512
 """Greatest number of entries of the log that are read one by one when the index is opened, unless there are many
 trials."""
 
-Place = tuple[str, str]
-"""Folder and id of a trial."""
-
 
 class Offset(NamedTuple):
     """Position up to which a log was read."""
 
     log: str
     end: int
+
+
+class Changes(NamedTuple):
+    """Trials that were written, moved or deleted since an earlier look."""
+
+    whole: bool
+    """Whether these are all trials, and what was known before is void."""
+    columns: pa.Table
+    """``COLUMNS`` of the trials that came or changed."""
+    gone: list[Place]
 
 
 Load = Callable[[str, str], pa.Table]
@@ -113,6 +82,8 @@ class Index:
         """Rows that the log does not have."""
         self._unlogged: set[Place] = set()
         """Trials of which the log does not know how they are, or that they are gone."""
+        self._news: dict[Place, None] | None = None
+        """Trials that came, changed or went since ``changes`` was called; None before its first call."""
 
     def refresh(self) -> None:
         """Reads entries that were appended since, and the files whose present state is not in the log."""
@@ -169,7 +140,7 @@ class Index:
         """Writes the columns of all trials, for the next process that opens this folder."""
         if self._log is None or not self._log_name or not self._later:
             return
-        table = self.columns().combine_chunks()
+        table = self._gathered()
         facts = {"log": self._log_name.hex(), "end": self._end, "entries": self._entries}
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, COLUMNS.with_metadata({_PLACE: json.dumps(facts)})) as writer:
@@ -254,6 +225,37 @@ class Index:
         places = [_place_of(content)[0] for _, _, content in self._log.entries(since.end)]
         return list(dict.fromkeys([*places, *sorted(self._unlogged)])), now
 
+    def changes(self, *, listed: bool = True) -> Changes:
+        """Returns the trials that were written, moved or deleted since the last call.
+
+        Only for a process that reads, and that holds what it was told: the columns themselves are let go here.
+
+        Args:
+            listed: whether to list the files too. Without it the log alone is read, which takes no longer where there
+                are many trials; what was done without the index stays unknown until the next call that lists.
+
+        Returns:
+            All trials at the first call, and after the log was written again.
+        """
+        if listed or not self._log_name:
+            self.refresh()
+        else:
+            self._follow()
+        news, self._news = self._news, {}
+        if news is None:
+            found = Changes(whole=True, columns=self.columns(), gone=[])
+        else:
+            rows = [row for place in news if (row := self._later.get(place)) is not None]
+            gone = [place for place in news if place not in self._stamps]
+            found = Changes(whole=False, columns=pa.Table.from_pylist(rows, schema=COLUMNS), gone=gone)
+        self._base, self._later = COLUMNS.empty_table(), {}
+        self._columns.close()
+        return found
+
+    def _gathered(self) -> pa.Table:
+        """Returns the columns of all trials in one piece, as a file of Arrow needs them."""
+        return self.columns().unify_dictionaries().combine_chunks()
+
     def _follow(self) -> None:
         """Reads the log from where it was last read."""
         log = self._log
@@ -286,13 +288,14 @@ class Index:
         folders, trials, sizes, times, offsets = (
             self._base[name].to_pylist() for name in ("folder", "trial", "size", "modified", "offset")
         )
-        places = list(zip(folders, trials, strict=True))
+        places = list(zip(map(sys.intern, folders), trials, strict=True))
         self._stamps = dict(zip(places, zip(sizes, times, strict=True), strict=True))
         self._offsets = dict(zip(places, offsets, strict=True))
 
     def _take(self, place: Place, stamp: Stamp, table: pa.Table, *, offset: int = -1) -> None:
         """Adds a trial with its stamp and rows; ``offset`` is their place in the log, −1 if they are not in it."""
-        self._later[place] = _columns_of(place, stamp, table, offset)
+        self._later[place] = columns_of(place, stamp, table, offset)
+        self._note(place)
         self._stamps[place] = stamp
         if offset < 0:
             self._loaded[place] = table
@@ -305,6 +308,11 @@ class Index:
         for by_place in (self._stamps, self._offsets, self._loaded):
             by_place.pop(place, None)
         self._later[place] = None
+        self._note(place)
+
+    def _note(self, place: Place) -> None:
+        if self._news is not None:
+            self._news[place] = None
 
     def _content(self, place: Place) -> bytes:
         """Returns an entry of the log: the rows of a trial, or that it is gone."""
@@ -317,47 +325,7 @@ class Index:
         return bytes(sink.getvalue())
 
 
-def about_of(table: pa.Table) -> dict[str, Any]:
-    """Returns the metadata of a results file: the settings of the trial, and where it ran.
-
-    Args:
-        table: read from the file.
-
-    Returns:
-        Values by name.
-    """
-    return dict(json.loads(table.schema.metadata[ABOUT]))
-
-
 def _place_of(content: pa.Buffer) -> tuple[Place, Stamp | None]:
     """Returns the trial of an entry, and the stamp of its file; None if the file is gone."""
     folder, trial, stamp = json.loads(pa.ipc.read_schema(content).metadata[_PLACE])
     return (folder, trial), None if stamp is None else (stamp[0], stamp[1])
-
-
-def _columns_of(place: Place, stamp: Stamp, table: pa.Table, offset: int) -> dict[str, Any]:
-    """Returns the row of ``COLUMNS`` of one trial."""
-    about, first = about_of(table), table.slice(0, 1).to_pylist()
-    labels = {key: first[0][key] for key in ("dataset", "model", "recipe", "fold", "repeat")} if first else {}
-    figures, worst = dict.fromkeys(HEADLINES, math.nan), []
-    rows = (table[name].to_pylist() for name in ("name", "status", "value", "conditions"))
-    for name, status, value, conditions in zip(*rows, strict=True):
-        if status != "measured":
-            continue
-        if name in figures and math.isnan(figures[name]):
-            figures[name] = value
-        elif name == "worst_case_accuracy":
-            asked = json.loads(conditions)
-            worst.append({"norm": asked.get("norm", ""), "epsilon": asked.get("epsilon"), "accuracy": value})
-    return {
-        **dict(zip(("folder", "trial", "size", "modified"), (*place, *stamp), strict=True)),
-        **labels,
-        "offset": offset,
-        "cohort": about.get("asked", {}).get("cohort", ""),
-        "training": about.get("training") or place[1],
-        "artefact": about.get("artefact") or "",
-        "error": about["error"],
-        "seconds": about.get("seconds"),
-        **figures,
-        "worst_case": worst,
-    }

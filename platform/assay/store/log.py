@@ -53,6 +53,10 @@ class Log:
         self._map, self.name = mapped, name
         return True
 
+    def close(self) -> None:
+        """Lets the file go until the next ``reopen``; what was read of it stays."""
+        self._map = None
+
     @property
     def start(self) -> int:
         """Offset of the first entry."""

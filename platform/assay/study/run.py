@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
@@ -24,67 +24,13 @@ from assay.study.runner import RemainingWork, Runner, TrialObserver, remaining_w
 from assay.study.spec import Study
 from assay.study.training import Trained, train_trial
 from assay.study.trial import Trial
+from assay.study.watching import Recorded, Watcher
 from assay.training.checkpoints import artefact_of
 
 PUBLISH_EVERY = 15.0
 """Least number of seconds between two versions of the report while trials finish."""
 PUBLISH_SHARE = 20.0
 """The same as a multiple of the time of writing one: a page that grows must not take the time of the trials."""
-
-
-class Watcher(Protocol):
-    """Receives the progress of a run."""
-
-    def read(self, cohort: str, dataset: Dataset) -> None:
-        """Called when the data of a cohort are loaded; ``Dataset.reading`` and ``Dataset.warnings`` are for the user.
-
-        Args:
-            cohort: its name.
-            dataset: its data.
-        """
-        ...
-
-    def begin(self, *, total: int, finished: int, workers: int) -> None:
-        """Called before the first trial.
-
-        Args:
-            total: planned trials.
-            finished: planned trials that have results already.
-            workers: that run the others.
-        """
-        ...
-
-    def leading(self, trial: Trial, round_number: int, rounds: int) -> None:
-        """Called after each round of a federated trial.
-
-        Args:
-            trial: that is trained.
-            round_number: of the finished round, from 1.
-            rounds: of the whole training.
-        """
-        ...
-
-    def status(self, said: str) -> None:
-        """Called every few seconds of a long trial, perhaps from another thread.
-
-        Args:
-            said: what the trial is doing.
-        """
-        ...
-
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
-        """Called after each trial.
-
-        Args:
-            record: of the trial.
-            label: of the trial.
-            seconds_left: estimated time of the remaining trials, in seconds.
-        """
-        ...
-
-    def end(self) -> None:
-        """Called after the last trial, also when the run fails."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +81,7 @@ def run_study(
     """
     started = time.perf_counter() if started is None else started
     environment = environment or {}
+    watcher = Recorded(watcher, store)
     with store.locked():
         datasets = load_datasets(study)
         for name, dataset in datasets.items():
@@ -306,6 +253,7 @@ class _Run:
         dataset = self._datasets[trial.cohort]
         if (refusal := self._runner.refusal(work, dataset)) is not None:
             return refusal
+        self._watcher.started(trial.label)
         try:
             trained = _train_in_rounds(
                 trial, dataset, self._executor, self._watcher, folder=self._store.unfinished(trial.training)
@@ -347,6 +295,7 @@ class _Run:
             refusal = self._runner.refusal(work, self._datasets[trial.cohort])
             if refusal is None:
                 taken.append(work)
+                self._watcher.started(trial.label)
                 yield work
             else:
                 refused.append(refusal)

@@ -9,7 +9,7 @@ from assay import seeds
 from assay.data.splits import Splitting
 from assay.models.base import Architecture
 from assay.recipes import Recipe
-from assay.results import TrialRecord
+from assay.results import TELLS_OF, TrialRecord
 from assay.study.identity import key_of_answer, key_of_training, key_of_trial, settings_of_training
 from assay.study.provenance import source_digest, versions
 from assay.tasks.base import Task
@@ -116,6 +116,8 @@ class Trial:
                 "data": self.data_about,
                 "versions": versions(),
                 "source": source_digest(),
+                # Rows of training records are marked, so where none is, there are none.
+                "marks": TELLS_OF,
             },
             **fields,
         )

@@ -1,0 +1,1 @@
+"""The live page over results: all trials of some folders, as they come."""

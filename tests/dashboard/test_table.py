@@ -1,0 +1,143 @@
+"""The table holds every trial once, stores what varies, and says what changed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from assay.dashboard.columns import Column
+from assay.dashboard.table import Trials
+from assay.dashboard.wire import NONE, block
+from assay.store.index import Changes
+from assay.store.reader import Reader
+from tests.dashboard.made import changes, fill, name_of, points
+
+
+def read(content: bytes) -> tuple[dict[str, Any], np.ndarray, dict[str, np.ndarray]]:
+    """What a browser reads of a block."""
+    length = int(np.frombuffer(content, "<u4", 1)[0])
+    header = json.loads(content[4 : 4 + length])
+    at = 4 + length + -(4 + length) % 8
+    arrays = []
+    for kind in ("<u4", *("<f4" if one["kind"] == "number" else "<u2" for one in header["columns"])):
+        values = np.frombuffer(content, kind, header["count"], at)
+        at += values.nbytes + -values.nbytes % 8
+        arrays.append(values)
+    assert at == len(content)
+    return header, arrays[0], dict(zip((one["key"] for one in header["columns"]), arrays[1:], strict=True))
+
+
+@pytest.fixture
+def table() -> Trials:
+    found = Trials(["sweep"])
+    found.take(0, changes(500))
+    return found
+
+
+def test_every_trial_has_its_values(table: Trials) -> None:
+    drawn = points(500)
+    header, rows, columns = read(block(table, 0))
+    assert header["total"] == header["count"] == len(rows) == 500
+    for key in ("objective.epsilon", "training.learning_rate", "privacy.epsilon", "accuracy", "epsilon"):
+        np.testing.assert_array_equal(columns[key], drawn[key].astype(np.float32))
+    np.testing.assert_allclose(columns["worst_case:linf:0.1"], drawn["worst_case"] * 0.9, rtol=1e-6)
+    states = next(one["names"] for one in header["columns"] if one["key"] == "state")
+    assert [states[code] for code in columns["state"]] == ["failed" if one else "done" for one in drawn["failed"]]
+
+
+def test_a_setting_that_never_varies_is_sent_once(table: Trials) -> None:
+    header, _, columns = read(block(table, 0))
+    assert header["constants"]["training.epochs"] == 40
+    assert header["constants"]["objective.random_start"] is True
+    assert not {"training.epochs", "objective.name", "study"} & set(columns)
+
+
+def test_a_setting_that_some_trials_lack_varies(table: Trials) -> None:
+    _, _, columns = read(block(table, 0))
+    np.testing.assert_array_equal(np.isnan(columns["privacy.delta"]), np.isnan(points(500)["privacy.epsilon"]))
+
+
+def test_only_new_rows_are_sent(table: Trials) -> None:
+    version = table.version
+    table.take(0, changes(20, seed=3, first=500))
+    header, rows, columns = read(block(table, version))
+    assert header["total"] == 520
+    assert rows.tolist() == list(range(500, 520))
+    np.testing.assert_array_equal(columns["accuracy"], points(20, 3)["accuracy"].astype(np.float32))
+
+
+def test_rows_keep_their_numbers_when_a_trial_runs_again(table: Trials) -> None:
+    version = table.version
+    again = changes(3, seed=9, first=1)
+    table.take(0, again)
+    header, rows, columns = read(block(table, version))
+    assert header["total"] == 500
+    assert rows.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(columns["accuracy"], points(3, 9)["accuracy"].astype(np.float32))
+
+
+def test_a_trial_that_is_deleted_is_marked_and_not_renumbered(table: Trials) -> None:
+    version = table.version
+    table.take(0, Changes(whole=False, columns=changes(1).columns.slice(0, 0), gone=[("trials", name_of(7))]))
+    header, rows, columns = read(block(table, version))
+    states = next(one["names"] for one in header["columns"] if one["key"] == "state")
+    assert rows.tolist() == [7]
+    assert states[columns["state"][0]] == "gone"
+
+
+def test_a_setting_that_begins_to_vary_changes_the_schema(table: Trials) -> None:
+    schema, later = table.schema, changes(1, first=500).columns
+    place = later.schema.get_field_index("settings")
+    told = [text.replace("training.epochs=40", "training.epochs=80") for text in later["settings"].to_pylist()[0]]
+    field = later.schema.field(place)
+    later = later.set_column(place, field, pa.array([told], field.type))
+    table.take(0, Changes(whole=False, columns=later, gone=[]))
+    _, _, columns = read(block(table, 0))
+    assert columns["training.epochs"].tolist() == [40] * 500 + [80]
+    assert table.schema > schema
+
+
+def test_the_index_of_a_store_gives_the_same_table(tmp_path: Path, table: Trials) -> None:
+    fill(tmp_path / "sweep", 40)
+    reader, read_back = Reader(str(tmp_path / "sweep")), Trials(["sweep"])
+    read_back.take(0, reader.changes(listed=True))
+    drawn = points(40)
+    order = read_back.find([name_of(number) for number in range(40)])
+    assert sorted(order) == list(range(40))
+    for number, row in enumerate(order):
+        values = read_back.values(row)
+        for key in ("objective.epsilon", "accuracy", "privacy.epsilon"):
+            assert values[key] == pytest.approx(drawn[key][number], nan_ok=True) or np.isnan(drawn[key][number])
+        assert (read_back.error(row) != "") == drawn["failed"][number]
+    assert not len(reader.changes(listed=False).columns)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        ([1, 1], [2], "number"),
+        ([1.5, 1.5], ["x"], "category"),
+        ([True], [False], "category"),
+        ([[4, 8]], [[4]], "category"),
+    ],
+)
+def test_a_column_of_mixed_values_is_one_of_names(first: list[Any], second: list[Any], kind: str) -> None:
+    column = Column()
+    column.write(np.arange(len(first)), first, before=0, capacity=4)
+    assert not column.varied
+    column.write(np.array([len(first)]), second, before=len(first), capacity=4)
+    assert column.varied
+    assert column.kind == kind
+    texts = [column.text(row) for row in range(len(first) + 1)]
+    assert len(set(map(str, texts))) == 2
+    assert str(texts[0]) == str(texts[len(first) - 1])
+
+
+def test_a_value_that_is_absent_is_sent_as_none() -> None:
+    column = Column()
+    column.write(np.arange(2), ["a", None], before=0, capacity=2)
+    assert column.read(slice(None), 2).tolist() == [0, -1]
+    assert np.where(column.read(slice(None), 2) < 0, NONE, 0).tolist() == [0, NONE]
