@@ -17,7 +17,7 @@ QUICKSTART = ("study", "quickstart", "--results", "/kept")
 
 
 def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
-    assert JOBS == ["audit", "benchmark", "evaluate", "flower", "ledger", "study", "sweep", "train"]
+    assert JOBS == ["audit", "benchmark", "dashboard", "evaluate", "flower", "ledger", "study", "sweep", "train"]
     shared = {path.stem for path in HERE.glob("[!_]*.py")} - {*JOBS, "submit"}
     assert shared == {
         *("console", "following", "ledger_places", "ledger_tables", "options", "progress", "progress_lines"),
