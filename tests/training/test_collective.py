@@ -91,10 +91,16 @@ class Member:
         self._group.barrier.wait()
         return total
 
+    def start(self, flat: Tensor) -> Callable[[], None]:
+        flat.copy_(self.sum([flat])[0])
+        return lambda: None
+
     def agree(self, seed: int) -> int:
         self._group.seeds[self.rank] = seed
         self._group.barrier.wait()
-        return self._group.seeds[0]
+        agreed = self._group.seeds[0]
+        self._group.barrier.wait()
+        return agreed
 
 
 def together(size: int, make: Callable[[Member], Trainer]) -> list[Trainer]:
