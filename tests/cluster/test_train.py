@@ -13,7 +13,8 @@ import torch
 from ray.train import Checkpoint, WorkerGroupError
 from torch import nn
 
-from assay.cluster.train import _STATE, _last_state, _work, run_distributed, train_distributed
+from assay.cluster.train import _last_state, run_distributed, train_distributed
+from assay.cluster.train_worker import STATE, work
 from assay.data.base import Dataset
 from assay.data.splits import Splitting, split
 from assay.errors import DataError, IncompatibleRecipeError
@@ -29,6 +30,7 @@ from assay.study.reading import build_study
 from assay.study.spec import Study
 from assay.study.training import Trained, log_of, train_alone, train_trial, trainer_of
 from assay.study.trial import Trial
+from assay.training.cadence import Every
 from assay.training.checkpoints import from_bytes, restore_trainer
 from assay.training.collective import Alone
 from tests.mistakes import refused
@@ -174,21 +176,21 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     states: list[bytes] = []
 
     def report(metrics: dict[str, object], *, checkpoint: Checkpoint) -> None:
-        states.append((Path(checkpoint.path) / _STATE).read_bytes())
+        states.append((Path(checkpoint.path) / STATE).read_bytes())
 
     def last() -> Checkpoint | None:
         if not states:
             return None
         folder = Path(tempfile.mkdtemp())
-        (folder / _STATE).write_bytes(states[-1])
+        (folder / STATE).write_bytes(states[-1])
         return Checkpoint.from_directory(folder)
 
     monkeypatch.setattr("ray.get", lambda given: given)
     monkeypatch.setattr("ray.train.report", report)
     monkeypatch.setattr("ray.train.get_checkpoint", last)
     monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_world_rank=lambda: 0))
-    monkeypatch.setattr("assay.cluster.train.get_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr("assay.cluster.train.Distributed", lambda device: Alone())
+    monkeypatch.setattr("assay.cluster.train_worker.get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("assay.cluster.train_worker.Distributed", lambda device: Alone())
     return states
 
 
@@ -204,16 +206,17 @@ def test_a_worker_that_stops_early_hands_over_the_best_weights_and_one_that_is_k
     parts = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed)
     config = {
         "trial": trial, "data": dataset, "rows": parts.train, "held": parts.validation, "readers": 1,
-        "stage": {"recipe": recipe, "stage": "", "teacher": None}, "checkpoint_every": 2, "progress": SimpleQueue(),
+        "stage": {"recipe": recipe, "stage": "", "teacher": None}, "progress": SimpleQueue(),
+        "checkpoint_every": Every(count=2, unit="epochs"), "entropy": None,
     }  # fmt: skip
-    _work(config)
+    work(config)
     undisturbed = reported[:]
     expected, log = train_alone(trial, dataset, parts.train, held=parts.validation)
     assert len(log.losses) < 60
     assert log.notes
 
     del reported[1:]
-    _work(config)
+    work(config)
     for states in (undisturbed, reported):
         tensors, about = from_bytes(states[-1], "state")
         assert about["hooks"]["early_stopping"]["accuracies"] == log.validation
@@ -233,13 +236,14 @@ def test_a_private_worker_that_is_killed_ends_with_the_average_and_has_spent_wha
     parts = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed)
     config = {
         "trial": trial, "data": dataset, "rows": parts.train, "held": parts.validation, "readers": 1,
-        "stage": {"recipe": recipe, "stage": "", "teacher": None}, "checkpoint_every": 2, "progress": SimpleQueue(),
+        "stage": {"recipe": recipe, "stage": "", "teacher": None}, "progress": SimpleQueue(),
+        "checkpoint_every": Every(count=2, unit="epochs"), "entropy": None,
     }  # fmt: skip
     expected, log = train_alone(trial, dataset, parts.train, held=parts.validation)
-    _work(config)
+    work(config)
     undisturbed = reported[:]
     del reported[1:]
-    _work(config)
+    work(config)
     for states in (undisturbed, reported):
         assert len(states) == 3
         trainer = trainer_of(trial, dataset, parts.train, recipe=recipe, device=torch.device("cpu"))

@@ -41,7 +41,8 @@ _SPEED_ALONE = {"training": {"records_at_once"}}
 """Settings of a recipe that change how long it takes or how much memory, and no result beyond rounding."""
 
 _LATER = {"training": {"precision": "float32"}}
-"""Settings of a recipe that came later, and the value that means what all trainings did before: it names nothing new."""
+"""Settings of a recipe that came later, with the value that stands for what all trainings did before: it names nothing
+new."""
 
 
 def key_of_training(trial: "Trial") -> str:

@@ -139,6 +139,8 @@ class Cadence:
         Args:
             trainer: between two steps.
         """
+        if self._every.unit != "minutes":
+            return
         now = self._clock()
         steps = float(_FIRST)
         if self._saved is not None and trainer.step > self._saved[0]:

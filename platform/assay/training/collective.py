@@ -30,8 +30,8 @@ class Collective(Protocol):
         """Starts to sum a tensor over all workers, in place. All workers start the same sums in the same order.
 
         Args:
-            flat: of this worker, float32 or float64; of the same shape and type on all workers. Neither read nor changed
-                until the sum is there.
+            flat: of this worker, float32 or float64; of the same shape and type on all workers. Neither read nor
+                changed until the sum is there.
 
         Returns:
             A function that waits for the sum.
@@ -70,8 +70,8 @@ class Distributed:
     """All workers of the default ``torch.distributed`` group, over gloo or NCCL.
 
     Private gradients are summed explicitly, in one flat message for each type, without DDP's hooks; plain ones while
-    they are computed, see ``overlap``. Either way a worker with fewer records, or none, cannot block the others, and all
-    workers take the same step.
+    they are computed, see ``overlap``. Either way a worker with fewer records, or none, cannot block the others, and
+    all workers take the same step.
 
     Args:
         device: on which messages are built: a CPU for gloo, a GPU for NCCL.
@@ -96,7 +96,11 @@ class Distributed:
 
     def start(self, flat: Tensor) -> Callable[[], None]:
         work = torch.distributed.all_reduce(flat, async_op=True)
-        return lambda: work.wait()
+
+        def wait() -> None:
+            work.wait()
+
+        return wait
 
     def agree(self, seed: int) -> int:
         shared = seed if self.rank == 0 else 0

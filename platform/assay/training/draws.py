@@ -33,9 +33,7 @@ class Draws:
         return Draws(seed=collective.agree(self.seed), name=f"{collective.agree(int(self.name, 16)):032x}")
 
 
-def draws_of(
-    recipe: Recipe, seed: int, stage: str, collective: Collective, entropy: Draws | None = None
-) -> Draws:
+def draws_of(recipe: Recipe, seed: int, stage: str, collective: Collective, entropy: Draws | None = None) -> Draws:
     """Returns the draws of a training, the same on every worker.
 
     Args:

@@ -28,7 +28,8 @@ class TrainingLog:
     maximum."""
 
     speeds: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Fields of each ``pace.Speed``: timed steps, their records and seconds, by the number of workers that took them."""
+    """Fields of each ``pace.Speed``: timed steps, their records and seconds, by the number of workers that took
+    them."""
     federation: dict[str, Any] = field(default_factory=dict)
     """Record of all rounds of a federated training (``federated.record.FederationRecord``); empty otherwise, and in
     logs of earlier versions. Of several stages, that of the last."""

@@ -378,9 +378,7 @@ class Trainer:
     ) -> tuple[list[Tensor], Tensor]:
         """Returns the sum of the gradients of this worker's share of the batch, and its losses; see ``sums``."""
         moment = Moment(step=self.step, progress=self.step / self.total_steps, rollbacks=self.rollbacks)
-        return self._gradients.sums(
-            pieces, fed, total=total, update=self._update, moment=moment, overlapped=overlapped
-        )
+        return self._gradients.sums(pieces, fed, total=total, update=self._update, moment=moment, overlapped=overlapped)
 
 
 def _is_finite(weights: Tensor) -> bool:

@@ -52,9 +52,7 @@ class OverlappedSums:
         for place, parameter in enumerate(self._parameters):
             parameter.grad = earlier[place].to(parameter.dtype) if earlier else None
         if loss is not None:
-            hooks = [
-                parameter.register_post_accumulate_grad_hook(step.take) for parameter in self._parameters
-            ]
+            hooks = [parameter.register_post_accumulate_grad_hook(step.take) for parameter in self._parameters]
             try:
                 loss.backward(inputs=self._parameters)
             finally:
