@@ -98,9 +98,7 @@ def two_nodes(*, cpus: int = 1, first_cpus: int | None = None, second: bool = Tr
     head = {"num_cpus": cpus if first_cpus is None else first_cpus, "include_dashboard": False, **_ON_THIS_MACHINE}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        ray.init(
-            address=cluster.address, _node_ip_address=_ADDRESS, log_to_driver=False, logging_level=logging.ERROR
-        )
+        ray.init(address=cluster.address, _node_ip_address=_ADDRESS, log_to_driver=False, logging_level=logging.ERROR)
         nodes = TwoNodes(cluster, cpus)
         if second:
             nodes.add()

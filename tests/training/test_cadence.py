@@ -1,6 +1,7 @@
 """Checkpoints come when they were asked for, at the same steps on all workers."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_minutes_pass_by_the_clock() -> None:
     due, _ = walk(Cadence(Every.parse("1min"), Alone(), clock=clock), clock, [0.5] * 600)
     assert due[0] == 21, "the first one is early, since nobody knows how long a step takes"
     assert due[-1] == 600
-    for before, after in zip(due[:-2], due[1:-1], strict=True):
+    for before, after in pairwise(due[:-1]):
         assert 119 <= after - before <= 123
 
 

@@ -84,7 +84,9 @@ def _recipe_of_training(trial: "Trial") -> dict[str, Any]:
     """Returns the settings of a recipe that change weights, as plain values."""
     recipe = trial.recipe.model_dump(mode="json", exclude=_SPEED_ALONE)
     for part, settings in _LATER.items():
-        recipe[part] = {name: value for name, value in recipe[part].items() if settings.get(name) != value}
+        recipe[part] = {
+            name: value for name, value in recipe[part].items() if name not in settings or settings[name] != value
+        }
     return recipe
 
 

@@ -6,7 +6,6 @@ summed explicitly.
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from assay.privacy.precision import at_least_float32
