@@ -2,8 +2,8 @@
 
 A step is the forward pass, the loss and the gradient of every weight; with PGD, three steps of the attack come first.
 Both ways take the same batch in turn, on one thread, and must have the same gradients first. ``pays_after`` is the
-number of steps after which compiling has paid for itself; null if it never does. There is no bar: the figures say whether
-the training loop should compile.
+number of steps after which compiling has paid for itself; null if it never does. There is no bar: the figures say
+whether the training loop should compile.
 """
 
 import copy

@@ -200,6 +200,7 @@ def test_steps_that_are_repeated_with_other_noise_are_spent_again(
     assert whole.mechanism is not None and resumed.mechanism is not None
     assert (whole.mechanism.steps, resumed.mechanism.steps) == (STEPS, STEPS + lost)
     assert (rdp_epsilon(resumed.mechanism) > rdp_epsilon(whole.mechanism)) == bool(lost)
+    assert any(f"{lost} steps" in note for note in resumed.notes) == bool(lost)
 
 
 def test_every_interruption_with_other_noise_adds_up(make: Callable[..., Trainer]) -> None:

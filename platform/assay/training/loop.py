@@ -131,7 +131,11 @@ class Trainer:
     @property
     def notes(self) -> list[str]:
         """Sentences of the update and of the hooks that users of the model should read."""
-        return [*self._update.notes, *(note for hook in self.hooks for note in hook.notes)]
+        twice = (
+            f"{self.repeated} steps may have been taken and lost, and were repeated with other noise: they count twice"
+        )
+        own = [twice] if self.repeated else []
+        return [*own, *self._update.notes, *(note for hook in self.hooks for note in hook.notes)]
 
     @property
     def figures(self) -> dict[str, list[float]]:
