@@ -75,8 +75,10 @@ def slow_trial(noise: str) -> tuple[Dataset, Trial]:
     return dataset, trial
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[TwoNodes]:
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoNodes]:
+    # Ray may count a dead node for a while, and then waits this long for a worker there.
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     with two_nodes() as nodes:
         yield nodes
 

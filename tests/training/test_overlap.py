@@ -25,9 +25,9 @@ class Branching(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.last = nn.Linear(6, 2)  # not in the order in which gradients come
         self.left, self.right, self.never = nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(5, 6)
         self.twice = nn.Linear(6, 6)
-        self.last = nn.Linear(6, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         layer = self.left if bool(x.sum() > 0) else self.right

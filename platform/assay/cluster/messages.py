@@ -3,8 +3,17 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import ray
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+
+def beside_driver() -> dict[str, Any]:
+    """Returns options of an actor that all workers need: on the driver's node, which is lost with the job alone."""
+    node = ray.get_runtime_context().get_node_id()
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
 
 
 @contextmanager
@@ -22,7 +31,7 @@ def watched(told: Callable[..., None]) -> Iterator[Queue]:
     Raises:
         BaseException: that ``told`` raised.
     """
-    queue = Queue()
+    queue = Queue(actor_options=beside_driver())
     raised: list[BaseException] = []
 
     def read() -> None:

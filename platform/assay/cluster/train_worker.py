@@ -12,6 +12,7 @@ from ray.train import Checkpoint, CheckpointConsistencyMode
 from ray.train.torch import get_device
 
 from assay.cluster.memory import keep_freed_memory
+from assay.cluster.messages import beside_driver
 from assay.cluster.streaming import Streamed
 from assay.data.base import Dataset
 from assay.recipes import Recipe
@@ -54,7 +55,7 @@ def entropy_of(recipe: Recipe) -> Any:
     """
     if recipe.privacy is None or recipe.privacy.noise != "entropy":
         return None
-    return ray.remote(EntropyHolder).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+    return ray.remote(EntropyHolder).options(**beside_driver(), max_restarts=-1, max_task_retries=-1).remote()
 
 
 class RayCheckpoints:
@@ -134,19 +135,16 @@ def _trainer(config: dict[str, Any], collective: Collective, entropy: Draws | No
     """Returns the trainer of this worker, before its first step."""
     dataset: Dataset = ray.get(config["data"])
     device = get_device()
-    feeds = {
-        name: _streamed(dataset, rows, device=device, readers=config["readers"])
-        for name, rows in (("feed", config["rows"]), ("held_feed", config["held"]))
-    }
     return trainer_of(
         config["trial"],
         dataset,
         config["rows"],
         device=device,
+        feed=_streamed(dataset, config["rows"], device=device, readers=config["readers"]),
         held=config["held"],
+        held_feed=_streamed(dataset, config["held"], device=device, readers=config["readers"]),
         collective=collective,
         entropy=entropy,
-        **feeds,
         **config["stage"],
     )
 

@@ -65,7 +65,9 @@ class _Step:
 
     def __init__(self, parameters: list[nn.Parameter], buckets: list[list[int]], collective: Collective) -> None:
         self._parameters, self._buckets, self._collective = parameters, buckets, collective
-        self._bucket_of = {parameters[place]: number for number, bucket in enumerate(buckets) for place in bucket}
+        self._bucket_of: dict[Tensor, int] = {
+            parameters[place]: number for number, bucket in enumerate(buckets) for place in bucket
+        }
         self._missing = [len(bucket) for bucket in buckets]
         self._sums: list[Tensor | None] = [None] * len(parameters)
         self._waiting: list[Callable[[], None]] = []
