@@ -8,11 +8,14 @@
 The driver is this process, on the first node. A file of tests that uses it must not use ``shared_ray``.
 """
 
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import ray
 from ray.cluster_utils import Cluster
@@ -44,12 +47,15 @@ class TwoNodes:
         return str(self._cluster.address)
 
     def add(self, **resources: Any) -> None:
-        """Adds a node, and waits until it has joined.
+        """Adds a node, and waits until it has joined. Any thread may call it.
 
         Args:
             resources: such as ``num_gpus``; the number of CPUs is that of the first node unless given.
         """
-        self.second = self._cluster.add_node(**{"num_cpus": self._cpus, **_ON_THIS_MACHINE, **resources})
+        # Ray sets a handler of signals for each node, which only the main thread can.
+        main = threading.current_thread() is threading.main_thread()
+        with contextlib.nullcontext() if main else mock.patch("ray._private.utils.set_sigterm_handler"):
+            self.second = self._cluster.add_node(**{"num_cpus": self._cpus, **_ON_THIS_MACHINE, **resources})
 
     def kill(self, *, warned: bool = False) -> None:
         """Kills the second node with all its processes, as when a machine is lost.

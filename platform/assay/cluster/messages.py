@@ -3,17 +3,10 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import ray
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-
-def beside_driver() -> dict[str, Any]:
-    """Returns options of an actor that all workers need: on the driver's node, which is lost with the job alone."""
-    node = ray.get_runtime_context().get_node_id()
-    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
 
 
 @contextmanager
@@ -31,7 +24,9 @@ def watched(told: Callable[..., None]) -> Iterator[Queue]:
     Raises:
         BaseException: that ``told`` raised.
     """
-    queue = Queue(actor_options=beside_driver())
+    # Its actor shares the fate of this process: on another machine, the loss of that machine would lose messages.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    queue = Queue(actor_options={"scheduling_strategy": here})
     raised: list[BaseException] = []
 
     def read() -> None:

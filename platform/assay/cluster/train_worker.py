@@ -10,9 +10,9 @@ import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConsistencyMode
 from ray.train.torch import get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from assay.cluster.memory import keep_freed_memory
-from assay.cluster.messages import beside_driver
 from assay.cluster.streaming import Streamed
 from assay.data.base import Dataset
 from assay.recipes import Recipe
@@ -45,7 +45,7 @@ class EntropyHolder:
 
 
 def entropy_of(recipe: Recipe) -> Any:
-    """Starts an ``EntropyHolder`` for a training.
+    """Starts an ``EntropyHolder`` for a training, on the driver's node, which is lost with the job alone.
 
     Args:
         recipe: of the training.
@@ -55,7 +55,9 @@ def entropy_of(recipe: Recipe) -> Any:
     """
     if recipe.privacy is None or recipe.privacy.noise != "entropy":
         return None
-    return ray.remote(EntropyHolder).options(**beside_driver(), max_restarts=-1, max_task_retries=-1).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    holder: Any = ray.remote(EntropyHolder)
+    return holder.options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1).remote()
 
 
 class RayCheckpoints:
