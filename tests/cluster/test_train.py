@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -33,6 +34,7 @@ from assay.study.trial import Trial
 from assay.training.cadence import Every
 from assay.training.checkpoints import from_bytes, restore_trainer
 from assay.training.collective import Alone
+from assay.training.draws import Draws
 from tests.mistakes import refused
 
 
@@ -174,6 +176,7 @@ def study_of(folder: Path) -> Study:
 def reported(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What a lone worker hands over, one state a report; what it is given to go on from is the last of them."""
     states: list[bytes] = []
+    awaited: list[int] = []
 
     def report(metrics: dict[str, object], *, checkpoint: Checkpoint) -> None:
         states.append((Path(checkpoint.path) / STATE).read_bytes())
@@ -187,6 +190,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr("ray.get", lambda given: given)
     monkeypatch.setattr("ray.train.report", report)
+    monkeypatch.setattr("ray.train.get_all_reported_checkpoints", lambda **_: awaited.append(len(states)))
     monkeypatch.setattr("ray.train.get_checkpoint", last)
     monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_world_rank=lambda: 0))
     monkeypatch.setattr("assay.cluster.train_worker.get_device", lambda: torch.device("cpu"))
@@ -251,6 +255,43 @@ def test_a_private_worker_that_is_killed_ends_with_the_average_and_has_spent_wha
         assert log_of(trainer).mechanisms == log.mechanisms
         for ours, theirs in zip(trainer.model.parameters(), expected.parameters(), strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_lost_steps_have_their_noise_again_or_are_spent_twice(reported: list[bytes]) -> None:
+    """In mid-epoch: three steps an epoch, checkpoints every five."""
+    recipe = Recipe(privacy=Privacy(epsilon=4.0, delta=1e-3, noise="entropy"), training={"epochs": 6, "batch_size": 16})
+    dataset, trial = blobs(recipe)
+    parts = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed)
+
+    def go_on(draws: Draws) -> list[dict[str, Any]]:
+        """What the checkpoints say that a worker stores from here on."""
+        before = len(reported)
+        work({
+            "trial": trial, "data": dataset, "rows": parts.train, "held": parts.validation, "readers": 1,
+            "stage": {"recipe": recipe, "stage": "", "teacher": None}, "progress": SimpleQueue(),
+            "checkpoint_every": Every(count=5, unit="steps"),
+            "entropy": SimpleNamespace(draws=SimpleNamespace(remote=lambda: draws)),
+        })  # fmt: skip
+        return [from_bytes(state, "state")[1] for state in reported[before:]]
+
+    first = Draws.from_entropy()
+    stored = go_on(first)
+    steps = stored[-1]["progress"]["step"]
+    assert [one["progress"]["step"] for one in stored] == [*range(0, steps, 5), steps]
+    assert [one["next_by"] for one in stored] == [*range(5, steps, 5), steps, steps]
+    undisturbed = from_bytes(reported[-1], "state")[0]
+    for draws, spent_twice in ((first, 0), (Draws.from_entropy(), 5)):
+        del reported[2:]
+        again = go_on(draws)
+        assert again[0]["progress"]["step"] == 5, "before any further step"
+        assert {one["progress"]["repeated"] for one in again} == {spent_twice}
+        trainer = trainer_of(trial, dataset, parts.train, recipe=recipe, device=torch.device("cpu"), entropy=draws)
+        restore_trainer(trainer, reported[-1])
+        assert log_of(trainer).mechanisms["central"]["steps"] == steps + spent_twice
+        same = all(torch.equal(undisturbed[name], tensor) for name, tensor in from_bytes(reported[-1], "")[0].items())
+        assert same == (not spent_twice)
+        texts = (str(draws.seed).encode(), f"{draws.seed:x}".encode(), draws.seed.to_bytes(16, "little"))
+        assert not any(text in state for state in reported for text in texts)
 
 
 def blobs(recipe: Recipe) -> tuple[Dataset, Trial]:
