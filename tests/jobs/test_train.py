@@ -28,7 +28,11 @@ PRIVATE = f"{WDBC}.recipes.pgd_dp_eps_8"
 FAST = f"{WDBC}.recipes.fast"
 EPOCHS = 15
 RECIPES: dict[str, tuple[str, ...]] = {
-    "pgd_dp_eps_8": (f"{PRIVATE}.training.epochs={EPOCHS}", f"{WDBC}.evaluations=[accuracy, privacy, cost]"),
+    "pgd_dp_eps_8": (
+        f"{PRIVATE}.training.epochs={EPOCHS}",
+        f"{PRIVATE}.training.batch_size=64",
+        f"{WDBC}.evaluations=[accuracy, privacy, cost]",
+    ),
     # Steps so small that the examples are harmless: the watch goes back again and again. Nothing ends it early.
     "fast": (
         f"{FAST}.training={{epochs: {EPOCHS}, learning_rate: 0.003, early_stopping: {{epsilon: 0.3, patience: 99}}}}",
