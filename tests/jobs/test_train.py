@@ -73,7 +73,8 @@ def test_training_goes_on_from_a_checkpoint_after_a_worker_is_killed(
     study = with_one_recipe(asked, cohort=None, recipe=recipe, fold=1)
     datasets = load_datasets(study)
     trial = plan(study, datasets)[0]
-    assert len(list(log.glob(f"{trial.training}/checkpoint_*"))) <= 3, "old checkpoints are deleted"
+    # Two are kept, and the killed workers may leave two of which Ray did not learn.
+    assert len(steps_stored(log)) <= 4, "old checkpoints are deleted"
     stored = Store(str(tmp_path)).checkpoint(trial.training)
     assert stored is not None
     found, about = from_bytes(stored, "found")
