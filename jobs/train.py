@@ -38,23 +38,32 @@ def main(
     study: StudyName,
     recipe: RecipeName,
     cohort: CohortOption = None,
-    workers: Annotated[int, typer.Option(min=1, help="Ray Train workers that share every batch.")] = 2,
+    workers: Annotated[
+        str,
+        typer.Option(metavar="N|MIN:MAX", help="Ray Train workers that share every batch; as many as fit of a range."),
+    ] = "2",
     fold: FoldOption = 1,
     address: Address = None,
     results: Annotated[str | None, results_option("results/STUDY-train")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="Use one GPU per worker, with NCCL.")] = False,
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 5,
+    checkpoint_every: Annotated[
+        str, typer.Option(metavar="500steps|10min|5epochs", help="Distance of two checkpoints; a number counts epochs.")
+    ] = "10min",
     set_: Changes = None,
     ledger: LedgerFolder = None,
     purpose: Purpose = "",
     legal_basis: LegalBasis = "",
     until: Until = "",
 ) -> None:
-    """Train with the same loop as a study, with batches spread over workers. Survives killed workers; resumes.
+    """Train with the same loop as a study, with batches spread over workers. Survives killed workers; resumes at the step.
 
     The records under attack are spread over the workers too.
     """
     with user_errors():
+        from assay.cluster.scaling import WorkerRange
+        from assay.training.cadence import Every
+
+        asked_workers, cadence = WorkerRange.parse(workers), Every.parse(checkpoint_every)
         console.print("reading the study …", style="dim")
         from assay.cluster.session import lasting
         from assay.cluster.train import run_distributed
@@ -77,10 +86,11 @@ def main(
         keeper = keeper_for(
             asked, store.location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
         )
-        console.print(f"{trial.label}: {count_of(workers, 'worker')}", highlight=False)
+        many = f"{asked_workers} workers" if asked_workers.is_elastic else count_of(asked_workers.most, "worker")
+        console.print(f"{trial.label}: {many}", highlight=False)
         record = run_distributed(
-            trial, asked, dataset, store, workers=workers, address=address, watch=_trained, evaluating=evaluating,
-            gpu=gpu, checkpoint_every=checkpoint_every, keeper=keeper,
+            trial, asked, dataset, store, workers=asked_workers, address=address, watch=_trained, evaluating=evaluating,
+            gpu=gpu, checkpoint_every=cadence, keeper=keeper,
         )  # fmt: skip
         report = publish_report(asked, datasets, store)
         print_scorecards(asked, store)
@@ -90,9 +100,9 @@ def main(
     raise typer.Exit(1 if record.failed else 0)
 
 
-def _trained(epoch: int, epochs: int, loss: float) -> None:
-    said = f"epoch {epoch} of {epochs}, loss {loss:.4f}"
-    if not print_progress_line(epoch, epochs, said):
+def _trained(epoch: float, epochs: float, loss: float) -> None:
+    said = f"epoch {epoch:.4g} of {epochs:.4g}, loss {loss:.4f}"
+    if not print_progress_line(int(epoch), int(epochs), said):
         console.print(said)
 
 

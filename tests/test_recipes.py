@@ -44,6 +44,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"data": ["knn_sanitation"]}, PRIVACY),
     ({"objective": {"name": "fast", "epsilon": 0.1}}, PRIVACY),
     (STOPPING, PRIVACY),
+    ({"training": {"precision": "bf16"}}, PRIVACY),
+    ({"objective": {"name": "interval_bounds", "epsilon": 0.1}}, {"training": Training(precision="bf16")}),
     (STOPPING, {"federation": Federation()}),
     ({"training": {"averaging": 0.9}}, {"federation": Federation()}),
     ({"objective": "distillation"}, {"federation": Federation(personalisation="fedper")}),
@@ -106,6 +108,33 @@ def test_what_looks_at_a_whole_batch_excludes_pieces_of_it(choice: dict[str, Any
     found = refused(**choice, training={"records_at_once": 32})
     assert found == {"setting": "training.records_at_once", "given": 32, "allowed": None}
     assert Recipe(**choice).training.records_at_once is None
+
+
+@pytest.mark.parametrize(
+    ("given", "at_once"),
+    [
+        ({"accumulate": 4}, 16),
+        ({"accumulate": 3, "batch_size": 1000}, 334),
+        ({"accumulate": 1, "batch_size": 1000}, None),
+        ({"accumulate": 5, "batch_size": 5}, 1),
+    ],
+)
+def test_a_batch_is_accumulated_in_so_many_pieces(given: dict[str, Any], at_once: int | None) -> None:
+    training = Training(**given)
+    assert training.records_at_once == at_once
+    assert "accumulate" not in training.model_dump()
+
+
+@pytest.mark.parametrize("pieces", [0, -1, 65, 1.5, "many", True, None])
+def test_a_batch_has_at_least_one_record_in_each_piece(pieces: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Recipe(training={"accumulate": pieces})
+    assert first_mistake(caught.value) == {"setting": "training.accumulate", "given": pieces, "allowed": "1 to 64"}
+
+
+def test_pieces_of_a_batch_are_counted_or_measured_but_not_both() -> None:
+    found = refused(training={"accumulate": 2, "records_at_once": 8})
+    assert found == {"setting": "training.accumulate", "given": 2, "allowed": "without records_at_once"}
 
 
 @pytest.mark.parametrize("where", ["training", "privacy", "federation"])

@@ -53,11 +53,43 @@ class Training(Settings):
     """Decay of an exponential moving average of the weights, updated after each step; the average is the trained model.
     0 uses the last weights. Step t, from 1, has decay min(``averaging``, (1 + t) / (10 + t)), so that the first weights
     lose their influence soon (De et al. 2022, arXiv:2204.13650). It is post-processing: it costs no ε."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """``bf16`` computes the layers of the network in bfloat16 during training (autocast), attacks on it included, which
+    is faster on hardware that has it. Weights, losses, gradients, their sums, and every evaluation stay float32. It
+    changes the weights, so it is part of what names a model."""
     records_at_once: int | None = Field(default=None, ge=1)
     """Greatest number of records in one forward pass of a worker: a large batch is processed in pieces, and their
-    gradients are summed. It limits memory and changes results only by rounding, except with dropout. None takes a
+    gradients are summed (gradient accumulation). In a study file, ``accumulate: n`` is another way to write it: the
+    ``batch_size`` in n pieces. It limits memory and changes results only by rounding, except with dropout. None takes a
     worker's share of a batch at once. With ``privacy.augmentations``, each record has that many rows. The records of a
     protected patient stay in one piece, so it must be at least ``privacy.records_per_patient``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accumulates(cls, values: Any) -> Any:
+        """Reads ``accumulate: n`` as the ``records_at_once`` of which n make a batch."""
+        if not isinstance(values, Mapping) or "accumulate" not in values:
+            return values
+        values = dict(values)
+        pieces = values.pop("accumulate")
+        if values.get("records_at_once") is not None:
+            raise SpecError(
+                f"training has accumulate: {pieces} and records_at_once: {values['records_at_once']}, which are two "
+                "ways to say how large the pieces of a batch are; keep one of them",
+                setting="accumulate",
+                given=pieces,
+                allowed="without records_at_once",
+            )
+        size = values.get("batch_size", cls.model_fields["batch_size"].default)
+        if type(pieces) is not int or type(size) is not int or not 1 <= pieces <= size:
+            raise SpecError(
+                f"training.accumulate is {pieces!r}; give the number of pieces of a batch of {size}, from 1 to {size}",
+                setting="accumulate",
+                given=pieces,
+                allowed=f"1 to {size}",
+            )
+        values["records_at_once"] = None if pieces == 1 else -(-size // pieces)
+        return values
 
 
 class Privacy(Settings):
@@ -404,6 +436,18 @@ INCOMPATIBLE: list[Incompatibility] = [
         lambda recipe: recipe.privacy is not None and recipe.training.early_stopping is not None,
         "validation records, patients too, would choose the weights, and no ε pays for that; "
         "fix the number of epochs before",
+    ),
+    Incompatibility(
+        "precision: bf16 × privacy",
+        lambda recipe: recipe.privacy is not None and recipe.training.precision == "bf16",
+        "what one record adds is bounded by lengths and sums of gradients that bfloat16 would round, by more than the "
+        "bound where sums are long; leave precision at float32",
+    ),
+    Incompatibility(
+        "precision: bf16 × an objective that reads weights past the layers (interval_bounds)",
+        lambda recipe: recipe.training.precision == "bf16" and not recipe.objective.through_layers,
+        "bounds that are rounded to bfloat16 no longer enclose what they bound, so training would be for another "
+        "certificate than the one that is measured; leave precision at float32",
     ),
     Incompatibility(
         "early stopping × federation",

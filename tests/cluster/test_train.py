@@ -5,18 +5,20 @@ import tempfile
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from ray.train import Checkpoint, WorkerGroupError
+from ray.train import Checkpoint, ControllerError, WorkerGroupError
 from torch import nn
 
-from assay.cluster.train import _STATE, _last_state, _work, run_distributed, train_distributed
+from assay.cluster.train import _last_state, run_distributed, train_distributed
+from assay.cluster.train_worker import STATE, work
 from assay.data.base import Dataset
 from assay.data.splits import Splitting, split
-from assay.errors import DataError, IncompatibleRecipeError
+from assay.errors import DataError, IncompatibleRecipeError, UserError
 from assay.executors import LocalExecutor
 from assay.ledger.experiments import UNFINISHED
 from assay.models.imported import Imported
@@ -29,8 +31,10 @@ from assay.study.reading import build_study
 from assay.study.spec import Study
 from assay.study.training import Trained, log_of, train_alone, train_trial, trainer_of
 from assay.study.trial import Trial
+from assay.training.cadence import Every
 from assay.training.checkpoints import from_bytes, restore_trainer
 from assay.training.collective import Alone
+from assay.training.draws import Draws
 from tests.mistakes import refused
 
 
@@ -47,6 +51,15 @@ class Failing:
 def test_a_users_error_comes_out_from_among_those_of_the_workers_that_it_stopped() -> None:
     with pytest.raises(DataError, match="corrupt"):
         _last_state(Failing(RuntimeError("connection closed by peer"), DataError("image 3 is corrupt")))
+
+
+def test_workers_that_never_start_are_an_error_that_says_what_to_do() -> None:
+    class Waiting:
+        def fit(self) -> None:
+            raise ControllerError(TimeoutError("no placement of 64 workers"))
+
+    with pytest.raises(UserError, match=r"no placement of 64 workers.*lower --workers"):
+        _last_state(Waiting())  # type: ignore[arg-type]
 
 
 def test_any_other_failure_stays_what_it_is() -> None:
@@ -172,23 +185,25 @@ def study_of(folder: Path) -> Study:
 def reported(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What a lone worker hands over, one state a report; what it is given to go on from is the last of them."""
     states: list[bytes] = []
+    awaited: list[int] = []
 
     def report(metrics: dict[str, object], *, checkpoint: Checkpoint) -> None:
-        states.append((Path(checkpoint.path) / _STATE).read_bytes())
+        states.append((Path(checkpoint.path) / STATE).read_bytes())
 
     def last() -> Checkpoint | None:
         if not states:
             return None
         folder = Path(tempfile.mkdtemp())
-        (folder / _STATE).write_bytes(states[-1])
+        (folder / STATE).write_bytes(states[-1])
         return Checkpoint.from_directory(folder)
 
     monkeypatch.setattr("ray.get", lambda given: given)
     monkeypatch.setattr("ray.train.report", report)
+    monkeypatch.setattr("ray.train.get_all_reported_checkpoints", lambda **_: awaited.append(len(states)))
     monkeypatch.setattr("ray.train.get_checkpoint", last)
     monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_world_rank=lambda: 0))
-    monkeypatch.setattr("assay.cluster.train.get_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr("assay.cluster.train.Distributed", lambda device: Alone())
+    monkeypatch.setattr("assay.cluster.train_worker.get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("assay.cluster.train_worker.Distributed", lambda device: Alone())
     return states
 
 
@@ -204,16 +219,17 @@ def test_a_worker_that_stops_early_hands_over_the_best_weights_and_one_that_is_k
     parts = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed)
     config = {
         "trial": trial, "data": dataset, "rows": parts.train, "held": parts.validation, "readers": 1,
-        "stage": {"recipe": recipe, "stage": "", "teacher": None}, "checkpoint_every": 2, "progress": SimpleQueue(),
+        "stage": {"recipe": recipe, "stage": "", "teacher": None}, "progress": SimpleQueue(),
+        "checkpoint_every": Every(count=2, unit="epochs"), "entropy": None,
     }  # fmt: skip
-    _work(config)
+    work(config)
     undisturbed = reported[:]
     expected, log = train_alone(trial, dataset, parts.train, held=parts.validation)
     assert len(log.losses) < 60
     assert log.notes
 
     del reported[1:]
-    _work(config)
+    work(config)
     for states in (undisturbed, reported):
         tensors, about = from_bytes(states[-1], "state")
         assert about["hooks"]["early_stopping"]["accuracies"] == log.validation
@@ -233,13 +249,14 @@ def test_a_private_worker_that_is_killed_ends_with_the_average_and_has_spent_wha
     parts = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed)
     config = {
         "trial": trial, "data": dataset, "rows": parts.train, "held": parts.validation, "readers": 1,
-        "stage": {"recipe": recipe, "stage": "", "teacher": None}, "checkpoint_every": 2, "progress": SimpleQueue(),
+        "stage": {"recipe": recipe, "stage": "", "teacher": None}, "progress": SimpleQueue(),
+        "checkpoint_every": Every(count=2, unit="epochs"), "entropy": None,
     }  # fmt: skip
     expected, log = train_alone(trial, dataset, parts.train, held=parts.validation)
-    _work(config)
+    work(config)
     undisturbed = reported[:]
     del reported[1:]
-    _work(config)
+    work(config)
     for states in (undisturbed, reported):
         assert len(states) == 3
         trainer = trainer_of(trial, dataset, parts.train, recipe=recipe, device=torch.device("cpu"))
@@ -247,6 +264,43 @@ def test_a_private_worker_that_is_killed_ends_with_the_average_and_has_spent_wha
         assert log_of(trainer).mechanisms == log.mechanisms
         for ours, theirs in zip(trainer.model.parameters(), expected.parameters(), strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_lost_steps_have_their_noise_again_or_are_spent_twice(reported: list[bytes]) -> None:
+    """In mid-epoch: three steps an epoch, checkpoints every five."""
+    recipe = Recipe(privacy=Privacy(epsilon=4.0, delta=1e-3, noise="entropy"), training={"epochs": 6, "batch_size": 16})
+    dataset, trial = blobs(recipe)
+    parts = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed)
+
+    def go_on(draws: Draws) -> list[dict[str, Any]]:
+        """What the checkpoints say that a worker stores from here on."""
+        before = len(reported)
+        work({
+            "trial": trial, "data": dataset, "rows": parts.train, "held": parts.validation, "readers": 1,
+            "stage": {"recipe": recipe, "stage": "", "teacher": None}, "progress": SimpleQueue(),
+            "checkpoint_every": Every(count=5, unit="steps"),
+            "entropy": SimpleNamespace(draws=SimpleNamespace(remote=lambda: draws)),
+        })  # fmt: skip
+        return [from_bytes(state, "state")[1] for state in reported[before:]]
+
+    first = Draws.from_entropy()
+    stored = go_on(first)
+    steps = stored[-1]["progress"]["step"]
+    assert [one["progress"]["step"] for one in stored] == [*range(0, steps, 5), steps]
+    assert [one["next_by"] for one in stored] == [*range(5, steps, 5), steps, steps]
+    undisturbed = from_bytes(reported[-1], "state")[0]
+    for draws, spent_twice in ((first, 0), (Draws.from_entropy(), 5)):
+        del reported[2:]
+        again = go_on(draws)
+        assert again[0]["progress"]["step"] == 5, "before any further step"
+        assert {one["progress"]["repeated"] for one in again} == {spent_twice}
+        trainer = trainer_of(trial, dataset, parts.train, recipe=recipe, device=torch.device("cpu"), entropy=draws)
+        restore_trainer(trainer, reported[-1])
+        assert log_of(trainer).mechanisms["central"]["steps"] == steps + spent_twice
+        same = all(torch.equal(undisturbed[name], tensor) for name, tensor in from_bytes(reported[-1], "")[0].items())
+        assert same == (not spent_twice)
+        texts = (str(draws.seed).encode(), f"{draws.seed:x}".encode(), draws.seed.to_bytes(16, "little"))
+        assert not any(text in state for state in reported for text in texts)
 
 
 def blobs(recipe: Recipe) -> tuple[Dataset, Trial]:

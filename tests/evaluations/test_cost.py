@@ -24,6 +24,38 @@ def test_times_come_from_the_log_and_parameters_from_the_model(make: Make, log: 
     assert seconds.conditions == summed.conditions == {"workers": 3, "records": 3}
 
 
+def test_speeds_stand_by_the_number_of_workers_and_are_compared_with_one(
+    make: Make, log: Callable[..., Any], one: One
+) -> None:
+    speeds = {
+        "2": {"steps": 30, "records": 3000, "seconds": 10.0},
+        "1": {"steps": 10, "records": 1000, "seconds": 5.0},
+    }
+    found = Cost().measure(make(nn.Linear(4, 2), *RECORDS, train=[0, 1, 2], log=log(speeds=speeds)))
+    rates = {m.conditions["workers"]: m for m in found if m.name == "training_records_per_second"}
+    assert {workers: (rate.value, rate.n, rate.unit) for workers, rate in rates.items()} == {
+        1: (200.0, 1000, "records per second"),
+        2: (300.0, 3000, "records per second"),
+    }
+    efficiency = one(found, "scaling_efficiency")
+    assert (efficiency.value, efficiency.n) == (0.75, 3000)
+    assert efficiency.conditions["records_per_second_of_one_worker"] == 200.0
+
+
+def test_without_steps_of_one_worker_nobody_knows_what_several_gain(
+    make: Make, log: Callable[..., Any], one: One
+) -> None:
+    speeds = {"4": {"steps": 30, "records": 3000, "seconds": 10.0}, "1": {"steps": 0, "records": 0, "seconds": 0.0}}
+    found = Cost().measure(make(nn.Linear(4, 2), *RECORDS, train=[0, 1, 2], log=log(speeds=speeds)))
+    assert one(found, "training_records_per_second").conditions == {"workers": 4, "steps": 30}
+    efficiency = one(found, "scaling_efficiency")
+    assert (efficiency.status, efficiency.reason, efficiency.conditions["workers"]) == (
+        "not_applicable",
+        "not_asked",
+        4,
+    )
+
+
 def test_a_model_trained_elsewhere_has_parameters_and_no_times(make: Make, one: One) -> None:
     found = Cost().measure(make(nn.Linear(4, 2), *RECORDS))
     assert one(found, "parameters").value == 10

@@ -47,6 +47,7 @@ cohorts:
 TIMED = (
     "training_seconds",
     "training_worker_seconds",
+    "training_records_per_second",
     "explanation_seconds",
     # Of federated rounds: how long they took, and what the networks add to that.
     "round_elapsed_seconds",

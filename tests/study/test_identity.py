@@ -19,7 +19,7 @@ from assay.executors import LocalExecutor
 from assay.ledger.experiments import Processing
 from assay.release.keeper import Keeper
 from assay.store.folder import Store
-from assay.study import measure, sources
+from assay.study import identity, measure, sources
 from assay.study.identity import _SCORE_MODULES, key_of_question
 from assay.study.plan import load_datasets, plan
 from assay.study.reading import build_study
@@ -148,6 +148,31 @@ def test_another_seed_recipe_or_split_is_another_model(tiny: Tiny) -> None:
 def test_settings_of_memory_name_nothing(tiny: Tiny) -> None:
     usual, pieces = (one_trial(tiny({"standard": {"training": own}})) for own in ({}, {"records_at_once": 4}))
     assert usual.training == pieces.training
+
+
+def test_a_precision_that_changes_weights_names_another_model(tiny: Tiny) -> None:
+    usual, stated, short = (
+        one_trial(tiny({"standard": {"training": own}}))
+        for own in ({}, {"precision": "float32"}, {"precision": "bf16"})
+    )
+    assert usual.training == stated.training != short.training
+
+
+def test_models_of_recipes_without_later_settings_keep_their_names(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the settings alone, as the version before named them; a name holds the code of training too."""
+    monkeypatch.setattr("assay.study.identity.digest_of", lambda *_, **__: "the code")
+    monkeypatch.setattr("assay.study.identity.dependencies", lambda: {})
+    recipes = {"standard": {}, "private": {"privacy": {"epsilon": 8}}, "federated": {"federation": {"clients": 2}}}
+    for recipe, settings in recipes.items():
+        trial = one_trial(tiny({recipe: settings}))
+        found: list[Any] = []
+        monkeypatch.setattr("assay.study.identity.hash_of", lambda content, found=found: found.append(content) or "")
+        identity.key_of_training(trial)
+        (content,) = found
+        assert content["recipe"]["training"].keys() == {
+            "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "momentum", "weight_decay",
+            "early_stopping", "averaging",
+        }  # fmt: skip
 
 
 def test_a_worker_names_a_trial_by_its_own_code(tiny: Tiny) -> None:

@@ -38,7 +38,7 @@ from tests.mistakes import refused
 Tiny = Callable[..., Study]
 PRIVATE = {"private": {"privacy": {"epsilon": 8}}}
 FEDERATED = {"fed": {"federation": {"clients": 3, "rounds": 2, "local_epochs": 1}}}
-TIMES = {"training_seconds", "training_worker_seconds"}
+TIMES = {"training_seconds", "training_worker_seconds", "training_records_per_second"}
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import itertools
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,11 +25,13 @@ from assay.privacy.update import PrivateUpdate
 from assay.recipes import EarlyStopping, Privacy, Recipe, Training
 from assay.registry import names
 from assay.threats import Bounds
+from assay.training import overlap
 from assay.training.build import build_trainer
 from assay.training.checkpoints import from_bytes, to_bytes
 from assay.training.collective import Alone, Distributed
 from assay.training.feed import InMemory
 from assay.training.loop import Trainer
+from tests.training.workers import Group, Member, apart, together
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
 Network = Callable[..., nn.Module]
@@ -66,54 +67,6 @@ RECIPES = {
         )
     ),
 }
-
-
-class Group:
-    """Workers that are threads of this process."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.barrier = threading.Barrier(size, timeout=20)
-        self.given: list[list[Tensor]] = [[] for _ in range(size)]
-        self.seeds = [0] * size
-
-
-class Member:
-    """One of a group, as a ``Collective``."""
-
-    def __init__(self, group: Group, rank: int) -> None:
-        self._group, self.rank, self.size = group, rank, group.size
-
-    def sum(self, tensors: list[Tensor]) -> list[Tensor]:
-        self._group.given[self.rank] = tensors
-        self._group.barrier.wait()
-        total = [torch.stack(each).sum(0) for each in zip(*self._group.given, strict=True)]
-        self._group.barrier.wait()
-        return total
-
-    def agree(self, seed: int) -> int:
-        self._group.seeds[self.rank] = seed
-        self._group.barrier.wait()
-        return self._group.seeds[0]
-
-
-def together(size: int, make: Callable[[Member], Trainer]) -> list[Trainer]:
-    """Every worker's trainer, after all have trained."""
-    group = Group(size)
-
-    def work(rank: int) -> Trainer:
-        trainer = make(Member(group, rank))
-        trainer.run()
-        return trainer
-
-    with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(work, range(size)))
-
-
-def apart(one: Trainer, other: Trainer) -> float:
-    """Greatest difference of any weight."""
-    pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
-    return max(float((a - b).detach().abs().max()) for a, b in pairs)
 
 
 @pytest.fixture
@@ -299,7 +252,7 @@ def test_one_worker_is_its_own_sum() -> None:
 
 def processes(tmp_path: Path, size: int) -> list[dict[str, Tensor]]:
     """Runs this file as every rank of a gloo group; what each wrote."""
-    path = str(Path(assay.__file__).parents[1])
+    path = os.pathsep.join([str(Path(assay.__file__).parents[1]), str(Path(__file__).parents[2])])
     environment = os.environ | {"PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(
@@ -307,7 +260,7 @@ def processes(tmp_path: Path, size: int) -> list[dict[str, Tensor]]:
         )
         for rank in range(size)
     ]
-    said = [process.communicate(timeout=60)[1].decode() for process in started]
+    said = [process.communicate(timeout=120)[1].decode() for process in started]
     assert [process.returncode for process in started] == [0] * size, said
     return [from_bytes((tmp_path / f"{rank}").read_bytes(), "worker")[0] for rank in range(size)]
 
@@ -318,6 +271,9 @@ def test_processes_over_gloo_equal_one_alone(tmp_path: Path) -> None:
         for key, value in by_itself(name).model.state_dict().items():
             assert (one[f"{name}.{key}"] - value).abs().max() <= 1e-10
             assert torch.equal(one[f"{name}.{key}"], other[f"{name}.{key}"])
+    # Sums of two do not depend on the order.
+    for key in by_itself("adversarial").model.state_dict():
+        assert torch.equal(one[f"explicit.{key}"], one[f"adversarial.{key}"])
     assert one["ranks"].tolist() == other["ranks"].tolist() == [0, 1]
     assert torch.equal(one["agreed"], other["agreed"])
     assert int.from_bytes(bytes(one["agreed"].tolist()), "big") == 2**128 - 1
@@ -329,8 +285,8 @@ OVER_GLOO = {"adversarial": 8, "private": 8, "private adversarial": 1}
 or both have often none."""
 
 
-def by_itself(name: str, collective: Distributed | None = None) -> Trainer:
-    """Trains a recipe on 25 fixed records."""
+def by_itself(name: str, collective: Distributed | None = None, *, explicit: bool = False) -> Trainer:
+    """Trains a recipe on 25 fixed records; with ``explicit``, gradients are summed after the backward pass."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(25, 5, generator=generator, dtype=torch.float64), torch.arange(25) % 2
     bounds = Bounds(low=torch.tensor(-9.0), high=torch.tensor(9.0))
@@ -338,6 +294,9 @@ def by_itself(name: str, collective: Distributed | None = None) -> Trainer:
     model = MLP(hidden=(8,)).build((5,), 2, seed=3).double()
     with mock.patch("assay.privacy.plan.calibrate", return_value=1.3):
         trainer = build_trainer(model, recipe, x, y, bounds=bounds, seed=4, collective=collective)
+    if explicit:
+        assert trainer._overlapped is not None
+        trainer._overlapped = None
     trainer.run()
     return trainer
 
@@ -347,9 +306,12 @@ def main(rank: int, size: int, folder: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
     collective = Distributed(torch.device("cpu"))
     found: dict[str, Tensor] = {}
+    overlap.BUCKET_BYTES = 400
     for name in OVER_GLOO:
         state = by_itself(name, collective).model.state_dict()
         found |= {f"{name}.{key}": value for key, value in state.items()}
+    state = by_itself("adversarial", collective, explicit=True).model.state_dict()
+    found |= {f"explicit.{key}": value for key, value in state.items()}
     given = [torch.full((2, 3), rank + 1.0), torch.tensor(10.0 * (rank + 1))]
     found["sums"] = torch.cat([value.reshape(-1) for value in collective.sum(given)])
     mine = torch.tensor([float(r == collective.rank) * r for r in range(collective.size)])

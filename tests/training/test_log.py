@@ -22,3 +22,9 @@ def test_times_losses_notes_and_steps_of_two_stages_add_up() -> None:
     assert (both.losses, both.notes) == ([0.5, 0.4], ["one", "two"])
     assert both.mechanism("central").steps == 14
     assert (both.validation, both.treatment) == ([0.9], {"kept": 4}), "of the network that is kept"
+
+
+def test_speeds_of_two_stages_add_up_for_each_number_of_workers() -> None:
+    one = {"steps": 1, "records": 10, "seconds": 0.5}
+    both = log(speeds={"1": one}).then(log(speeds={"1": one, "2": one}))
+    assert both.speeds == {"1": {"steps": 2, "records": 20, "seconds": 1.0}, "2": one}

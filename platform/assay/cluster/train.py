@@ -1,25 +1,24 @@
 """One trial on several Ray Train workers: the same training loop, with every batch shared among them."""
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train
 import torch
-from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
 from torch import nn
 
 from assay.cluster.executor import RayExecutor
-from assay.cluster.memory import keep_freed_memory
 from assay.cluster.messages import watched
+from assay.cluster.scaling import WorkerRange
 from assay.cluster.session import describe_environment, ray_session
-from assay.cluster.streaming import Streamed, readers_of
+from assay.cluster.streaming import readers_of
+from assay.cluster.train_worker import STATE, entropy_of, work
 from assay.data.base import Dataset
 from assay.errors import IncompatibleRecipeError, UserError
 from assay.executors import Watched
@@ -32,17 +31,22 @@ from assay.study.runner import RemainingWork, Runner, TrialObserver, remaining_w
 from assay.study.spec import Study
 from assay.study.training import Trained, in_stages, log_of, network_of, prepare_records, trainer_of
 from assay.study.trial import Trial
-from assay.training.checkpoints import restore_trainer, trainer_state
-from assay.training.collective import Distributed
+from assay.training.cadence import Every
+from assay.training.checkpoints import restore_trainer
 from assay.training.log import TrainingLog
-from assay.training.loop import Trainer
 
-_STATE = "state.safetensors"
+_STARTS = 10
+"""Attempts to start the workers, each of a minute, over a whole training; without a limit Ray tries for ever."""
 _SURVIVED = 3
-"""Greatest number of worker failures that one training survives."""
+"""Greatest number of worker failures that one training survives; machines that a cloud takes back do not count."""
+_KEPT = 2
+"""Checkpoints that are kept: the last one, and one before it for the time in which Ray learns of the last."""
+CHECKPOINT_EVERY = Every(count=10, unit="minutes")
+RESIZE_SECONDS = 60.0
+"""Seconds between two looks at whether the cluster has room for more workers."""
 
-OnEpoch = Callable[[int, int, float], None]
-"""Called with the number of finished epochs, of all epochs, and the loss."""
+OnProgress = Callable[[float, float, float], None]
+"""Called with the number of epochs so far, of all epochs, and the mean loss of the last one."""
 
 
 def run_distributed(
@@ -51,12 +55,12 @@ def run_distributed(
     dataset: Dataset,
     store: Store,
     *,
-    workers: int,
+    workers: int | WorkerRange,
     address: str | None,
-    watch: OnEpoch,
+    watch: OnProgress,
     evaluating: Callable[[int, int], None],
     gpu: bool = False,
-    checkpoint_every: int = 5,
+    checkpoint_every: Every = CHECKPOINT_EVERY,
     keeper: TrialObserver | None = None,
 ) -> TrialRecord:
     """Trains a trial on several Ray Train workers, evaluates it on as many, and stores it as the only result.
@@ -69,12 +73,12 @@ def run_distributed(
         study: whose only trial it is.
         dataset: its data set.
         store: of the results.
-        workers: number of Ray Train workers.
+        workers: number of Ray Train workers, or the range in which it may change.
         address: see ``session.ray_session``.
-        watch: called after each epoch; see ``train_distributed``.
+        watch: called after each epoch and each checkpoint; see ``train_distributed``.
         evaluating: called with the finished and the total number of pieces of an evaluation.
         gpu: whether each worker uses a GPU.
-        checkpoint_every: epochs between checkpoints; see ``train_distributed``.
+        checkpoint_every: distance of two checkpoints; see ``train_distributed``.
         keeper: of the ledger of the data; without one nothing is reserved or recorded.
 
     Returns:
@@ -86,26 +90,28 @@ def run_distributed(
             ``train_distributed``. Nothing is stored then.
     """
     _refuse_federated(trial)
-    runner = Runner(keeper, {**describe_environment(), "ray_train_workers": workers})
+    asked = WorkerRange.of(workers)
+    recorded = str(asked) if asked.is_elastic else asked.most
+    runner = Runner(keeper, {**describe_environment(), "ray_train_workers": recorded})
     # Earlier results are read under the lock, so that no other job trains this model at the same time.
     with store.locked():
-        work = remaining_work(store, trial)
-        with ray_session(address, workers=workers, cpus=trial.threads):
-            runner.begin(work, dataset)
+        remaining = remaining_work(store, trial)
+        with ray_session(address, workers=asked.most, cpus=trial.threads):
+            runner.begin(remaining, dataset)
             began = time.perf_counter()
             refusal: UserError | None = None
             try:
-                trained = work.trained or train_distributed(
+                trained = remaining.trained or train_distributed(
                     trial,
                     dataset,
-                    workers=workers,
+                    workers=asked,
                     storage=f"{store.location}/ray_train",
                     watch=watch,
                     gpu=gpu,
                     checkpoint_every=checkpoint_every,
                 )
                 store.write_checkpoint(trial.training, trained.checkpoint)
-                bare = _evaluated(work, trained, dataset, workers=workers, evaluating=evaluating)
+                bare = _evaluated(remaining, trained, dataset, workers=asked.most, evaluating=evaluating)
             except Exception as error:
                 refusal = error if isinstance(error, UserError) else None
                 bare = failed(trial, error, time.perf_counter() - began)
@@ -120,12 +126,17 @@ def run_distributed(
 
 
 def _evaluated(
-    work: RemainingWork, trained: Trained, dataset: Dataset, *, workers: int, evaluating: Callable[[int, int], None]
+    remaining: RemainingWork,
+    trained: Trained,
+    dataset: Dataset,
+    *,
+    workers: int,
+    evaluating: Callable[[int, int], None],
 ) -> TrialRecord:
     """Evaluates a trained trial, with its test records shared among workers."""
-    with RayExecutor(workers=workers, cpus=work.trial.threads) as executor:
+    with RayExecutor(workers=workers, cpus=remaining.trial.threads) as executor:
         watched_executor = Watched(executor, evaluating)
-        bare = run_trial(work.trial, watched_executor, dataset, trained=trained, known=work.known)
+        bare = run_trial(remaining.trial, watched_executor, dataset, trained=trained, known=remaining.known)
     return replace(bare, weights=trained.checkpoint)
 
 
@@ -133,30 +144,31 @@ def train_distributed(
     trial: Trial,
     dataset: Dataset,
     *,
-    workers: int,
+    workers: int | WorkerRange,
     storage: str,
-    watch: OnEpoch,
+    watch: OnProgress,
     gpu: bool = False,
-    checkpoint_every: int = 5,
+    checkpoint_every: Every = CHECKPOINT_EVERY,
+    resize_seconds: float = RESIZE_SECONDS,
 ) -> Trained:
     """Trains a recipe with its batches spread over Ray Train workers.
 
-    The workers sum their gradients explicitly (gloo on CPU, NCCL on GPU), so the result is that of one worker up to the
-    order of floating-point sums. If a worker dies, the epochs since the last checkpoint that Ray registered are
-    repeated. A
-    job that was killed continues from there when it is called again with the same ``storage``. Records that do not fit
-    into
-    memory are streamed, each worker its share of every batch: see ``cluster.streaming``.
+    The workers sum their gradients (gloo on CPU, NCCL on GPU), so the result is that of one worker up to the order of
+    floating-point sums, also if their number changes. If a worker dies, or more workers join, the steps since the last
+    checkpoint that Ray registered are repeated. A job that was killed continues from there when it is called again with
+    the same ``storage``, with any number of workers. Records that do not fit into memory are streamed, each worker its
+    share of every batch: see ``cluster.streaming``.
 
     Args:
         trial: the trial.
         dataset: its data set.
-        workers: number of Ray Train workers.
+        workers: number of Ray Train workers; of a range, as many as the cluster has room for.
         storage: absolute folder or URI that every node can reach.
-        watch: called after each epoch with its number, the number of all epochs, and the mean loss of the first
-            worker's records.
+        watch: called after each epoch, and with each checkpoint within one, with the number of epochs so far, of all
+            epochs, and the mean loss of the last one.
         gpu: whether each worker uses a GPU.
-        checkpoint_every: epochs between checkpoints; each takes a second or two, since all workers synchronise.
+        checkpoint_every: distance of two checkpoints; each takes a second or two, since all workers synchronise.
+        resize_seconds: between two looks at whether a range allows more workers than there are.
 
     Returns:
         The trained model.
@@ -167,15 +179,16 @@ def train_distributed(
         UserError: a record cannot be decoded, after all attempts.
     """
     _refuse_federated(trial)
+    workers = WorkerRange.of(workers)
     dataset, parts = prepare_records(trial, dataset)
-    if workers > 1:
-        _refuse_batch_norm(network_of(trial, dataset)(), workers)
+    if workers.most > 1:
+        _refuse_batch_norm(network_of(trial, dataset)(), workers.most)
     shared = {
         "trial": trial,
         "data": ray.put(dataset),
         "rows": parts.train,
         "held": parts.validation,
-        "readers": readers_of(workers),
+        "readers": readers_of(workers.most),
         "checkpoint_every": checkpoint_every,
     }
 
@@ -190,30 +203,45 @@ def train_distributed(
             held=parts.validation,
             stage=stage,
         )
+        entropy = entropy_of(recipe)
         with watched(watch) as queue:
-            config = {**shared, "stage": {"recipe": recipe, "stage": stage, "teacher": teacher}, "progress": queue}
-            state = _last_state(_workers(config, workers=workers, gpu=gpu, storage=storage))
+            about = {"recipe": recipe, "stage": stage, "teacher": teacher}
+            config = {**shared, "stage": about, "entropy": entropy, "progress": queue}
+            scaling = _scaling(workers, threads=trial.threads, gpu=gpu, resize_seconds=resize_seconds)
+            state = _last_state(_workers(config, scaling=scaling, storage=storage))
         restore_trainer(trainer, state)
         trainer.close()
-        return trainer.model, log_of(trainer, workers=workers)
+        return trainer.model, log_of(trainer, workers=max(trainer.pace.speeds, default=workers.most))
 
     return Trained.of(*in_stages(trial.recipe, train))
 
 
-def _workers(config: dict[str, Any], *, workers: int, gpu: bool, storage: str) -> TorchTrainer:
-    """Returns the workers of one stage of a training; they continue from an earlier job's checkpoint."""
+def _scaling(workers: WorkerRange, *, threads: int, gpu: bool, resize_seconds: float) -> ScalingConfig:
+    """Returns the number of workers and what each reserves, as Ray Train reads it."""
+    return ScalingConfig(
+        num_workers=(workers.least, workers.most) if workers.is_elastic else workers.most,
+        use_gpu=gpu,
+        resources_per_worker=None if gpu else {"CPU": threads},
+        elastic_resize_monitor_interval_s=resize_seconds,
+    )
+
+
+def _workers(config: dict[str, Any], *, scaling: ScalingConfig, storage: str) -> TorchTrainer:
+    """Returns the workers of one stage of a training; they continue from an earlier job's checkpoint.
+
+    Neither the number of workers nor the cadence of checkpoints names the run: another job may continue with others.
+    """
     trial, stage = config["trial"], config["stage"]["stage"]
     return TorchTrainer(
-        _work,
+        work,
         train_loop_config=config,
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=gpu, resources_per_worker=None if gpu else {"CPU": trial.threads}
-        ),
+        torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
+        scaling_config=scaling,
         run_config=RunConfig(
-            name=f"{trial.training}-{workers}" + (f"-{stage.replace(' ', '-')}" if stage else ""),
+            name=trial.training + (f"-{stage.replace(' ', '-')}" if stage else ""),
             storage_path=storage,
-            failure_config=FailureConfig(max_failures=_SURVIVED),
+            failure_config=FailureConfig(max_failures=_SURVIVED, controller_failure_limit=_STARTS - 1),
+            checkpoint_config=CheckpointConfig(num_to_keep=_KEPT),
         ),
     )
 
@@ -247,61 +275,17 @@ def _last_state(trainer: TorchTrainer) -> bytes:
     """Runs the workers and returns the final state; raises a user's error as it was raised in a worker."""
     try:
         checkpoint = trainer.fit().checkpoint
+    except ray.train.ControllerError as error:
+        raise UserError(
+            f"the workers of the training could not start or go on, in {_STARTS} attempts of a minute: {error}. Start "
+            "machines or ask for their quota, end other jobs, or lower --workers; the same command goes on from the "
+            "last checkpoint",
+            setting="--workers",
+        ) from None
     except ray.train.TrainingFailedError as error:
         for failure in getattr(error, "worker_failures", {}).values():
             if isinstance(failure, UserError):
                 raise failure from None
         raise
     with checkpoint.as_directory() as folder:
-        return (Path(folder) / _STATE).read_bytes()
-
-
-def _work(config: dict) -> None:
-    """Runs the training loop in a worker."""
-    keep_freed_memory()
-    trial: Trial = config["trial"]
-    torch.set_num_threads(trial.threads)
-    device = get_device()
-    dataset: Dataset = ray.get(config["data"])
-    trainer = trainer_of(
-        trial,
-        dataset,
-        config["rows"],
-        device=device,
-        feed=_streamed(dataset, config["rows"], device=device, readers=config["readers"]),
-        held=config["held"],
-        held_feed=_streamed(dataset, config["held"], device=device, readers=config["readers"]),
-        collective=Distributed(device),
-        **config["stage"],
-    )
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            restore_trainer(trainer, (Path(folder) / _STATE).read_bytes())
-    first = ray.train.get_context().get_world_rank() == 0
-
-    def after_epoch(trainer: Trainer) -> None:
-        if first:
-            config["progress"].put((trainer.epoch, trainer.total_steps // trainer.steps_per_epoch, trainer.losses[-1]))
-        if trainer.finished or trainer.epoch % config["checkpoint_every"] == 0:
-            _report(trainer, first=first)
-
-    trainer.run(after_epoch=after_epoch)
-
-
-def _streamed(dataset: Dataset, rows: np.ndarray, *, device: torch.device, readers: int) -> Streamed | None:
-    """Returns a stream of records that are not in memory; None for records in memory."""
-    if isinstance(dataset.x, np.ndarray):
-        return None
-    return Streamed(dataset.x, dataset.y, rows, device=device, readers=readers)
-
-
-def _report(trainer: Trainer, *, first: bool) -> None:
-    """Synchronises all workers; the first one reports the state, which is the same on all of them."""
-    metrics = {"epoch": trainer.epoch, "loss": trainer.losses[-1]}
-    if not first:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / _STATE).write_bytes(trainer_state(trainer))
-        ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+        return (Path(folder) / STATE).read_bytes()

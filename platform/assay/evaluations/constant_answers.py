@@ -37,6 +37,7 @@ NOT_INFLATED = frozenset(
         # A constant answer shows in these, or they say nothing of answers.
         *("majority_baseline", "balanced_accuracy", "class_recall", "precision", "recall", "f1", "auroc", "auprc"),
         *("sensitivity", "specificity", "parameters", "training_seconds", "training_worker_seconds"),
+        *("training_records_per_second", "scaling_efficiency"),
         *("inference_seconds", "explanation_seconds", "stopped_epoch", "tampered_share", "removed_share"),
         *("sanitation_precision", "sanitation_recall", "copied_records", "feature_scale"),
         # These are counted, not read off answers.

@@ -38,6 +38,21 @@ class Cost(Evaluation):
             unit="seconds",
             better="lower",
         ),
+        Metric(
+            name="training_records_per_second",
+            title="Training speed",
+            meaning="Records of all workers in a second of training steps. The first step of each run, which starts "
+            "up, is left out, and so are checkpoints and what happens after an epoch.",
+            unit="records per second",
+            better="higher",
+        ),
+        Metric(
+            name="scaling_efficiency",
+            title="Scaling efficiency",
+            meaning="Records a second of n workers, as a share of n times those of one worker in the same training.",
+            better="higher",
+            limits=(0.0, float("inf")),
+        ),
         Metric(name="parameters", title="Parameters", meaning="Numbers that the network learns.", unit="count"),
         Metric(
             name="stopped_epoch",
@@ -84,8 +99,40 @@ class Cost(Evaluation):
                 n=len(subject.split.train),
                 conditions=about,
             ),
+            *_speeds(subject.log.speeds),
             *_stopped(subject, subject.log.validation),
         ]
+
+
+def _speeds(speeds: dict[str, dict[str, float]]) -> list[Finding]:
+    """Returns the records a second of each number of workers, and what several workers gain.
+
+    Args:
+        speeds: of a training log; empty of federated trainings and of logs of earlier versions.
+    """
+    found: list[Finding] = []
+    timed = {int(workers): speed for workers, speed in speeds.items() if speed["seconds"] > 0}
+    rates = {workers: speed["records"] / speed["seconds"] for workers, speed in sorted(timed.items())}
+    for workers, rate in rates.items():
+        about = {"workers": workers, "steps": int(timed[workers]["steps"])}
+        records = int(timed[workers]["records"])
+        found.append(
+            Measurement(
+                name="training_records_per_second",
+                value=rate,
+                unit="records per second",
+                n=records,
+                conditions=about,
+            )
+        )
+        if workers > 1 and 1 in rates:
+            alone = {**about, "records_per_second_of_one_worker": rates[1], "steps_of_one_worker": timed[1]["steps"]}
+            efficiency = rate / (workers * rates[1])
+            found.append(Measurement(name="scaling_efficiency", value=efficiency, n=records, conditions=alone))
+        elif workers > 1:
+            why = "no step of this training was taken by one worker alone, so there is no speed to compare with"
+            found.append(not_applicable("scaling_efficiency", why, reason="not_asked", **about))
+    return found
 
 
 def _stopped(subject: Subject, looks: list[float]) -> list[Finding]:

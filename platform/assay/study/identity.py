@@ -40,6 +40,10 @@ _FEDERATED_MODULES = ("assay.federated.server", "assay.data.partition", "assay.d
 _SPEED_ALONE = {"training": {"records_at_once"}}
 """Settings of a recipe that change how long it takes or how much memory, and no result beyond rounding."""
 
+_LATER = {"training": {"precision": "float32"}}
+"""Settings of a recipe that came later, with the value that stands for what all trainings did before: it names nothing
+new."""
+
 
 def key_of_training(trial: "Trial") -> str:
     """Returns the key of the weights that a trial trains, and of what they cost.
@@ -59,7 +63,7 @@ def key_of_training(trial: "Trial") -> str:
             **settings,
             "data": trial.training_data or trial.data_digest,
             "split": split,
-            "recipe": trial.recipe.model_dump(mode="json", exclude=_SPEED_ALONE),
+            "recipe": _recipe_of_training(trial),
             "versions": dependencies(),
             "source": digest_of(
                 {
@@ -74,6 +78,16 @@ def key_of_training(trial: "Trial") -> str:
             ),
         }
     )
+
+
+def _recipe_of_training(trial: "Trial") -> dict[str, Any]:
+    """Returns the settings of a recipe that change weights, as plain values."""
+    recipe = trial.recipe.model_dump(mode="json", exclude=_SPEED_ALONE)
+    for part, settings in _LATER.items():
+        recipe[part] = {
+            name: value for name, value in recipe[part].items() if name not in settings or settings[name] != value
+        }
+    return recipe
 
 
 @lru_cache(maxsize=1)

@@ -388,7 +388,7 @@ def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:
 
     Args:
         trainer: that has run.
-        workers: that trained together.
+        workers: greatest number of workers that trained together.
 
     Returns:
         Times, losses, mechanisms and notes.
@@ -396,13 +396,14 @@ def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:
     mechanism = trainer.mechanism
     return TrainingLog(
         seconds=trainer.seconds,
-        worker_seconds=trainer.seconds * workers,
+        worker_seconds=trainer.pace.worker_seconds,
         workers=workers,
         losses=trainer.losses,
         mechanisms={} if mechanism is None else {"central": asdict(mechanism)},
         treatment=trainer.treatment,
         notes=trainer.notes,
         validation=trainer.figures.get("robust_validation", []),
+        speeds=trainer.pace.state()["speeds"],
     )
 
 

@@ -23,7 +23,9 @@ from assay.recipes import Recipe, Training
 from assay.tasks.base import Task
 from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds
+from assay.training.autocast import Bfloat16
 from assay.training.collective import Alone, Collective
+from assay.training.draws import Draws, draws_of
 from assay.training.feed import Feed, InMemory
 from assay.training.gradients import BatchGradients
 from assay.training.hooks.averaging import Averaging
@@ -32,6 +34,7 @@ from assay.training.hooks.early_stopping import EarlyStopper
 from assay.training.hooks.overfitting_guard import OverfittingGuard
 from assay.training.hooks.probe import Probe, balanced_sample
 from assay.training.loop import Trainer
+from assay.training.overlap import OverlappedSums
 from assay.training.update import PlainUpdate, Update
 
 
@@ -54,6 +57,7 @@ def build_trainer(
     hooks: Sequence[Hook] = (),
     task: Task = CLASSIFICATION,
     treated: Treated | None = None,
+    entropy: Draws | None = None,
 ) -> Trainer:
     """Returns a trainer of a recipe before its first step, with the hooks that the recipe asks for.
 
@@ -81,6 +85,8 @@ def build_trainer(
             ``training.hooks.base.Hook``.
         task: what labels are, and the loss of a record.
         treated: the records after the recipe's treatments, if they have been treated already.
+        entropy: draws of an earlier trainer of this training, for ``noise: entropy``, so that steps that were lost are
+            repeated with the same random numbers; new ones by default.
 
     Returns:
         A trainer that has taken no step.
@@ -104,7 +110,8 @@ def build_trainer(
     if treated is not None:
         x, y = (torch.from_numpy(array).to(y.device) for array in (treated.x, treated.y))
         refuse_disagreement(x, y, collective)
-    seed = _drawing_seed(recipe, seed, stage, collective)
+    draws = draws_of(recipe, seed, stage, collective, entropy)
+    seed = draws.seed
     owners = owners_of(recipe, patients, records=len(x))
     units = len(x) if owners is None else int(owners.max()) + 1
     steps = steps or epochs * steps_per_epoch(units, training.batch_size)
@@ -112,12 +119,15 @@ def build_trainer(
     bounds = bounds.on(feed.device)
     shared: dict[str, Any] = {"bounds": bounds, "seed": seed, "collective": collective, "task": task}
     recipe_hooks = hooks_of(recipe, feed, y, validation=validation, **shared)
+    overlapped = None
+    if recipe.privacy is None and collective.size > 1:
+        overlapped = OverlappedSums([p for p in model.parameters() if p.requires_grad], collective)
     return Trainer(
         model,
         training,
         feed=feed,
         gradients=BatchGradients(
-            model,
+            Bfloat16(model) if training.precision == "bf16" else model,
             recipe,
             teacher=None if teacher is None else teacher.to(feed.device),
             **shared,
@@ -136,6 +146,8 @@ def build_trainer(
         owners=owners,
         treated=treated,
         hooks=[*recipe_hooks, *hooks],
+        draws=draws,
+        overlapped=overlapped,
     )
 
 
@@ -378,10 +390,3 @@ def _fit(
         return Represented(trainer.model)
 
     return fit
-
-
-def _drawing_seed(recipe: Recipe, seed: int, stage: str, collective: Collective) -> int:
-    """Returns the seed of all random draws in training, the same on every worker."""
-    if recipe.privacy is not None and recipe.privacy.noise == "entropy":
-        return collective.agree(seeds.entropy())
-    return seeds.derive(seed, "stage", stage) if stage else seed

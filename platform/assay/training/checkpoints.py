@@ -20,8 +20,8 @@ from assay.training.snapshots import put_back, snapshot, under, weights_of
 _STATE = "assay"
 _NETWORKS = "networks"
 """Key of the description with the names of all networks that have a name."""
-_COUNTED = ("step", "seconds", "losses", "rollbacks", "stopped")
-"""Counters of a trainer that are stored in addition to its tensors and hooks."""
+_PARTS = ("progress", "hooks", "next_by")
+"""Keys of the description of a trainer's state."""
 
 
 def to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
@@ -215,21 +215,26 @@ def read_weights(path: str) -> dict[str, Tensor]:
     return from_bytes(Path(path).read_bytes(), path)[0]
 
 
-def trainer_state(trainer: Trainer) -> bytes:
-    """Returns all that a trainer needs to resume: safetensors with a JSON-able description.
+def trainer_state(trainer: Trainer, *, next_by: int | None = None) -> bytes:
+    """Returns all that a trainer needs to resume, at any step: safetensors with a JSON-able description.
 
-    No random state is stored: random numbers depend on the seed and the step. With ``noise: entropy`` the seed is
-    stored nowhere, so a resumed training draws new numbers. Each hook's state is stored under its name: tensors as
-    ``hooks.NAME.…``, the rest in ``hooks`` of the description.
+    No random state is stored: random numbers depend on the seed and the step, and so does the place within an epoch's
+    order of records. With ``noise: entropy`` the seed is stored nowhere; see ``restore_trainer``. Each hook's state is
+    stored under its name: tensors as ``hooks.NAME.…``, the rest in ``hooks`` of the description.
 
     Args:
-        trainer: between two epochs.
+        trainer: between two steps.
+        next_by: step by which the next state is stored at the latest; the last step by default. It says how many steps
+            may be lost, for the account of a private training that continues with other random numbers.
 
     Returns:
         The content of a safetensors file.
     """
     tensors = snapshot(trainer.model, trainer.optimizer)
-    about: dict[str, Any] = {name: getattr(trainer, name) for name in _COUNTED} | {"hooks": {}}
+    progress_tensors, progress = trainer.state()
+    tensors |= {f"progress.{key}": tensor for key, tensor in progress_tensors.items()}
+    next_by = trainer.total_steps if next_by is None else min(next_by, trainer.total_steps)
+    about: dict[str, Any] = {"progress": progress, "hooks": {}, "next_by": next_by}
     for name, hook in by_name(trainer.hooks).items():
         hook_tensors, about["hooks"][name] = hook.state()
         tensors |= {f"hooks.{name}.{key}": tensor for key, tensor in hook_tensors.items()}
@@ -237,9 +242,15 @@ def trainer_state(trainer: Trainer) -> bytes:
 
 
 def restore_trainer(trainer: Trainer, content: bytes) -> None:
-    """Restores the stored state in a fresh trainer of the same recipe with the same hooks.
+    """Restores the stored state in a fresh trainer of the same recipe with the same hooks, of any number of workers.
 
-    States that were written before hooks had names cannot be read; such a training must start again.
+    Which steps count as spent: all that lead to the weights, each once. A step that was lost after the state was stored
+    is taken again. With the same random numbers (a seed, or the entropy that the trainer before drew) it is the same
+    step with the same noise, so it releases nothing more. With other random numbers it is a second noisy answer about
+    the records. Nobody may have seen the first one, but how the training failed may depend on it, so all steps that may
+    have been lost are counted once more: up to the one by which the next state was due.
+
+    States of earlier versions cannot be read; such a training must start again.
 
     Args:
         trainer: has taken no step.
@@ -249,7 +260,7 @@ def restore_trainer(trainer: Trainer, content: bytes) -> None:
         CheckpointError: the content is no state of a training, or that of another model or of other hooks.
     """
     tensors, about = from_bytes(content, "training state")
-    if not about.keys() >= {*_COUNTED, "hooks"}:
+    if not about.keys() >= {*_PARTS}:
         reason = "the training state holds weights only, or is of another version: it is no checkpoint of this training"
         raise CheckpointError(reason, setting="training state", allowed="a checkpoint of a training run")
     hooks = by_name(trainer.hooks)
@@ -265,8 +276,9 @@ def restore_trainer(trainer: Trainer, content: bytes) -> None:
     put_back(trainer.model, trainer.optimizer, tensors)
     for name, hook in hooks.items():
         hook.restore(under(f"hooks.{name}", tensors), about["hooks"][name])
-    for name in _COUNTED:
-        setattr(trainer, name, about[name])
+    progress = about["progress"]
+    lost = 0 if trainer.mechanism is None else about["next_by"] - progress["step"]
+    trainer.restore(under("progress", tensors), progress, lost=lost)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """The workers that train one model together. Most trainings have one worker."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -25,6 +26,18 @@ class Collective(Protocol):
         """
         ...
 
+    def start(self, flat: Tensor) -> Callable[[], None]:
+        """Starts to sum a tensor over all workers, in place. All workers start the same sums in the same order.
+
+        Args:
+            flat: of this worker, float32 or float64; of the same shape and type on all workers. Neither read nor
+                changed until the sum is there.
+
+        Returns:
+            A function that waits for the sum.
+        """
+        ...
+
     def agree(self, seed: int) -> int:
         """Returns the first worker's seed, for draws that must be equal on all workers.
 
@@ -46,6 +59,9 @@ class Alone:
     def sum(self, tensors: list[Tensor]) -> list[Tensor]:
         return tensors
 
+    def start(self, flat: Tensor) -> Callable[[], None]:
+        return lambda: None
+
     def agree(self, seed: int) -> int:
         return seed
 
@@ -53,9 +69,9 @@ class Alone:
 class Distributed:
     """All workers of the default ``torch.distributed`` group, over gloo or NCCL.
 
-    Gradients are summed explicitly, in one flat message for each type, without DDP's hooks. So a worker with fewer
-    records, or none, cannot block the others; clipped private gradients use the same code; and all workers take the
-    same step.
+    Private gradients are summed explicitly, in one flat message for each type, without DDP's hooks; plain ones while
+    they are computed, see ``overlap``. Either way a worker with fewer records, or none, cannot block the others, and
+    all workers take the same step.
 
     Args:
         device: on which messages are built: a CPU for gloo, a GPU for NCCL.
@@ -77,6 +93,14 @@ class Distributed:
             parts = flat.split([tensors[place].numel() for place in places])
             sums |= {place: part.view_as(tensors[place]) for place, part in zip(places, parts, strict=True)}
         return [sums[place] for place in range(len(tensors))]
+
+    def start(self, flat: Tensor) -> Callable[[], None]:
+        work = torch.distributed.all_reduce(flat, async_op=True)
+
+        def wait() -> None:
+            work.wait()
+
+        return wait
 
     def agree(self, seed: int) -> int:
         shared = seed if self.rank == 0 else 0

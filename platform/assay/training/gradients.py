@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.objectives.base import Batch, Objective
-from assay.privacy.precision import wide_zeros
+from assay.privacy.precision import to_float64, wide_zeros
 from assay.recipes import Recipe
 from assay.seeds import Draw
 from assay.tasks.base import Task
@@ -19,6 +19,7 @@ from assay.threats import Bounds
 from assay.training.collective import Collective
 from assay.training.masks import Masked
 from assay.training.modes import eval_mode_except_rnn
+from assay.training.overlap import OverlappedSums
 from assay.training.pieces import Piece
 from assay.training.update import Update
 
@@ -87,8 +88,9 @@ class BatchGradients:
         total: int,
         update: Update,
         moment: Moment,
-    ) -> tuple[list[Tensor], Tensor | None]:
-        """Returns the sum of this worker's gradients, clipped where training is private, and its mean loss.
+        overlapped: OverlappedSums | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Returns the sum of this worker's gradients, clipped where training is private, and its losses.
 
         All workers call it at the same time, with or without records: some losses are weighted by those of all workers.
 
@@ -98,9 +100,11 @@ class BatchGradients:
             total: records of the batch, over all workers.
             update: clips the gradients where it is private.
             moment: of the step.
+            overlapped: sums the gradients over all workers while they are computed; never where training is private.
 
         Returns:
-            One tensor a parameter, of its shape; and the mean loss, a scalar, None if the worker has no records.
+            One tensor a parameter, of its shape, summed over all workers if ``overlapped``; and the sum and the number
+            of this worker's losses, (2,) float64.
         """
         gradients: list[Tensor] = []
         seen: list[Tensor] = []
@@ -109,18 +113,21 @@ class BatchGradients:
             seen.append(losses.detach())
             if self._weighing:
                 losses = losses * self._weights(seen[-1], piece.rows[0], total=total)
+            if overlapped is not None and place == len(pieces) - 1:
+                return overlapped.backward(losses.sum(), gradients), _summed(seen)
             piece_gradients = update.gradients(losses)
             gradients = (
                 [a + b for a, b in zip(gradients, piece_gradients, strict=True)] if gradients else piece_gradients
             )
         if seen:
-            return gradients, torch.cat(seen).mean()
+            return gradients, _summed(seen)
         zeros = wide_zeros if self._private else torch.zeros_like
         gradients = [zeros(p) for p in self._model.parameters() if p.requires_grad]
+        none = to_float64(gradients[0].new_zeros(2))
         if self._weighing:
             # The other workers wait for this worker's part of the batch's losses, which is empty.
             self._weights(gradients[0].new_zeros(0), np.arange(0), total=total)
-        return gradients, None
+        return (gradients if overlapped is None else overlapped.backward(None, gradients)), none
 
     def _losses(
         self, x: Tensor, y: Tensor, piece: Piece, *, total: int, place: int, update: Update, moment: Moment
@@ -181,3 +188,9 @@ class BatchGradients:
     def _draw(self, *purpose: str | int, step: int, total: int, rows: np.ndarray) -> Draw:
         """Returns random numbers for rows of all copies of a batch of ``total`` records."""
         return Draw(seeds.stream_when_used(self._seed, *purpose, step), total=self._copies * total, rows=rows)
+
+
+def _summed(losses: Sequence[Tensor]) -> Tensor:
+    """Returns the sum and the number of the losses of all pieces, (2,)."""
+    joined = to_float64(torch.cat(list(losses)))
+    return torch.stack([joined.sum(), joined.new_full((), len(joined))])

@@ -27,6 +27,9 @@ class TrainingLog:
     """Robust validation accuracy, in [0, 1], at each measurement of early stopping; the weights are those of the first
     maximum."""
 
+    speeds: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Fields of each ``pace.Speed``: timed steps, their records and seconds, by the number of workers that took
+    them."""
     federation: dict[str, Any] = field(default_factory=dict)
     """Record of all rounds of a federated training (``federated.record.FederationRecord``); empty otherwise, and in
     logs of earlier versions. Of several stages, that of the last."""
@@ -52,6 +55,7 @@ class TrainingLog:
             treatment=other.treatment,
             notes=self.notes + other.notes,
             validation=other.validation,
+            speeds=_joined(self.speeds, other.speeds),
             federation=other.federation,
         )
 
@@ -68,3 +72,14 @@ class TrainingLog:
             KeyError: there is no such entry.
         """
         return Mechanism(**self.mechanisms[name])
+
+
+def _joined(one: dict[str, dict[str, float]], other: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Returns the sums of two trainings' steps, records and seconds, for each number of workers."""
+    return {
+        workers: {
+            name: sum(speeds[workers][name] for speeds in (one, other) if workers in speeds)
+            for name in (one.get(workers) or other[workers])
+        }
+        for workers in {**one, **other}
+    }

@@ -4,8 +4,8 @@
 act before and after the steps.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,14 @@ from assay.errors import TrainingError
 from assay.privacy.accounting import Mechanism
 from assay.privacy.plan import steps_per_epoch
 from assay.recipes import Training
+from assay.training.cadence import Checkpoints
 from assay.training.collective import Collective
+from assay.training.draws import Draws
 from assay.training.feed import Feed
 from assay.training.gradients import BatchGradients, Moment
 from assay.training.hooks.base import Hook, by_name
+from assay.training.overlap import OverlappedSums
+from assay.training.pace import Pace
 from assay.training.pieces import Piece, pieces_of_patients, pieces_of_records
 from assay.training.snapshots import put_back
 from assay.training.update import Update, learning_rate_at
@@ -48,6 +52,8 @@ class Trainer:
         owners: (n,) number of each record's patient, from 0, where privacy protects patients; else None.
         treated: what the recipe's treatments did to the records, None without any.
         hooks: called in this order.
+        draws: where random numbers come from; None where the update and the gradients are the caller's own.
+        overlapped: sums gradients over workers during the backward pass; None sums them after it.
 
     Raises:
         ValueError: two hooks have one name.
@@ -67,6 +73,8 @@ class Trainer:
         owners: np.ndarray | None = None,
         treated: Treated | None = None,
         hooks: Sequence[Hook] = (),
+        draws: Draws | None = None,
+        overlapped: OverlappedSums | None = None,
     ) -> None:
         self.model, self.optimizer, self.treated = model, optimizer, treated
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -74,9 +82,10 @@ class Trainer:
         self.units = self.records if owners is None else int(owners.max()) + 1
         """Number of patients where privacy protects patients; of records otherwise."""
         self.step = 0
-        self.seconds = 0.0
-        self.losses: list[float] = []
-        """Mean loss of this worker's records in each epoch."""
+        self.pace = Pace(collective.size, feed.device)
+        self.repeated = 0
+        """Greatest number of private steps that were lost and taken again with other random numbers; see
+        ``checkpoints.restore_trainer``."""
         self.rollbacks = 0
         """Number of rollbacks to earlier weights; see ``Batch.rollbacks``."""
         self.stopped = False
@@ -85,7 +94,13 @@ class Trainer:
         self.total_steps = steps
         self.hooks = list(by_name(hooks).values())
         self._training, self._feed, self._gradients, self._update = training, feed, gradients, update
-        self._collective, self._owners = collective, owners
+        self._collective, self._owners, self._overlapped = collective, owners, overlapped
+        self._draws = "" if draws is None else draws.name
+        self._losses: list[float] = []
+        self._running: list[float] = []
+        """Mean losses of the steps of the running epoch, over the records of all workers."""
+        self._own_losses: list[Tensor] = []
+        """Sums and numbers of this worker's losses in the last steps, which are not yet in ``_running``."""
         self._begin()
 
     @property
@@ -99,14 +114,28 @@ class Trainer:
         return self.stopped or self.step == self.total_steps
 
     @property
+    def seconds(self) -> float:
+        """Wall time of training, without checkpoints."""
+        return self.pace.seconds
+
+    @property
+    def losses(self) -> list[float]:
+        """Mean loss of each epoch, over the records of all workers; the last one may be of an epoch that still runs."""
+        return [*self._losses, float(np.mean(self._running))] if self._running else list(self._losses)
+
+    @property
     def mechanism(self) -> Mechanism | None:
-        """Mechanism of the steps so far, for the privacy accountants; None if training is not private."""
-        return self._update.mechanism(self.step)
+        """Mechanism of all noisy steps so far, for the privacy accountants; None if training is not private."""
+        return self._update.mechanism(self.step + self.repeated)
 
     @property
     def notes(self) -> list[str]:
         """Sentences of the update and of the hooks that users of the model should read."""
-        return [*self._update.notes, *(note for hook in self.hooks for note in hook.notes)]
+        twice = (
+            f"{self.repeated} steps may have been taken and lost, and were repeated with other noise: they count twice"
+        )
+        own = [twice] if self.repeated else []
+        return [*own, *self._update.notes, *(note for hook in self.hooks for note in hook.notes)]
 
     @property
     def figures(self) -> dict[str, list[float]]:
@@ -201,6 +230,7 @@ class Trainer:
         *,
         steps: int | None = None,
         after_epoch: Callable[["Trainer"], None] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         """Trains for some more epochs, or steps.
 
@@ -208,27 +238,59 @@ class Trainer:
             epochs: number of epochs; by default to the end.
             steps: number of steps, in place of epochs. Hooks that act after an epoch act after whole epochs alone.
             after_epoch: called after the hooks of each epoch; may report or store.
+            checkpoints: stores the state, between any two steps.
 
         Raises:
             TrainingError: a weight or, in plain training, the loss is no longer finite.
         """
         ahead = self.total_steps if epochs is None else epochs * self.steps_per_epoch
         until = min(self.total_steps, self.step + (ahead if steps is None else steps))
+        self.pace.begin()
         with repeatable(tf32=True), seeds.generators_kept():
             while self.step < until and not self.finished:
                 self.model.train()
-                started = time.perf_counter()
-                self.losses.append(self._run_epoch(until))
+                self.pace.start()
+                self._run_epoch(until, checkpoints)
                 if self.step % self.steps_per_epoch and not self.finished:
-                    self.seconds += time.perf_counter() - started
+                    self.pace.stop()
                     break
-                with self._update.crafting():  # hooks may attack the model: no per-record gradients then
-                    for hook in self.hooks:
-                        hook.after_epoch(self, last=self.step == self.total_steps)
-                self.seconds += time.perf_counter() - started
+                self._end_epoch()
+                self.pace.stop()
                 if after_epoch is not None:
                     after_epoch(self)
+                if checkpoints is not None and checkpoints.due(self):
+                    checkpoints.save(self)
         self.model.eval()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Returns the progress of the training: the losses of the running epoch, and the rest, JSON-able.
+
+        Weights, optimizer and hooks have states of their own; see ``checkpoints.trainer_state``.
+        """
+        about = {
+            "step": self.step,
+            "losses": self._losses,
+            "rollbacks": self.rollbacks,
+            "stopped": self.stopped,
+            "pace": self.pace.state(),
+            "draws": self._draws,
+            "repeated": self.repeated,
+        }
+        return {"running": torch.tensor(self._running, dtype=torch.float64)}, about
+
+    def restore(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any], *, lost: int) -> None:
+        """Restores what ``state`` returned.
+
+        Args:
+            tensors: by name.
+            about: the rest of the state.
+            lost: greatest number of steps that may have been taken after this state and are lost. They count as spent
+                if this trainer has other random numbers.
+        """
+        self.step, self.rollbacks, self.stopped = about["step"], about["rollbacks"], about["stopped"]
+        self._losses, self._running = list(about["losses"]), tensors["running"].tolist()
+        self.pace.restore(about["pace"])
+        self.repeated = about["repeated"] + (lost if about["draws"] != self._draws else 0)
 
     def close(self) -> None:
         """Removes the hooks that the update has registered on the model, and frees its gradients."""
@@ -241,39 +303,60 @@ class Trainer:
             if hook is not asked:
                 hook.begin(self)
 
-    def _run_epoch(self, until: int) -> float:
-        """Trains to the end of an epoch, or until a step; returns the mean loss of this worker's records.
-
-        The loss is NaN if Poisson sampling gave it none.
-        """
-        ahead = min(until, self.step + self.steps_per_epoch - self.step % self.steps_per_epoch) - self.step
-        batches = [self._update.batch(self.step + place) for place in range(ahead)]
+    def _run_epoch(self, until: int, checkpoints: Checkpoints | None) -> None:
+        """Trains to the end of an epoch, or until a step."""
+        end = min(until, self.step + self.steps_per_epoch - self.step % self.steps_per_epoch)
+        batches = [self._update.batch(step) for step in range(self.step, end)]
         shares = [self.pieces(batch) for batch in batches]
         fed = self._feed.follow(
             [batch[piece.rows.ravel()] for batch, pieces in zip(batches, shares, strict=True) for piece in pieces]
         )
-        losses = [
-            loss
-            for batch, pieces in zip(batches, shares, strict=True)
-            if (loss := self._take_step(batch, pieces, fed)) is not None
-        ]
-        mean = float(torch.stack(losses).mean()) if losses else float("nan")
+        for batch, pieces in zip(batches, shares, strict=True):
+            self._own_losses.append(self._take_step(batch, pieces, fed))
+            self.pace.step(len(batch))
+            # After the last step of an epoch hooks act first; see ``run``.
+            if checkpoints is not None and self.step < end and checkpoints.due(self):
+                self._join_losses()
+                self.pace.stop()
+                checkpoints.save(self)
+                self.pace.start()
+        self._join_losses()
+
+    def _end_epoch(self) -> None:
+        """Closes the list of an epoch's losses, and lets all hooks act on the epoch."""
+        self._losses.append(float(np.mean(self._running)) if self._running else float("nan"))
+        self._running = []
+        with self._update.crafting():  # hooks may attack the model: no per-record gradients then
+            for hook in self.hooks:
+                hook.after_epoch(self, last=self.step == self.total_steps)
+
+    def _join_losses(self) -> None:
+        """Adds the losses of the last steps, over all workers, to those of the running epoch.
+
+        Raises:
+            TrainingError: a weight or, in plain training, the mean loss is not finite.
+        """
+        if self._own_losses:
+            (joined,) = self._collective.sum([torch.stack(self._own_losses)])
+            self._own_losses = []
+            self._running += [total / count for total, count in joined.tolist() if count]
+        self.pace.lap()
+        mean = float(np.mean(self._running)) if self._running else 0.0
         # The loss is not private, so a private training does not end because of it: the end would reveal a record.
-        diverged = bool(losses) and not np.isfinite(mean) and self.mechanism is None
+        diverged = not np.isfinite(mean) and self.mechanism is None
         if diverged or not all(_is_finite(p.detach()) for p in self.parameters):
             raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
-        return mean
 
-    def _take_step(self, batch: np.ndarray, pieces: list[Piece], fed: Iterator[tuple[Tensor, Tensor]]) -> Tensor | None:
-        """Takes one step; returns the mean loss of this worker's records, or patients; None if it had none.
+    def _take_step(self, batch: np.ndarray, pieces: list[Piece], fed: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+        """Takes one step; returns the sum and the number of the losses of this worker's records, or patients, (2,).
 
         Args:
             batch: positions of the records of all workers.
             pieces: this worker's records, in the pieces that go through the network.
             fed: gives this worker's records of one piece after the other.
         """
-        gradients, loss = self._own_gradients(pieces, fed, total=len(batch))
-        total = self._collective.sum(gradients)
+        gradients, losses = self._own_gradients(pieces, fed, total=len(batch), overlapped=self._overlapped)
+        total = gradients if self._overlapped is not None else self._collective.sum(gradients)
         descended = self._update.finish(total, batch, self.step)
         parameters = self.parameters
         weights = [parameter.detach() for parameter in parameters]
@@ -287,14 +370,19 @@ class Trainer:
         self.step += 1
         for hook in self.hooks:
             hook.after_step(self)
-        return loss
+        return losses
 
     def _own_gradients(
-        self, pieces: list[Piece], fed: Iterator[tuple[Tensor, Tensor]], *, total: int
-    ) -> tuple[list[Tensor], Tensor | None]:
-        """Returns the sum of the gradients of this worker's share of the batch, and its mean loss."""
+        self,
+        pieces: list[Piece],
+        fed: Iterator[tuple[Tensor, Tensor]],
+        *,
+        total: int,
+        overlapped: OverlappedSums | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Returns the sum of the gradients of this worker's share of the batch, and its losses; see ``sums``."""
         moment = Moment(step=self.step, progress=self.step / self.total_steps, rollbacks=self.rollbacks)
-        return self._gradients.sums(pieces, fed, total=total, update=self._update, moment=moment)
+        return self._gradients.sums(pieces, fed, total=total, update=self._update, moment=moment, overlapped=overlapped)
 
 
 def _is_finite(weights: Tensor) -> bool:

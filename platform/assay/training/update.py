@@ -106,7 +106,8 @@ class PlainUpdate:
         return nullcontext()
 
     def gradients(self, losses: Tensor) -> list[Tensor]:
-        return list(torch.autograd.grad(losses.sum(), self._parameters))
+        # A parameter that the loss does not depend on has the gradient 0.
+        return list(torch.autograd.grad(losses.sum(), self._parameters, materialize_grads=True))
 
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
         return [gradient.div_(len(batch)) for gradient in total]  # in place: the sum is not used again
