@@ -1,5 +1,6 @@
-"""A sweep: one recipe of a study with some of its settings varied. Each point is an ordinary trial."""
+"""A sweep: one recipe of a study with some of its settings, or of its model's, varied. Each point is an ordinary trial."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,17 +8,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from assay.data.base import Dataset
-from assay.data.splits import refuse_beyond_official
 from assay.errors import SpecError
+from assay.models.base import Architecture
 from assay.recipes import Recipe
-from assay.registry import explain, first_mistake
+from assay.registry import build, explain, first_mistake
 from assay.study.plan import plan
+from assay.study.search.base import Settings
 from assay.study.spec import Cohort, Study, cohort_with
 from assay.study.trial import Trial
 
-Point = Mapping[str, Any]
-"""A value for each varied setting, with dotted keys such as ``objective.epsilon``; and optionally ``fold``, from 0."""
-FOLD = "fold"
+_MODEL = "model."
+"""How the keys of settings of the model begin; all others are settings of the recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,12 @@ class Sweep:
     study: Study
     """One cohort with one recipe, which is varied."""
     keys: tuple[str, ...]
-    """The varied settings."""
+    """The varied settings, with dotted keys such as ``objective.epsilon`` or ``model.hidden``."""
+
+    @property
+    def name(self) -> str:
+        """Name of the sweep, under which its trials are grouped elsewhere."""
+        return f"sweep-{self.space}-{self.study.name}"
 
     @property
     def cohort_name(self) -> str:
@@ -41,7 +47,23 @@ class Sweep:
         """The only cohort."""
         return self.study.cohorts[self.cohort_name]
 
-    def recipe_at(self, point: Point) -> Recipe:
+    @property
+    def base(self) -> Recipe:
+        """The recipe that is varied."""
+        return next(iter(self.cohort.recipes.values()))
+
+    def point_name(self, point: Settings) -> str:
+        """Returns the name of a point, which may be part of a path.
+
+        Args:
+            point: of the sweep.
+
+        Returns:
+            Text such as ``epsilon-0.1_steps-7``.
+        """
+        return point_name({key: point[key] for key in self.keys})
+
+    def recipe_at(self, point: Settings) -> Recipe:
         """Returns the base recipe with the settings of a point.
 
         Args:
@@ -53,26 +75,54 @@ class Sweep:
         Raises:
             SpecError: the recipe has no such setting, or cannot have this value.
         """
-        (base,) = self.cohort.recipes.values()
-        raw = base.model_dump(mode="json")
+        raw = self.base.model_dump(mode="json")
         for key in self.keys:
-            *path, last = key.split(".")
-            inner = raw
-            for part in path:
-                inner = inner[part] if isinstance(inner.get(part), dict) else {}
-            if last not in inner:
-                message = f"space {self.space!r} varies {key!r}, which the base recipe does not have"
-                raise SpecError(message, setting=self.space, given=key)
-            inner[last] = point[key]
+            if not key.startswith(_MODEL):
+                self._set(raw, key, point[key], of="the base recipe")
+        return self._checked(point, lambda: Recipe.model_validate(raw))
+
+    def model_at(self, point: Settings) -> Architecture:
+        """Returns the model of the cohort with the settings of a point.
+
+        Args:
+            point: of the sweep.
+
+        Returns:
+            The model.
+
+        Raises:
+            SpecError: the model has no such setting, or cannot have this value.
+        """
+        keys = [key for key in self.keys if key.startswith(_MODEL)]
+        if not keys:
+            return self.cohort.model
+        raw = self.cohort.model.model_dump(mode="json")
+        for key in keys:
+            self._set(raw, key.removeprefix(_MODEL), point[key], of=f"the model {self.cohort.model.name}")
+        return self._checked(point, lambda: build("model", raw))
+
+    def _set(self, raw: dict[str, Any], key: str, value: Any, *, of: str) -> None:
+        """Changes one setting of plain values."""
+        *path, last = key.split(".")
+        inner = raw
+        for part in path:
+            inner = inner[part] if isinstance(inner.get(part), dict) else {}
+        if last not in inner:
+            message = f"space {self.space!r} varies {key!r}, which {of} does not have"
+            raise SpecError(message, setting=self.space, given=key)
+        inner[last] = value
+
+    def _checked(self, point: Settings, made: Callable[[], Any]) -> Any:
+        """Returns settings that are made of a point; a mistake among them names the point."""
         try:
-            return Recipe.model_validate(raw)
+            return made()
         except ValueError as error:
             why = explain(error) if isinstance(error, ValidationError) else [str(error)]
             fields = first_mistake(error) if isinstance(error, ValidationError) else {}
             raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(why)}", **fields) from None
 
-    def at(self, point: Point) -> tuple[str, Study]:
-        """Returns the name of a point, and the study with its recipe.
+    def at(self, point: Settings) -> tuple[str, Study]:
+        """Returns the name of a point, and the study with its recipe and model.
 
         Args:
             point: of the sweep.
@@ -80,23 +130,126 @@ class Sweep:
         Returns:
             The name, and a study with one cohort and one recipe.
         """
-        name = point_name({key: point[key] for key in self.keys})
-        cohort = self.cohort.model_copy(update={"recipes": {name: self.recipe_at(point)}})
-        return name, self.study.model_copy(update={"cohorts": {self.cohort_name: cohort}})
+        name = self.point_name(point)
+        changes = {"recipes": {name: self.recipe_at(point)}, "model": self.model_at(point)}
+        return name, self.study.model_copy(
+            update={"cohorts": {self.cohort_name: self.cohort.model_copy(update=changes)}}
+        )
 
-    def trial(self, point: Point, dataset: Dataset) -> Trial:
-        """Returns the trial of a point, as a study of its recipe would plan it.
+    def trials(self, point: Settings, dataset: Dataset, *, folds: int = 1) -> list[Trial]:
+        """Returns the trials of a point, as a study of its recipe would plan them.
 
         Args:
             point: of the sweep.
             dataset: of the cohort.
+            folds: number of folds on which the point runs.
 
         Returns:
-            The trial of the point's fold, in the first repeat.
+            The trials of the first folds, in the first repeat.
         """
         _, study = self.at(point)
-        fold = point.get(FOLD, 0)
-        return next(t for t in plan(study, {self.cohort_name: dataset}) if (t.fold, t.repeat) == (fold, 0))
+        trials = plan(study, {self.cohort_name: dataset})
+        return [trial for trial in trials if trial.repeat == 0 and trial.fold < folds]
+
+
+def point_name(self, point: Settings) -> str:
+        """Returns the name of a point, which may be part of a path.
+
+        Args:
+            point: of the sweep.
+
+        Returns:
+            Text such as ``epsilon-0.1_steps-7``.
+        """
+        return point_name({key: point[key] for key in self.keys})
+
+    def recipe_at(self, point: Settings) -> Recipe:
+        """Returns the base recipe with the settings of a point.
+
+        Args:
+            point: of the sweep.
+
+        Returns:
+            The recipe.
+
+        Raises:
+            SpecError: the recipe has no such setting, or cannot have this value.
+        """
+        raw = self.base.model_dump(mode="json")
+        for key in self.keys:
+            if not key.startswith(_MODEL):
+                self._set(raw, key, point[key], of="the base recipe")
+        return self._checked(point, lambda: Recipe.model_validate(raw))
+
+    def model_at(self, point: Settings) -> Architecture:
+        """Returns the model of the cohort with the settings of a point.
+
+        Args:
+            point: of the sweep.
+
+        Returns:
+            The model.
+
+        Raises:
+            SpecError: the model has no such setting, or cannot have this value.
+        """
+        keys = [key for key in self.keys if key.startswith(_MODEL)]
+        if not keys:
+            return self.cohort.model
+        raw = self.cohort.model.model_dump(mode="json")
+        for key in keys:
+            self._set(raw, key.removeprefix(_MODEL), point[key], of=f"the model {self.cohort.model.name}")
+        return self._checked(point, lambda: build("model", raw))
+
+    def _set(self, raw: dict[str, Any], key: str, value: Any, *, of: str) -> None:
+        """Changes one setting of plain values."""
+        *path, last = key.split(".")
+        inner = raw
+        for part in path:
+            inner = inner[part] if isinstance(inner.get(part), dict) else {}
+        if last not in inner:
+            message = f"space {self.space!r} varies {key!r}, which {of} does not have"
+            raise SpecError(message, setting=self.space, given=key)
+        inner[last] = value
+
+    def _checked(self, point: Settings, made: Callable[[], Any]) -> Any:
+        """Returns settings that are made of a point; a mistake among them names the point."""
+        try:
+            return made()
+        except ValueError as error:
+            why = explain(error) if isinstance(error, ValidationError) else [str(error)]
+            fields = first_mistake(error) if isinstance(error, ValidationError) else {}
+            raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(why)}", **fields) from None
+
+    def at(self, point: Settings) -> tuple[str, Study]:
+        """Returns the name of a point, and the study with its recipe and model.
+
+        Args:
+            point: of the sweep.
+
+        Returns:
+            The name, and a study with one cohort and one recipe.
+        """
+        name = self.point_name(point)
+        changes = {"recipes": {name: self.recipe_at(point)}, "model": self.model_at(point)}
+        return name, self.study.model_copy(
+            update={"cohorts": {self.cohort_name: self.cohort.model_copy(update=changes)}}
+        )
+
+    def trials(self, point: Settings, dataset: Dataset, *, folds: int = 1) -> list[Trial]:
+        """Returns the trials of a point, as a study of its recipe would plan them.
+
+        Args:
+            point: of the sweep.
+            dataset: of the cohort.
+            folds: number of folds on which the point runs.
+
+        Returns:
+            The trials of the first folds, in the first repeat.
+        """
+        _, study = self.at(point)
+        trials = plan(study, {self.cohort_name: dataset})
+        return [trial for trial in trials if trial.repeat == 0 and trial.fold < folds]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +260,56 @@ class Prepared:
     dataset: Dataset
     radius: float
     """At which the report reads robustness."""
-    space: Mapping[str, Any]
-    """Search space for Tune: the values of each varied setting, and ``fold``."""
+    axes: Mapping[str, Axis]
+    """The values of each varied setting."""
+    folds: int
+    """Folds on which every point runs."""
+    search: str
+    """One of ``SEARCHES``."""
     samples: int
-    """Tune's ``num_samples``."""
+    """Number of points that ``random`` and ``optuna`` propose."""
+    goals: tuple[Goal, ...]
+    """The most important first: it decides which point is chosen, and what goes on training."""
+    rungs: Rungs | None = None
+    """After how many epochs points are stopped; None trains every point to the end."""
+    ahead: int = 8
+    """Points that may be under way while the next one is proposed; see ``Prepared.jobs``."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is searched and how, as plain values."""
+        return {
+            "space": self.sweep.space,
+            "keys": list(self.sweep.keys),
+            "search": self.search,
+            "points": self.points().total,
+            "folds": self.folds,
+            "goals": [goal.key for goal in self.goals],
+            "radius": self.radius,
+            "rungs": None if self.rungs is None else list(self.rungs.epochs),
+            "ahead": self.ahead,
+        }
+
+    def points(self) -> Search:
+        """Returns a search that has proposed nothing yet."""
+        seed, space = self.sweep.study.seed, self.sweep.space
+        if self.search == "grid":
+            return Grid(space, self.axes)
+        if self.search == "random":
+            return Random(self.axes, samples=self.samples, seed=seed)
+        # At a rung the first goal alone is known.
+        better = [goal.better for goal in (self.goals if self.rungs is None else self.goals[:1])]
+        return Optuna(space, self.axes, samples=self.samples, seed=seed, better=better)
+
+    def jobs(self) -> Jobs:
+        """Returns the jobs of the sweep in their order, none of which was taken yet.
+
+        Where a job depends on outcomes, it depends on those of all jobs but the last ``ahead`` before it, and on no
+        others: the points are then the same whatever the number of workers and however often the sweep was killed.
+        """
+        if self.rungs is None:
+            return Plain(self.points())
+        return Halving(self.points(), self.rungs, sign=self.goals[0].sign)
 
 
 def prepare_sweep(
@@ -122,8 +321,14 @@ def prepare_sweep(
     recipe: str,
     asked: tuple[str, ...],
     tested: str,
-    folds: int,
-    samples: int,
+    folds: int = 1,
+    samples: int | None = None,
+    default_samples: int = 1,
+    search: str | None = None,
+    goals: Sequence[str] = ("accuracy",),
+    scheduler: str = "none",
+    eta: int = 3,
+    ahead: int = 8,
 ) -> Prepared:
     """Prepares the sweep of a search space over one recipe of a study.
 
@@ -136,13 +341,20 @@ def prepare_sweep(
         asked: names of evaluations that are kept.
         tested: ``test`` or ``validation``.
         folds: number of folds on which every point runs.
-        samples: points of a random space, or repeats of a grid.
+        samples: number of points to draw; None for ``default_samples``.
+        default_samples: of the space.
+        search: one of ``SEARCHES``; by default ``grid`` where the space is one, else ``random``.
+        goals: names of goals, the most important first.
+        scheduler: one of ``SCHEDULERS``.
+        eta: of ``asha``: one in so many points goes on at each rung.
+        ahead: see ``Prepared.ahead``.
 
     Returns:
         The sweep, its data and its space.
 
     Raises:
-        SpecError: there is no such cohort or recipe, or there are not so many folds.
+        SpecError: there is no such cohort, recipe, search or goal, there are not so many folds, or the search cannot
+            search this space.
         DataError: the data are absent or unusable.
     """
     base = base_of(study, cohort=cohort, recipe=recipe, asked=asked, tested=tested)
@@ -153,14 +365,59 @@ def prepare_sweep(
     dataset = only.load()
     refuse_beyond_official("--folds", folds, dataset, base.split)
     radius = only.radius_among(only.radii_of(dataset))
-    points = space(radius)
-    return Prepared(
-        sweep=Sweep(space=name, study=base, keys=tuple(points)),
+    axes = axes_of(name, space(radius))
+    chosen = _search_named(search, name, axes, samples=samples, tested=tested)
+    sweep = Sweep(space=name, study=base, keys=tuple(axes))
+    wanted = goals_named(goals, only)
+    ready = Prepared(
+        sweep=sweep,
         dataset=dataset,
         radius=radius,
-        space={**points, FOLD: {"grid_search": list(range(folds))}},
-        samples=samples,
+        axes=axes,
+        folds=folds,
+        search=chosen,
+        samples=samples or default_samples,
+        goals=wanted,
+        rungs=_rungs_of(sweep, scheduler, wanted, eta=eta),
+        ahead=ahead,
     )
+    ready.points()  # refuses what cannot be searched, before anything starts
+    return ready
+
+
+def _search_named(search: str | None, name: str, axes: Mapping[str, Axis], *, samples: int | None, tested: str) -> str:
+    """Returns the search that is asked for, or that suits the space."""
+    is_grid = all(isinstance(axis, Values) and axis.grid for axis in axes.values())
+    chosen = search or ("grid" if is_grid else "random")
+    if chosen not in SEARCHES:
+        raise unknown_name("search", chosen, list(SEARCHES), setting="--search")
+    if chosen == "grid" and samples is not None:
+        raise SpecError(
+            f"--samples {samples}: --search grid runs every point of the space {name!r} once, so there is nothing to "
+            "draw; leave --samples out, or draw points with --search random",
+            setting="--samples",
+            given=samples,
+            allowed="--search random or optuna",
+        )
+    if chosen == "optuna" and tested == "test":
+        raise SpecError(
+            f"space {name!r} is evaluated on the test records, and Optuna chooses points by what is measured: nothing "
+            'may be chosen by test records; set TESTED = "validation" in the space',
+            setting="TESTED",
+            given="test",
+            allowed="validation",
+        )
+    return chosen
+
+
+def _rungs_of(sweep: Sweep, scheduler: str, goals: Sequence[Goal], *, eta: int) -> Rungs | None:
+    """Returns the rungs of a scheduler; None without one."""
+    if scheduler not in SCHEDULERS:
+        raise unknown_name("scheduler", scheduler, list(SCHEDULERS), setting="--scheduler")
+    if scheduler == "none":
+        return None
+    refuse_unhalvable(sweep.space, sweep.base, sweep.keys, goals[0])
+    return Rungs.up_to(sweep.base.training.epochs, eta=eta)
 
 
 def point_name(settings: Mapping[str, Any]) -> str:
@@ -170,12 +427,25 @@ def point_name(settings: Mapping[str, Any]) -> str:
         settings: value of each varied setting.
 
     Returns:
-        Text such as ``epsilon-0.1_steps-7``.
+        Text such as ``epsilon-0.1_steps-7``. A setting is named by the last part of its key, or by as many parts as
+        tell it from the others.
     """
-    return "_".join(
-        f"{key.split('.')[-1]}-{value:.6g}" if isinstance(value, float) else f"{key.split('.')[-1]}-{value}"
-        for key, value in settings.items()
-    )
+    return "_".join(f"{_short(key, settings)}-{_text(value)}" for key, value in settings.items())
+
+
+def _short(key: str, keys: Mapping[str, Any]) -> str:
+    """Returns the end of a dotted key that no other key ends with."""
+    parts = key.split(".")
+    ends = (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
+    return next(end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1)
+
+
+def _text(value: Any) -> str:
+    """Returns a value as a part of a file name."""
+    if isinstance(value, list | tuple):
+        return "x".join(map(_text, value)) or "none"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
 
 
 def base_of(study: Study, *, cohort: str | None, recipe: str, asked: tuple[str, ...], tested: str) -> Study:
@@ -204,20 +474,4 @@ def base_of(study: Study, *, cohort: str | None, recipe: str, asked: tuple[str, 
             "baseline": "standard",
             "split": study.split.model_copy(update={"tested": tested}),
         }
-    )
-
-
-def study_of(sweep: Sweep, points: list[Point]) -> Study:
-    """Returns the study whose recipes are the points; it is stored with the results.
-
-    Args:
-        sweep: of the points.
-        points: that were run.
-
-    Returns:
-        A study with one cohort.
-    """
-    recipes = {name: study.cohorts[sweep.cohort_name].recipes[name] for name, study in map(sweep.at, points)}
-    return sweep.study.model_copy(
-        update={"cohorts": {sweep.cohort_name: sweep.cohort.model_copy(update={"recipes": recipes})}}
     )
