@@ -42,8 +42,8 @@ class Rungs:
             found.insert(0, found[0] // eta)
         if len(found) < 2:
             raise SpecError(
-                f"--scheduler asha: training.epochs is {epochs}, and with --eta {eta} nothing can be stopped before the "
-                f"end; train for at least {eta} epochs, or leave --scheduler out",
+                f"--scheduler asha: training.epochs is {epochs}, and with --eta {eta} nothing can be stopped before "
+                f"the end; train for at least {eta} epochs, or leave --scheduler out",
                 setting=_EPOCHS,
                 given=epochs,
                 allowed=eta,

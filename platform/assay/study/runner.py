@@ -297,7 +297,7 @@ def evaluate_work(work: RemainingWork, datasets: Mapping[str, Dataset]) -> Trial
 
 
 def record_of(outcome: Outcome, trial: Trial) -> TrialRecord:
-    """Returns the record of a trial that a worker ran; one with an error where the worker died or is of another version.
+    """Returns the record of a trial that a worker ran; or one with an error where the worker died.
 
     Args:
         outcome: of the worker.

@@ -19,11 +19,11 @@ from assay.study.measure import failed, stamped
 from assay.study.run import Watcher, about_run
 from assay.study.runner import Runner, TrialObserver, record_of, remaining_work
 from assay.study.search.base import Settings
-from assay.study.sweep_prepare import Prepared
 from assay.study.sweep_file import study_file
 from assay.study.sweep_goals import values_of_record, values_stored
 from assay.study.sweep_items import AtRung, SweepItem, run_item
 from assay.study.sweep_order import Order
+from assay.study.sweep_prepare import Prepared
 from assay.study.sweep_rungs import RungStore, last_rungs
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of
@@ -89,7 +89,7 @@ def run_sweep(
     watcher.read(prepared.dataset.name, prepared.dataset)
     with store.locked():
         runner = Runner(observer, environment)
-        driver = _Driver(prepared, store, executor, watcher, runner, mirror, run)
+        driver = _Driver(prepared, store, executor, watcher=watcher, runner=runner, mirror=mirror, run=run)
         complete = driver.go()
         stopped = _end_stopped(prepared, store, runner, driver.points) if complete and prepared.rungs else 0
         # An interrupted sweep keeps the earlier results visible.
@@ -147,6 +147,7 @@ class _Driver:
         prepared: Prepared,
         store: Store,
         executor: Executor,
+        *,
         watcher: Watcher,
         runner: Runner,
         mirror: Mirror,
