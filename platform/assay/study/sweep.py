@@ -63,6 +63,23 @@ class Sweep:
         """
         return point_name({key: point[key] for key in self.keys})
 
+    def settings_in(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the settings of a point as a trial stored them.
+
+        Args:
+            asked: settings of the trial; see ``Trial.description``.
+
+        Returns:
+            A value for each key of the sweep.
+        """
+        found = {}
+        for key in self.keys:
+            value: Any = asked["model"] if key.startswith(_MODEL) else asked["recipe"]
+            for part in key.removeprefix(_MODEL).split("."):
+                value = value[part]
+            found[key] = value
+        return found
+
     def recipe_at(self, point: Settings) -> Recipe:
         """Returns the base recipe with the settings of a point.
 

@@ -12,7 +12,9 @@ from assay.study.sweep_prepare import Prepared
 _HERE = "recipes-of-the-points"
 
 
-def study_file(prepared: Prepared, points: Iterable[Settings], about: Mapping[str, Any]) -> str:
+def study_file(
+    prepared: Prepared, points: Iterable[Settings], about: Mapping[str, Any], *, tested: str | None = None
+) -> str:
     """Returns the content of ``study.yaml``.
 
     A point is one line of JSON, which is YAML too: thousands of them are then written in seconds.
@@ -21,12 +23,14 @@ def study_file(prepared: Prepared, points: Iterable[Settings], about: Mapping[st
         prepared: the sweep.
         points: that were run.
         about: when, where and by which versions.
+        tested: the records on which the results beside the file were measured; by default those of the sweep.
 
     Returns:
         The text.
     """
     sweep = prepared.sweep
     raw = sweep.study.model_dump(mode="json")
+    raw["split"]["tested"] = tested or raw["split"]["tested"]
     raw["cohorts"][sweep.cohort_name]["recipes"] = _HERE
     text = yaml.safe_dump({"study": raw, **about, "sweep": prepared.about}, sort_keys=False, allow_unicode=True)
     before, after = text.split(f" {_HERE}\n")

@@ -73,8 +73,8 @@ def goals_named(keys: Sequence[str], cohort: Cohort) -> tuple[Goal, ...]:
             raise SpecError(f"--goals names {key} twice; name it once", setting="--goals", given=key)
         if (needed := GOALS[key].evaluation) not in measured:
             raise SpecError(
-                f"--goals names {key}, which the evaluation {needed} measures, and neither the space nor the study "
-                f"asks for it: add {needed} to the evaluations of the study and to ASKED of the space, or leave {key} out",
+                f"--goals names {key}, which the evaluation {needed} measures, and nobody asks for "
+                f"it: add {needed} to the evaluations of the study and to ASKED of the space, or leave {key} out",
                 setting="--goals",
                 given=key,
                 allowed=[goal.key for goal in GOALS.values() if goal.evaluation in measured],

@@ -1,5 +1,6 @@
 """A sweep that is ready to begin: its study, its data, its search and its goals."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,7 @@ class Prepared:
         """What is searched and how, as plain values."""
         return {
             "space": self.sweep.space,
+            "tested": self.sweep.study.split.tested,
             "keys": list(self.sweep.keys),
             "search": self.search,
             "points": self.points().total,
@@ -86,7 +88,7 @@ def prepare_sweep(
     study: Study,
     *,
     name: str,
-    space: Callable[[float], Mapping[str, Any]],
+    space: Callable[..., Mapping[str, Any]],
     cohort: str | None,
     recipe: str,
     asked: tuple[str, ...],
@@ -105,7 +107,8 @@ def prepare_sweep(
     Args:
         study: with the recipe.
         name: of the space.
-        space: returns a space for Tune, given the radius at which robustness is read; see ``tune_spaces``.
+        space: returns a space for Tune, given the radius at which robustness is read, and, where it has an argument
+            ``model``, the name of the cohort's model; see ``tune_spaces``.
         cohort: see ``base_of``, as for ``recipe``, ``asked`` and ``tested``.
         recipe: to vary.
         asked: names of evaluations that are kept.
@@ -135,7 +138,7 @@ def prepare_sweep(
     dataset = only.load()
     refuse_beyond_official("--folds", folds, dataset, base.split)
     radius = only.radius_among(only.radii_of(dataset))
-    axes = axes_of(name, space(radius))
+    axes = axes_of(name, _distributions(space, radius, only.model.name))
     chosen = _search_named(search, name, axes, samples=samples, tested=tested)
     sweep = Sweep(space=name, study=base, keys=tuple(axes))
     wanted = goals_named(goals, only)
@@ -153,6 +156,12 @@ def prepare_sweep(
     )
     ready.points()  # refuses what cannot be searched, before anything starts
     return ready
+
+
+def _distributions(space: Callable[..., Mapping[str, Any]], radius: float, model: str) -> Mapping[str, Any]:
+    """Returns the distributions of a space; one that varies the model is told its name."""
+    told = {"model": model} if "model" in inspect.signature(space).parameters else {}
+    return space(radius, **told)
 
 
 def _search_named(search: str | None, name: str, axes: Mapping[str, Axis], *, samples: int | None, tested: str) -> str:

@@ -12,7 +12,7 @@ from assay.errors import SpecError
 from assay.study.search.base import Settings
 from assay.study.search.space import Axis, Values
 
-POPULATION = 20
+POPULATION = 12
 """Points of a generation of NSGA-II. Optuna's default, 50, is more than most sweeps of trained models have in all."""
 
 
