@@ -115,12 +115,12 @@ class Sweep:
             return self.cohort.model
         raw = self.cohort.model.model_dump(mode="json")
         for key in keys:
-            self._set(raw, key.removeprefix(_MODEL), point[key], of=f"the model {self.cohort.model.name}")
+            self._set(raw, key, point[key], of=f"the model {self.cohort.model.name}")
         return self._checked(point, lambda: build("model", raw))
 
     def _set(self, raw: dict[str, Any], key: str, value: Any, *, of: str) -> None:
         """Changes one setting of plain values."""
-        *path, last = key.split(".")
+        *path, last = key.removeprefix(_MODEL).split(".")
         inner = raw
         for part in path:
             inner = inner[part] if isinstance(inner.get(part), dict) else {}
@@ -135,7 +135,8 @@ class Sweep:
             return made()
         except ValueError as error:
             why = explain(error) if isinstance(error, ValidationError) else [str(error)]
-            fields = first_mistake(error) if isinstance(error, ValidationError) else {}
+            named = {key: getattr(error, key, None) for key in ("setting", "given", "allowed")}
+            fields = first_mistake(error) if isinstance(error, ValidationError) else named
             raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(why)}", **fields) from None
 
     def at(self, point: Settings) -> tuple[str, Study]:
