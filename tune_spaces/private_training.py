@@ -15,7 +15,7 @@ TESTED = "validation"
 """Records of the evaluations: the best point must not be chosen by test records."""
 SAMPLES = 24
 """Points that are drawn where --search asks for draws."""
-GOALS = ("accuracy", "epsilon")
+GOALS = ("accuracy",)
 """Of the front; the first one chooses."""
 
 

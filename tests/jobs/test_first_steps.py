@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import ray
+from assay.cluster.sweep import Swept
 from rich.console import Console
 
 import jobs.console
 import jobs.study
 import jobs.sweep
-from assay.cluster.sweep import Swept
 from assay.design import Design
 from assay.report.words import design_text, interval_meaning
 from assay.study.run import RunSummary

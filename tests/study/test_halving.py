@@ -83,7 +83,7 @@ def test_one_in_eta_goes_on_and_the_best_does(sign: int) -> None:
     jobs = Halving(Listed(54), Rungs(epochs=(1, 3, 9), eta=3), sign=sign)
     done = run(jobs, workers=1, ahead=1)
     reached = [{job.point["x"] for job in done if job.rung == rung} for rung in (0, 1, None)]
-    assert [len(points) for points in reached][0] == 54
+    assert len(reached[0]) == 54
     assert reached[2] <= reached[1] <= reached[0]
     # Asynchronous: a point may go on before a better one comes, so a few more do than one in three.
     assert 18 <= len(reached[1]) <= 18 + 12 and 6 <= len(reached[2]) <= 6 + 10
@@ -130,4 +130,4 @@ def test_a_search_is_told_every_outcome_in_order_and_no_more_than_it_may_know() 
 
 def test_jobs_that_do_not_learn_never_wait() -> None:
     order = Order(Plain(Listed(50)), ahead=1)
-    assert len([job for job in iter(order.next, None)]) == 50
+    assert len(list(iter(order.next, None))) == 50

@@ -22,8 +22,8 @@ from assay.study.plan import plan
 from assay.study.spec import Study
 from assay.study.sweep_items import AtRung, SweepItem, run_item
 from assay.study.sweep_prepare import Prepared, prepare_sweep
-from assay.study.sweep_rungs import last_rungs
 from assay.study.sweep_run import Swept, run_sweep
+from assay.study.sweep_rungs import last_rungs
 from assay.training.checkpoints import networks_from_bytes
 from tests.studies import Memory
 
@@ -106,7 +106,7 @@ def test_a_point_is_what_a_study_of_its_recipe_finds(make: Make, tmp_path: Path)
     assert trial.id in Store(str(tmp_path)).finished()
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     pass
 
 
@@ -140,14 +140,14 @@ def test_a_sweep_that_is_stopped_anywhere_ends_as_one_that_was_not(
 
         def die(count: int, left: int = left) -> None:
             if count == left:
-                raise Broken
+                raise BrokenError
 
         counting = Counting((lambda count: None) if stops % 2 else die)
         monkeypatch.setattr(Files, "commit", full if stops % 2 else commit)
         try:
             outcome = swept(make(space, **settings), disturbed, run=counting)
             break
-        except (Broken, StorageError):
+        except (BrokenError, StorageError):
             stops += 1
         finally:
             done += counting.items

@@ -51,7 +51,8 @@ def counts_of(units: int, draws: int, generator: np.random.Generator) -> np.ndar
     Returns:
         (draws, units) counts; each row sums to ``units``.
     """
-    return generator.multinomial(units, np.full(units, 1 / units), size=draws).astype(np.float64)
+    drawn = generator.integers(units, size=(draws, units)) + units * np.arange(draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * units).reshape(draws, units).astype(np.float64)
 
 
 def set_by_records(folds: Sequence[FoldHits], *, generator: np.random.Generator, level: float = LEVEL) -> np.ndarray:

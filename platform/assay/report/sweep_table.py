@@ -45,7 +45,8 @@ def results(sweep: Sweep, store: Store, radius: float) -> pd.DataFrame:
         table = table.join(_values(goal, figures[goal.key], share), on="recipe")
     for key, goal in (("records", ACCURACY), ("robust_records", ROBUST)):
         table[key] = table["recipe"].map(figures[goal.key].groupby("recipe")["n"].min()).astype(float)
-    table["missing"] = table["recipe"].map(_failed(store, asked)).fillna("").astype(object)
+    failed = _failed(store, asked)
+    table["missing"] = pd.Series([failed.get(recipe, "") for recipe in points], dtype=object)
     table = _with_stopped(table, last_rungs(store), sweep.keys)
     table["pareto"] = pareto(table, goals(table))
     order = [key for key in sweep.keys if not table[key].map(lambda value: isinstance(value, list)).any()]
