@@ -1,7 +1,7 @@
 """Time of training, number of parameters, and the epoch that early stopping kept."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from assay.evaluations.base import Evaluation, Subject
 from assay.metrics import Metric, ScorecardColumn
@@ -38,6 +38,26 @@ class Cost(Evaluation):
             better="lower",
         ),
         Metric(name="parameters", title="Parameters", meaning="Numbers that the network learns.", unit="count"),
+        Metric(
+            name="tuned_points",
+            title="Points tried",
+            meaning="Points of its own grid that a tuned recipe tried on the validation records, its own included.",
+            unit="count",
+            columns=(ScorecardColumn(key="tuned", group="cost", place=30, shown="number", optional=True),),
+        ),
+        Metric(
+            name="tuning_seconds",
+            title="Tuning",
+            meaning="Time of training all points that were tried.",
+            unit="seconds",
+            better="lower",
+        ),
+        Metric(
+            name="tuned_validation_accuracy",
+            title="Tuned validation accuracy",
+            meaning="Accuracy of the best point on the validation records, which chose it: an optimistic figure.",
+            better="higher",
+        ),
         Metric(
             name="stopped_epoch",
             title="Epoch kept",
@@ -84,7 +104,31 @@ class Cost(Evaluation):
                 conditions=about,
             ),
             *_stopped(subject, subject.log.validation),
+            *_tuned(subject, subject.log.tuned),
         ]
+
+
+def _tuned(subject: Subject, points: list[dict[str, Any]]) -> list[Finding]:
+    """Returns how many points a recipe tried, which it kept, and what that took.
+
+    Args:
+        points: of the log; none of a recipe that was trained as it stands.
+    """
+    if not points:
+        return []
+    best = max(points, key=lambda point: point["value"])
+    kept = {key: best[key] for key in ("learning_rate", "batch_size", "epochs")}
+    validation = len(subject.split.validation)
+    optimistic = f"the best of {len(points)} points, by which the settings were chosen: no estimate for new records"
+    return [
+        Measurement(name="tuned_points", value=float(len(points)), unit="count", n=validation, conditions=kept),
+        Measurement(
+            name="tuning_seconds", value=sum(point["seconds"] for point in points), unit="seconds", n=len(points)
+        ),
+        Measurement(
+            name="tuned_validation_accuracy", value=best["value"], n=validation, conditions=kept, warnings=(optimistic,)
+        ),
+    ]
 
 
 def _stopped(subject: Subject, looks: list[float]) -> list[Finding]:

@@ -143,6 +143,8 @@ def subject_of(trial: Trial, dataset: Dataset, trained: Trained, executor: Execu
     """
     dataset, parts = prepare_records(trial, dataset)
     model, log = trained.open(network_of(trial, dataset))
+    # What trains again trains with the settings that were chosen.
+    trial = replace(trial, recipe=log.tuned_recipe(trial.recipe))
     personal = trained.open_clients(network_of(trial, dataset))
     return Subject(
         model=model.to(device()),

@@ -222,6 +222,8 @@ def base_of(study: Study, *, cohort: str | None, recipe: str, asked: tuple[str, 
         update={
             "cohorts": {chosen: cohort_of_one},
             "baseline": "standard",
+            # A sweep tunes by itself.
+            "tuned": None,
             "split": study.split.model_copy(update={"tested": tested}),
         }
     )
