@@ -1,4 +1,4 @@
-"""What a sweep costs beside training: time, growth, memory of the driver; Tune's function API beside it.
+"""What a sweep costs beside training: time, growth, memory; and Tune's function API.
 
 Every trial is a trial through our code: proposal, identity, ledger, split, network, evaluations, model file, results and
 index. Left out is what trains: no trainer is built and no step is taken, so the model has its first weights. The peer
