@@ -114,7 +114,7 @@ def _run(
     from assay.tracking import mirror
     from jobs.progress import ConsoleWatcher
 
-    store, about = Store(location), {"observer": keeper, "environment": describe_environment()}
+    store, here = Store(location), describe_environment()
     if keeper is not None:
         # Opened here, so that a ledger that cannot be written is said before anything starts.
         keeper.ledger(ready.dataset)
@@ -122,9 +122,11 @@ def _run(
         RayExecutor(address=address, workers=workers, cpus=ready.sweep.study.threads) as executor,
         mirror(ready.sweep.study, enabled=wandb, warn=console.print, sweep=ready.sweep.name) as show,
     ):
-        swept = run_sweep(ready, store, executor, watcher=ConsoleWatcher(console), mirror=show, **about)
+        swept = run_sweep(
+            ready, store, executor, watcher=ConsoleWatcher(console), observer=keeper, mirror=show, environment=here
+        )
         may_judge = judge and swept.complete and ready.sweep.study.split.tested == "validation"
-        judged = judge_chosen(ready, store, executor, **about) if may_judge else []
+        judged = judge_chosen(ready, store, executor, observer=keeper, environment=here) if may_judge else []
     choice = choice_of_best(store, ready.dataset, keeper.trainings(ready.dataset) if keeper else ()).text
     table = results(ready.sweep, store, ready.radius)
     page = publish_sweep(ready, table, store, choice=choice, judged=judged)

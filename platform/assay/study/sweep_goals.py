@@ -93,7 +93,7 @@ def values_of_record(record: TrialRecord, goals: Sequence[Goal], radius: float) 
     Returns:
         One value a goal; NaN where it was not measured.
     """
-    found = {}
+    found: dict[str, float] = {}
     for measurement in record.measurements:
         asked = measurement.conditions.get("epsilon")
         if measurement.status == "measured" and (measurement.name != ROBUST.measurement or asked == radius):

@@ -1,7 +1,7 @@
 """Trains the points of a tuned recipe and keeps the best on the validation records."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ def train_tuned(trial: "Trial", dataset: Dataset, parts: Split) -> tuple[nn.Modu
         )
     best: tuple[nn.Module, TrainingLog] | None = None
     points = trial.tuned.points_of(trial.recipe, seed=trial.seed)
-    tried = []
+    tried: list[dict[str, Any]] = []
     for number, training in enumerate(points):
         point = replace(trial, recipe=trial.recipe.model_copy(update={"training": training}), tuned=None)
         with progress.step(f"point {number + 1} of {len(points)}"):

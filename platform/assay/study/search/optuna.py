@@ -85,8 +85,8 @@ def _distribution(optuna: Any, axis: Axis) -> Any:
         # Optuna has no step on a logarithmic scale: such a draw is rounded to it afterwards.
         step = 1 if axis.log or axis.step is None else int(axis.step)
         return optuna.distributions.IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=step)
-    step = None if axis.log else axis.step
-    return optuna.distributions.FloatDistribution(axis.low, axis.high, log=axis.log, step=step)
+    width = None if axis.log else axis.step
+    return optuna.distributions.FloatDistribution(axis.low, axis.high, log=axis.log, step=width)
 
 
 def _value(axis: Axis, drawn: Any) -> Any:
