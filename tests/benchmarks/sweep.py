@@ -1,8 +1,8 @@
-"""What a sweep costs beside training: time, growth, memory; and Tune's function API.
+"""What a sweep costs beside training: time, its growth, memory of the driver; Tune's function API beside it.
 
-Every trial is a trial through our code: proposal, identity, ledger, split, network, evaluations, model file, results and
-index. Left out is what trains: no trainer is built and no step is taken, so the model has its first weights. The peer
-runs a function that reports one number, with nothing stored: what Tune itself costs a trial.
+Every trial is a trial through our code: proposal, identity, ledger, split, network, evaluations, model file, results
+and index. Left out is what trains: no trainer is built and no step is taken, so the model has its first weights. The
+peer runs a function that reports one number, with nothing stored: what Tune itself costs a trial.
 """
 
 import resource
