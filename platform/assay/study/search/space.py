@@ -110,7 +110,7 @@ def _axis(name: str, key: str, distribution: Any) -> Axis:
         return _values(name, key, distribution.categories, grid=False)
     sampler = distribution.get_sampler() if hasattr(distribution, "get_sampler") else None
     step = getattr(sampler, "q", None)
-    inner = sampler.get_sampler() if step is not None else sampler
+    inner = sampler if sampler is None or step is None else sampler.get_sampler()
     kinds = {part.__name__ for part in type(inner).__mro__}
     if not kinds & {"Uniform", "LogUniform"} or not hasattr(distribution, "lower"):
         message = (
