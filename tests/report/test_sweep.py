@@ -197,3 +197,23 @@ def test_a_stopped_point_is_shown_and_never_on_the_front(ready: Prepared, tmp_pa
     page = Path(publish_sweep(halved, table, store, choice="")).read_text()
     assert "Not on the front" in page and "stopped at rung 1, after 1 of 2 epochs" in page
     assert all(name in page for name in stopped["recipe"])
+
+
+def test_an_erased_training_leaves_nothing_at_rungs_and_nothing_that_was_judged(
+    ready: Prepared, tmp_path: Path
+) -> None:
+    settings = {"scheduler": "asha", "eta": 2, "space": lambda radius: SPACE}
+    halved, store = prepared(ready.sweep.study, **settings), Store(str(tmp_path))
+    run_sweep(halved, store, LocalExecutor(), watcher=Memory(), environment=HERE)
+    (one,) = judge_chosen(halved, store, LocalExecutor())
+    stopped = {path.name.rpartition("-")[0] for path in tmp_path.glob("rungs/*.json")} - set(store.models())
+    (tmp_path / "unfinished" / min(stopped)).mkdir(parents=True, exist_ok=True)
+    (judged,) = judged_store(store).trainings().values()
+    with store.locked():
+        store.delete(min(stopped), judged)
+    for training in (min(stopped), judged):
+        assert not [path for path in tmp_path.rglob("*") if training in path.name]
+    assert judged_store(store).trainings() == {} and one.recipe
+    assert {path.name.rpartition("-")[0] for path in tmp_path.glob("rungs/*.json")} == stopped - {min(stopped)} | (
+        set(store.models())
+    )

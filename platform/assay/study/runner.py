@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from assay.data.base import Dataset
 from assay.errors import BudgetError, StorageError, UserError
 from assay.evaluations.base import Evaluation
-from assay.executors import Executor, LocalExecutor, Outcome
+from assay.executors import LocalExecutor, Outcome
 from assay.results import Finding, TrialRecord
 from assay.store.folder import Store
 from assay.study.measure import failed, run_trial, stamped
@@ -260,23 +260,6 @@ class Runner:
         record = stamped(record, self.environment)
         self._observer.end(trial, record, dataset)
         return record
-
-    def run(self, work: RemainingWork, dataset: Dataset, executor: Executor) -> tuple[TrialRecord, bool]:
-        """Begins a trial and runs it in this process. ``end`` must be called when its model is stored.
-
-        Args:
-            work: of the trial.
-            dataset: of the trial.
-            executor: see ``run_trial``.
-
-        Returns:
-            The record, and whether the trial began; the record of a refused trial has the reason.
-        """
-        try:
-            self.begin(work, dataset)
-        except UserError as error:
-            return self._refused(work.trial, error), False
-        return run_trial(work.trial, executor, dataset, trained=work.trained, known=work.known), True
 
     def _refused(self, trial: Trial, error: UserError) -> TrialRecord:
         return stamped(failed(trial, error), self.environment)

@@ -7,7 +7,7 @@ from typing import Any
 
 from assay.errors import SpecError
 from assay.executors import Executor
-from assay.store.folder import Store
+from assay.store.folder import JUDGED, Store
 from assay.study.run import about_run
 from assay.study.runner import RemainingWork, Runner, TrialObserver, evaluate_work, record_of, remaining_work
 from assay.study.sweep_file import study_file
@@ -15,9 +15,6 @@ from assay.study.sweep_goals import Goal, values_stored
 from assay.study.sweep_prepare import Prepared
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of
-
-FOLDER = "judged"
-"""Folder of the results on test records, within that of the sweep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +41,7 @@ def judged_store(store: Store) -> Store:
     Returns:
         The store, which may not exist.
     """
-    return Store(f"{store.location}/{FOLDER}")
+    return Store(f"{store.location}/{JUDGED}")
 
 
 def judge_chosen(
