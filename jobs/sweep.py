@@ -159,7 +159,7 @@ def _print(ready: "Prepared", table: "pd.DataFrame", swept: "Swept", judged: "li
     from assay.threats import radius_text
 
     wanted = goals(table, ready.goals)
-    best = table[pareto(table, wanted)] if wanted else table[:0]
+    best, costs = table[pareto(table, wanted)] if wanted else table[:0], "cost" in [goal.key for goal in wanted]
     rows = [
         (
             str(row["recipe"]),
@@ -167,14 +167,14 @@ def _print(ready: "Prepared", table: "pd.DataFrame", swept: "Swept", judged: "li
                 f"{shown(row[goal.key], 'percent' if goal.percent else 'number')}\n{rests_on(row, goal)}".strip()
                 for goal in wanted
             ),
-            shown(row["cost"], "seconds"),
+            *([] if costs else [shown(row["cost"], "seconds")]),
         )
         for row in best.to_dict("records")
     ]
     heads = [
         f"{goal.title}, ε = {radius_text(ready.radius)}" if goal.key == "robust" else goal.title for goal in wanted
     ]
-    console.print(console_table(["Pareto front", *heads, "training"], rows))
+    console.print(console_table(["Pareto front", *heads, *([] if costs else ["training"])], rows))
     console.print(told_of(swept, ready.sweep.study.split.tested))
     for one in judged:
         kind = "percent" if one.goal.percent else "number"
