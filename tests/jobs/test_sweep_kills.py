@@ -13,7 +13,7 @@ from processes import Job, command_line, wait_for
 from assay.store.folder import Store
 
 ARGUMENTS = (
-    "jobs.sweep", "optimizer", "--samples", "40", "--workers", "2", "--goals", "accuracy", "--no-judge",
+    "jobs.sweep", "optimizer", "--samples", "80", "--workers", "2", "--goals", "accuracy", "--no-judge",
     "--set", "cohorts.wdbc.evaluations=[{name: accuracy, draws: 50}, cost]",
 )  # fmt: skip
 KILLS = 20
@@ -49,6 +49,7 @@ def test_a_sweep_that_is_killed_twenty_times_loses_and_doubles_nothing(
             seconds=240,
             what="a further trial",
         )
+        assert job.process.poll() is None, job.finish()[1]
         time.sleep(draw.uniform(0, 0.4))
         if kill % 3 == 2:
             # A worker dies; the job goes on, and is killed a little later.
@@ -56,8 +57,8 @@ def test_a_sweep_that_is_killed_twenty_times_loses_and_doubles_nothing(
             for pid in workers[:1]:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(draw.uniform(0, 1.0))
-        if job.process.poll() is None:
-            job.kill()
+        assert job.process.poll() is None, f"the sweep ended after {kill} kills; give it more points"
+        job.kill()
         job.clean_up()
         now = written(folder)
         assert all(now[name] == at for name, at in seen.items()), "a finished trial ran again"
