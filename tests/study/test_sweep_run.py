@@ -89,7 +89,12 @@ def test_every_point_runs_once_on_every_fold(make: Make, tmp_path: Path) -> None
     assert watcher.began["finished"] == 8
 
 
-def test_what_an_earlier_plan_found_comes_back(make: Make, tmp_path: Path) -> None:
+def test_what_an_earlier_plan_found_comes_back_and_is_told(make: Make, tmp_path: Path) -> None:
+    settings = {"search": "optuna", "ahead": 2, "samples": 9}
+    swept(make(RATES, **settings), tmp_path / "learning")
+    store, found = Store(str(tmp_path / "learning")), rows(tmp_path / "learning")
+    store.keep_only([])
+    assert swept(make(RATES, **settings), tmp_path / "learning").ran == 0 and rows(tmp_path / "learning") == found
     swept(make(), tmp_path)
     store = Store(str(tmp_path))
     store.keep_only([])

@@ -93,7 +93,7 @@ def run_sweep(
         complete = driver.go()
         stopped = _end_stopped(prepared, store, runner, driver.points) if complete and prepared.rungs else 0
         # An interrupted sweep keeps the earlier results visible.
-        store.keep_only(driver.planned if complete else driver.planned | store.finished())
+        store.keep_only(driver.planned if complete else driver.planned | driver.earlier)
         about = about_run(store, environment, fresh=driver.tally.ran > 0)
         store.write_text("study.yaml", study_file(prepared, driver.points, about))
     return Swept(
@@ -158,7 +158,12 @@ class _Driver:
         jobs = prepared.jobs()
         self.tally = _Tally(total=jobs.total * prepared.folds)
         self._order, self._rungs = Order(jobs, ahead=prepared.ahead), RungStore(store)
-        self._known = store.finished() | store.superseded()
+        self.earlier = store.finished()
+        """Trials of the plan that was current before."""
+        self._known = self.earlier | store.superseded()
+        if jobs.learns:
+            # The index tells the figures of the current plan alone, and what an earlier one found is told too.
+            store.keep_only(self._known | set(store.failures()))
         self._values = values_stored(store.columns(), prepared.goals, prepared.radius) if jobs.learns else None
         self._datasets = {prepared.sweep.cohort_name: prepared.dataset}
         self._jobs: dict[int, _OpenJob] = {}
@@ -185,12 +190,12 @@ class _Driver:
             with progress.listening(self._watcher.status):
                 while self._round():
                     pass
+                if not self._began:  # there was nothing to run
+                    self._begin(workers=1)
             return True
         except KeyboardInterrupt:
             return False
         finally:
-            if not self._began:
-                self._begin(workers=1)
             self._watcher.end()
             self._rungs.close()
 
