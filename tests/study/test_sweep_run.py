@@ -77,8 +77,11 @@ def rows(folder: Path) -> list[tuple[str, str, float]]:
 def test_every_point_runs_once_on_every_fold(make: Make, tmp_path: Path) -> None:
     counting, watcher = Counting(), Memory()
     ready = make(folds=2)
-    outcome = swept(ready, tmp_path, run=counting, watcher=watcher)
+    mirrored: list[TrialRecord] = []
+    outcome = swept(ready, tmp_path, run=counting, watcher=watcher, mirror=mirrored.append)
     assert (outcome.trials, outcome.ran, outcome.complete, outcome.failures) == (8, 8, True, {})
+    artefacts = Store(str(tmp_path)).artefacts()
+    assert {record.trial: record.artefact for record in mirrored} == artefacts and len(artefacts) == 8
     assert len({trial for trial, _ in counting.items}) == 8
     assert watcher.began == {"total": 8, "finished": 0, "workers": 1} and watcher.left[-1] == 0
     asked = Store(str(tmp_path)).asked().values()
