@@ -318,6 +318,8 @@ def test_rungs_are_measured_on_validation_records_also_where_the_sweep_is_evalua
         for tested in ("validation", "test")
     )
     assert first == second
+    last = last_rungs(Store(str(tmp_path / "test")))
+    assert {result.n for result in last} == {4}, "of thirty records outside the test fold, 15 % are held back"
 
 
 def test_what_a_stopped_private_training_spent_stands_in_the_ledger(make: Make, tmp_path: Path) -> None:
