@@ -81,6 +81,7 @@ def test_more_samples_keep_the_earlier_draws_and_another_seed_none() -> None:
     axes = axes_of("mine", DISTRIBUTIONS)
     few, many = (all_of(Random(axes, samples=samples, seed=3)) for samples in (5, 12))
     assert many[:5] == few and len(many) == 12
+    assert len({repr(point) for point in many}) == 12
     assert all(point not in few for point in all_of(Random(axes, samples=5, seed=4)))
 
 
