@@ -5,6 +5,7 @@ and index. Left out is what trains: no trainer is built and no step is taken, so
 peer runs a function that reports one number, with nothing stored: what Tune itself costs a trial.
 """
 
+import os
 import resource
 import statistics
 import sys
@@ -171,6 +172,7 @@ def _tune(trials: int) -> float:
     def report(config: Mapping[str, Any]) -> None:
         tune.report({"loss": config["rate"]})
 
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # it would print between the lines of the JSON
     with ray_session(None, workers=WORKERS), tempfile.TemporaryDirectory() as folder:
         assert ray.is_initialized()
         began = time.perf_counter()
