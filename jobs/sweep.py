@@ -104,6 +104,7 @@ def _run(
 ) -> "Swept":
     """Runs what is missing, judges what was chosen, and writes and prints the report."""
     from assay.cluster.executor import RayExecutor
+    from assay.cluster.ledger_actor import opening, through_actor
     from assay.cluster.session import describe_environment
     from assay.release.choice import choice_of_best
     from assay.report.sweep import publish_sweep
@@ -115,19 +116,19 @@ def _run(
     from jobs.progress import ConsoleWatcher
 
     store, here = Store(location), describe_environment()
-    if keeper is not None:
-        # Opened here, so that a ledger that cannot be written is said before anything starts.
-        keeper.ledger(ready.dataset)
     with (
         RayExecutor(address=address, workers=workers, cpus=ready.sweep.study.threads) as executor,
         mirror(ready.sweep.study, enabled=wandb, warn=console.print, sweep=ready.sweep.name) as show,
     ):
+        if keeper is not None and opening(address) is through_actor:
+            # The actor of the ledger lives on the cluster, which is joined here also where nothing is left to run.
+            assert executor.workers
         swept = run_sweep(
             ready, store, executor, watcher=ConsoleWatcher(console), observer=keeper, mirror=show, environment=here
         )
         may_judge = judge and swept.complete and ready.sweep.study.split.tested == "validation"
         judged = judge_chosen(ready, store, executor, observer=keeper, environment=here) if may_judge else []
-    choice = choice_of_best(store, ready.dataset, keeper.trainings(ready.dataset) if keeper else ()).text
+        choice = choice_of_best(store, ready.dataset, keeper.trainings(ready.dataset) if keeper else ()).text
     table = results(ready.sweep, store, ready.radius)
     page = publish_sweep(ready, table, store, choice=choice, judged=judged)
     _print(ready, table, swept, judged, choice)

@@ -218,8 +218,6 @@ class _Driver:
             pair = self._next()
             if pair is None:
                 return
-            if not self._began:
-                self._begin(workers=self._executor.workers)
             taken[index] = pair
             yield pair[1]
 
@@ -228,6 +226,9 @@ class _Driver:
         while True:
             while self._ready:
                 job, item = self._ready.popleft()
+                if not self._began:
+                    # Before the observer is called: a ledger may need the cluster that the workers have joined.
+                    self._begin(workers=self._executor.workers)
                 refused = self._runner.refusal(item.work, self._prepared.dataset, errors=UserError)
                 if refused is None:
                     return job, item
