@@ -20,7 +20,7 @@ NAMES = sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.py"))
 
 def main(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(NAMES)}.")],
-    quick: Annotated[bool, typer.Option(help="Less work: federated-round and explain-honest have it.")] = False,
+    quick: Annotated[bool, typer.Option(help="Less work: federated-round, explain-honest and sweep have it.")] = False,
 ) -> None:
     """Measure Assay and the peer alternately in one run. Timings are benchmarks, never tests."""
     with user_errors(Console(stderr=True)):

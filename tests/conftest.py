@@ -45,6 +45,7 @@ WITH_RAY = (
     "tests/jobs/test_study.py",
     "tests/jobs/test_submitted.py",
     "tests/jobs/test_sweep.py",
+    "tests/jobs/test_sweep_kills.py",
     "tests/jobs/test_train.py",
     "tests/serve/test_app.py",
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from assay.data.base import Dataset
@@ -122,3 +123,12 @@ def record() -> Callable[..., TrialRecord]:
         return TrialRecord(trial=trial, error=error, **{**defaults, **settings})
 
     return make
+
+
+TIMES = ("seconds", "records per second")
+"""Units of figures that differ from run to run."""
+
+
+def without_times(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of figures that are the same in each run: no times, no speeds."""
+    return frame[~frame["unit"].isin(TIMES) & (frame["name"] != "scaling_efficiency")]

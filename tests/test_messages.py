@@ -40,7 +40,9 @@ from assay.study.external import given_study
 from assay.study.plan import forecast_study, plan
 from assay.study.reading import build_study, read_study
 from assay.study.spec import with_one_recipe
-from assay.study.sweep import Sweep, base_of, prepare_sweep
+from assay.study.sweep import Sweep, base_of
+from assay.study.sweep_judge import refuse_test
+from assay.study.sweep_prepare import prepare_sweep
 from assay.tasks.classification import Classification
 from jobs.refusals import check_arguments
 from jobs.submit import JOBS, url
@@ -55,6 +57,7 @@ STUDY: dict[str, Any] = {
 }
 PRIVATE = {"privacy": {"epsilon": 1}}
 PGD = {"name": "pgd", "epsilon": 0.1}
+GRID = {"objective.epsilon": {"grid_search": [0.1, 0.2]}}
 CLINIC: dict[str, Any] = {"name": "classification", "decide_at": "operating_point"}
 
 
@@ -89,13 +92,25 @@ def threat(given: str, *attacks: str) -> Callable[[Path], object]:
     )
 
 
+class Drawn:
+    """What tune.uniform returns, as far as a sweep reads it."""
+
+    lower, upper = 0.1, 0.2
+
+    class Uniform:
+        pass
+
+    def get_sampler(self) -> object:
+        return self.Uniform()
+
+
 def swept(point: dict[str, Any], **asked: Any) -> Callable[[Path], object]:
     """A sweep over settings of the recipe ``pgd``, at a point."""
     base = build_study(study(recipes={"pgd": {"objective": PGD}, "standard": {}}), "tiny")
 
     def at(folder: Path) -> object:
         if asked:
-            settings = {"name": "mine", "space": lambda radius: {}, "cohort": None, "recipe": "pgd", "samples": 1}
+            settings = {"name": "mine", "space": lambda radius: GRID, "cohort": None, "recipe": "pgd"}
             return prepare_sweep(base, **{**settings, "asked": ("accuracy",), "tested": "test", "folds": 1, **asked})
         one = base_of(base, cohort=None, recipe="pgd", asked=("accuracy",), tested="test")
         return Sweep(space="mine", study=one, keys=tuple(point)).recipe_at(point)
@@ -205,6 +220,19 @@ CASES: dict[str, Callable[[Path], object]] = {
     "more folds than the study of a sweep has": swept({}, folds=3),
     "an unknown job": lambda folder: check_arguments("studdy", (), JOBS),
     "results for the dashboard that are not there": lambda folder: find_folders([str(folder / "none")]),
+    "draws of a grid": swept({}, samples=5),
+    "Optuna on a grid": swept({}, search="optuna", tested="validation"),
+    "Optuna by test records": swept({}, search="optuna", space=lambda radius: {"objective.epsilon": Drawn()}),
+    "a grid of a range": swept({}, search="grid", space=lambda radius: {"objective.epsilon": Drawn()}),
+    "a setting without a distribution": swept({}, space=lambda radius: {"objective.epsilon": 0.1}),
+    "a goal that nobody measures": swept({}, goals=("accuracy", "robust")),
+    "successive halving of a training that is too short": swept({}, scheduler="asha", eta=50),
+    "successive halving over epochs that are varied": swept(
+        {}, scheduler="asha", space=lambda radius: {"training.epochs": {"grid_search": [20, 40]}}
+    ),
+    "a paired test of points of a sweep": lambda folder: refuse_test(
+        {"points": 24, "tested": "validation"}, "validation"
+    ),
     "results of a submitted job that would be lost": lambda folder: check_arguments(
         "study", ("quickstart", "--results", "results/here"), JOBS
     ),

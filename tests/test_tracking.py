@@ -1,12 +1,16 @@
 """The mirror shows what is stored, and its failure is one warning."""
 
+import json
 import os
+import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import wandb
+from wandb.proto import wandb_internal_pb2
 
 from assay.results import TELLS_OF, Measurement, TrialRecord, not_applicable
 from assay.tracking import mirror
@@ -54,6 +58,53 @@ def test_each_record_becomes_one_offline_run(offline: Path) -> None:
         for said in (b"accuracy", b"robust_accuracy/attack=pgd/epsilon=0.1", b"0.75", b"seconds"):
             assert said in content
         assert b"epsilon/" not in content
+
+
+def contents(file: Path) -> Iterator[wandb_internal_pb2.Record]:
+    """What an offline run holds, as W&B would send it: messages in a LevelDB log, behind a head of seven bytes."""
+    data, place, parts = file.read_bytes(), 7, b""
+    assert data[:4] == b":W&B"
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:  # the rest of a block that is too short for a head
+            place += 32768 - place % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def test_an_offline_run_of_a_sweep_holds_what_the_store_holds(offline: Path) -> None:
+    stored = replace(record("third"), training="model-key", artefact="hash-of-the-weights")
+    with mirror(STUDY, enabled=True, warn=pytest.fail, sweep="sweep-privacy-made") as show:
+        show(stored)
+    wandb.teardown()
+    (file,) = offline.glob("wandb/offline-run-*-third/*.wandb")
+    run, settings, figures = None, {}, {}
+    for entry in contents(file):
+        if entry.WhichOneof("record_type") == "run":
+            run = entry.run
+            settings |= {item.key: json.loads(item.value_json) for item in entry.run.config.update}
+        if entry.WhichOneof("record_type") == "history":
+            figures |= {
+                "/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in entry.history.item
+            }
+    assert run is not None
+    assert (run.run_id, run.run_group, run.job_type) == ("third", "sweep-privacy-made", "sweep")
+    assert settings.items() >= {**stored.provenance["asked"], "sweep": "sweep-privacy-made"}.items()
+    assert (settings["training"], settings["artefact"]) == ("model-key", "hash-of-the-weights")
+    measured = {name: value for name, value in figures.items() if not name.startswith("_")}
+    assert measured == {
+        "accuracy": 0.75,
+        "membership_auc": 0.625,
+        "robust_accuracy/attack=pgd/epsilon=0.1": 0.5,
+        "seconds": 1.5,
+        "failed": 0,
+    }
 
 
 @pytest.fixture

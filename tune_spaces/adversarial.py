@@ -10,8 +10,10 @@ ASKED = ("accuracy", "robustness", "certificates", "cost")
 """Evaluations of every point, from those of the study."""
 TESTED = "test"
 """Records of the evaluations: the sweep shows a trade-off, and nothing is chosen by it."""
-SAMPLES = 1
-"""Repeats of each point of the grid."""
+SAMPLES = 24
+"""Points that are drawn where --search asks for draws."""
+GOALS = ("accuracy", "robust")
+"""Of the front; nothing is chosen by them."""
 
 
 def space(reference_epsilon: float) -> dict[str, Any]:

@@ -11,7 +11,9 @@ ASKED = ("accuracy", "robustness", "cost")
 TESTED = "validation"
 """Records of the evaluations: the test records are not used while settings are chosen."""
 SAMPLES = 24
-"""Number of random points; the same seed gives the same points."""
+"""Points that are drawn; the same seed gives the same points."""
+GOALS = ("accuracy", "robust")
+"""Of the front; the first one chooses."""
 
 
 def space(reference_epsilon: float) -> dict[str, Any]:

@@ -13,8 +13,10 @@ ASKED = ("accuracy", "cost")
 """Evaluations of every point, from those of the study."""
 TESTED = "validation"
 """Records of the evaluations: the best point must not be chosen by test records."""
-SAMPLES = 1
-"""Repeats of each point of the grid."""
+SAMPLES = 24
+"""Points that are drawn where --search asks for draws."""
+GOALS = ("accuracy",)
+"""Of the front; the first one chooses."""
 
 
 def space(reference_epsilon: float) -> dict[str, Any]:

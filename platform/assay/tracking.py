@@ -18,13 +18,17 @@ _STAYS_HERE = ("offline", "dryrun", "disabled")
 
 
 @contextmanager
-def mirror(study: Any, *, enabled: bool, warn: Callable[[str], object]) -> Iterator[Mirror]:
+def mirror(study: Any, *, enabled: bool, warn: Callable[[str], object], sweep: str = "") -> Iterator[Mirror]:
     """Yields a function that shows a record as one W&B run, grouped by study; offline unless ``WANDB_MODE`` is set.
+
+    A run has the figures and the settings of its trial, and names its model by the key and the hash of the stored file.
+    The weights themselves are not sent: a model leaves by ``jobs.ledger`` alone.
 
     Args:
         study: anything with ``name`` and ``model_dump``.
         enabled: if false, wandb is not imported and nothing is shown.
         warn: called at most once with what ``WANDB_MODE=online`` sends, and once with the reason why mirroring stopped.
+        sweep: name of the sweep to which the trials belong, which is then their group; empty for those of a study.
 
     Returns:
         Context manager; its value takes a trial's record.
@@ -43,7 +47,7 @@ def mirror(study: Any, *, enabled: bool, warn: Callable[[str], object]) -> Itera
                 "private trials with noise: entropy, which leave through jobs.ledger alone"
             )
         try:
-            _show(study, record, online=online)
+            _show(study, record, sweep=sweep, online=online)
         except Exception as error:  # whatever W&B does, the study goes on
             state["on"] = False
             warn(f"warning: no longer mirroring to W&B: {type(error).__name__}: {error}")
@@ -52,15 +56,18 @@ def mirror(study: Any, *, enabled: bool, warn: Callable[[str], object]) -> Itera
     yield show
 
 
-def _show(study: Any, record: TrialRecord, *, online: bool) -> None:
+def _show(study: Any, record: TrialRecord, *, sweep: str, online: bool) -> None:
     import wandb
+
+    named = {"trial": record.trial, "training": record.training or record.trial, "artefact": record.artefact}
 
     run = wandb.init(
         project="assay",
-        group=study.name,
+        group=sweep or study.name,
+        job_type="sweep" if sweep else "study",
         name=f"{record.dataset}-{record.recipe}-{record.repeat}-{record.fold}",
         id=record.trial,
-        config={"trial": record.trial, **dict(record.provenance.get("asked", {}))},
+        config={**named, "sweep": sweep, **dict(record.provenance.get("asked", {}))},
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         reinit="finish_previous",
     )

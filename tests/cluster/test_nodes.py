@@ -29,6 +29,7 @@ from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes
 from tests.cluster.test_train import blobs
 from tests.cluster.two_nodes import TwoNodes, two_nodes
+from tests.studies import without_times
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +155,7 @@ class Watching:
 def figures(store: Store) -> pd.DataFrame:
     """Everything that was found but how long it took."""
     rows = store.frame()
-    rows = rows[rows["unit"] != "seconds"]
+    rows = without_times(rows)
     return rows.sort_values(["trial", "name", "value"], ignore_index=True)
 
 

@@ -14,10 +14,10 @@ from rich.console import Console
 import jobs.console
 import jobs.study
 import jobs.sweep
-from assay.cluster.sweep import Swept
 from assay.design import Design
 from assay.report.words import design_text, interval_meaning
 from assay.study.run import RunSummary
+from assay.study.sweep_run import Swept
 from jobs.console import count_of
 from jobs.submit import ROOT
 
@@ -79,12 +79,13 @@ def test_a_summary_of_one_trial_on_one_worker_has_no_plural(said: io.StringIO) -
 def test_a_sweep_whose_trials_overlap_more_than_its_workers_tells_no_negative_time(said: io.StringIO) -> None:
     """The points of two workers may be counted to one that joined later: the times are what they are."""
     swept = Swept(
-        points=[], trials={"a": "a", "b": "b"}, ran=2, failures={}, complete=True, trial_seconds=40.0, workers=1,
-        seconds=34.3,
+        trials=2, ran=2, stopped=0, failures={}, complete=True, trial_seconds=40.0, workers=1, seconds=34.3
     )  # fmt: skip
     assert jobs.sweep.told_of(swept, "validation") == (
         "2 of 2 trials run in 34 s on 1 worker; the trials alone took 40 s, added up; asked of the validation records"
     )
+    halved = replace(swept, ran=5, stopped=1)
+    assert jobs.sweep.told_of(halved, "validation").startswith("5 steps of 2 trials run in 34 s, 1 stopped early on")
 
 
 FIVE = Design(folds=5, repeats=1, test_share=0.25)

@@ -7,9 +7,24 @@ from pathlib import Path
 import pytest
 from processes import ROOT, Ended, Job
 
+from assay.registry import build
 from assay.store.folder import Store
+from assay.study.reading import read_study
+from assay.study.search.grid import Grid
+from assay.study.search.optuna import Optuna
+from assay.study.search.random import Random
+from assay.study.search.space import Values, axes_of
+from assay.study.sweep_goals import GOALS
 
-QUICK = ("--set", "cohorts.wdbc.recipes.pgd.training.epochs=1", "--set", "cohorts.wdbc.evaluations=[accuracy, cost]")
+STUDIES = ROOT / "jobs" / "studies"
+QUICK = (
+    "--set",
+    "cohorts.wdbc.recipes.pgd.training.epochs=1",
+    "--set",
+    "cohorts.wdbc.evaluations=[accuracy, cost]",
+    "--goals",
+    "accuracy,cost",
+)
 SPACES = sorted(path.stem for path in (ROOT / "tune_spaces").glob("[!_]*.py"))
 
 
@@ -64,18 +79,61 @@ def test_a_sweep_as_a_user_starts_it_runs_every_point_once_and_reports(
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
 
 
+STUDY = {"federated": "federated_pneumonia", "private_training": "tuning/privacy.yaml"}
+
+
 @pytest.mark.parametrize("name", SPACES)
-def test_a_space_says_what_it_varies(name: str) -> None:
+def test_a_space_can_be_searched_as_it_says(name: str) -> None:
     space = importlib.import_module(f"tune_spaces.{name}")
-    assert space.TESTED in ("test", "validation")
-    grids = [value["grid_search"] for value in space.space(0.3).values() if isinstance(value, dict)]
-    points = space.SAMPLES
-    for grid in grids:
-        points *= len(grid)
-    assert points == 24
+    assert space.TESTED in ("test", "validation") and set(space.GOALS) <= set(GOALS)
+    axes = axes_of(name, space.space(0.3))
+    if all(isinstance(axis, Values) and axis.grid for axis in axes.values()):
+        assert Grid(name, axes).total == 24
+    else:
+        better = [GOALS[goal].better for goal in space.GOALS]
+        assert Optuna(name, axes, samples=space.SAMPLES, seed=0, better=better).propose() is not None
+        assert Random(axes, samples=space.SAMPLES, seed=0).propose() is not None
+    study = read_study(
+        str(STUDIES / STUDY[name]) if name == "private_training" else STUDY.get(name, "quickstart"), folder=STUDIES
+    )
+    cohort = next(cohort for cohort in study.cohorts.values() if space.RECIPE in cohort.recipes)
+    asked = {evaluation.name for evaluation in cohort.evaluations}
+    measured = {GOALS[goal].evaluation for goal in space.GOALS}
+    assert measured <= set(space.ASKED) & asked, "its goals must be measured"
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "lstm"])
+def test_each_kind_of_network_has_sizes(model: str) -> None:
+    space = importlib.import_module("tune_spaces.architecture").space(0.3, model=model)
+    axes = axes_of("architecture", space)
+    assert Grid("architecture", axes).total == 24
+    for key, axis in axes.items():
+        for value in axis.values if key.startswith("model.") and isinstance(axis, Values) else ():
+            assert build("model", {"name": model, key.removeprefix("model."): value})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("architecture", "--search", "optuna"), "--search grid runs all of it"),
+        (("adversarial", "--samples", "5"), "leave --samples out, or draw points with --search random"),
+        (("joint", "--search", "grid"), "use --search random or optuna"),
+        (("optimizer", "--goals", "accuracy,speed"), "unknown goal 'speed'; allowed: accuracy, robust, epsilon, cost"),
+        (("optimizer", "--scheduler", "asha"), "it varies training.epochs"),
+        (("optimizer", "--scheduler", "median"), "unknown scheduler 'median'; allowed: none, asha"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_before_anything_starts(
+    job: Callable[..., Ended], arguments: tuple[str, ...], said: str
+) -> None:
+    ended = job("sweep", *arguments, *QUICK[:2])
+    assert ended.code == 2 and said in ended.words
 
 
 def test_an_unknown_space_lists_the_known_ones(job: Callable[..., Ended]) -> None:
     ended = job("sweep", "adversary")
     assert ended.code == 2
-    assert "unknown space 'adversary'; allowed: adversarial, federated, optimizer, privacy" in ended.said
+    assert (
+        "unknown space 'adversary'; allowed: adversarial, architecture, federated, joint, optimizer, privacy"
+        in ended.said
+    )

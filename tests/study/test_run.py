@@ -20,6 +20,7 @@ from assay.study.provenance import source_digest, versions
 from assay.study.reading import build_study
 from assay.study.run import RunSummary, run_study
 from assay.study.spec import Study
+from tests.studies import without_times
 
 Tiny = Callable[..., Study]
 FEDERATED = {"fed": {"federation": {"clients": 3, "rounds": 2, "local_epochs": 1}}, "standard": {}}
@@ -79,7 +80,7 @@ def go(store: Store, watcher: Callable[[], Any]) -> Go:
 def figures(store: Store) -> pd.DataFrame:
     """Everything that was found but how long it took."""
     frame = store.frame()
-    frame = frame[frame["unit"] != "seconds"]
+    frame = without_times(frame)
     return frame.sort_values(["trial", "name"], kind="stable").reset_index(drop=True)
 
 

@@ -22,7 +22,7 @@ from assay.evaluations.cost import Cost
 from assay.evaluations.subject import Subject
 from assay.executors import LocalExecutor
 from assay.metrics import Metric
-from assay.results import Measurement, TrialRecord
+from assay.results import TELLS_OF, Measurement, TrialRecord
 from assay.study.measure import ask, evaluate, run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
@@ -104,6 +104,7 @@ def test_the_record_says_what_was_asked_and_with_what(first: Callable[..., Any])
         "data": dataset.about,
         "versions": versions(),
         "source": source_digest(),
+        "marks": TELLS_OF,
     }
     assert {m.name for m in record.measurements} >= {"accuracy", "epsilon", "training_seconds"}
     assert record.seconds > 0

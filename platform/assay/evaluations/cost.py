@@ -1,7 +1,7 @@
 """Time of training, number of parameters, and the epoch that early stopping kept."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from assay.evaluations.base import Evaluation
 from assay.evaluations.subject import Subject
@@ -55,6 +55,26 @@ class Cost(Evaluation):
         ),
         Metric(name="parameters", title="Parameters", meaning="Numbers that the network learns.", unit="count"),
         Metric(
+            name="tuned_points",
+            title="Points tried",
+            meaning="Points of its own grid that a tuned recipe tried on the validation records, its own included.",
+            unit="count",
+            columns=(ScorecardColumn(key="tuned", group="cost", place=30, shown="number", optional=True),),
+        ),
+        Metric(
+            name="tuning_seconds",
+            title="Tuning",
+            meaning="Time of training all points that were tried.",
+            unit="seconds",
+            better="lower",
+        ),
+        Metric(
+            name="tuned_validation_accuracy",
+            title="Tuned validation accuracy",
+            meaning="Accuracy of the best point on the validation records, which chose it: an optimistic figure.",
+            better="higher",
+        ),
+        Metric(
             name="stopped_epoch",
             title="Epoch kept",
             meaning="Epoch after which early stopping kept the weights.",
@@ -101,6 +121,7 @@ class Cost(Evaluation):
             ),
             *_speeds(subject.log.speeds),
             *_stopped(subject, subject.log.validation),
+            *_tuned(subject, subject.log.tuned),
         ]
 
 
@@ -133,6 +154,29 @@ def _speeds(speeds: dict[str, dict[str, float]]) -> list[Finding]:
             why = "no step of this training was taken by one worker alone, so there is no speed to compare with"
             found.append(not_applicable("scaling_efficiency", why, reason="not_asked", **about))
     return found
+
+
+def _tuned(subject: Subject, points: list[dict[str, Any]]) -> list[Finding]:
+    """Returns how many points a recipe tried, which it kept, and what that took.
+
+    Args:
+        points: of the log; none of a recipe that was trained as it stands.
+    """
+    if not points:
+        return []
+    best = max(points, key=lambda point: point["value"])
+    kept = {key: best[key] for key in ("learning_rate", "batch_size", "epochs")}
+    validation = len(subject.split.validation)
+    optimistic = f"the best of {len(points)} points, by which the settings were chosen: no estimate for new records"
+    return [
+        Measurement(name="tuned_points", value=float(len(points)), unit="count", n=validation, conditions=kept),
+        Measurement(
+            name="tuning_seconds", value=sum(point["seconds"] for point in points), unit="seconds", n=len(points)
+        ),
+        Measurement(
+            name="tuned_validation_accuracy", value=best["value"], n=validation, conditions=kept, warnings=(optimistic,)
+        ),
+    ]
 
 
 def _stopped(subject: Subject, looks: list[float]) -> list[Finding]:

@@ -22,6 +22,9 @@ from assay.store.reader import load_rows
 from assay.store.rows import FIGURES, MEASUREMENT_SCHEMA, finding, plain
 from assay.training.checkpoints import artefact_of
 
+JUDGED = "judged"
+"""Folder within that of a sweep: what its chosen models show on the test records."""
+
 
 class Store:
     """Results in one folder: models, results of evaluations, and trials, which the report shows.
@@ -29,7 +32,10 @@ class Store:
     - ``artefacts/TRAINING.safetensors``: a trained model, named by its key.
     - ``answers/TRAINING/ANSWER.parquet``: the findings of one evaluation of it.
     - ``trials/TRIAL.parquet``: the rows of a trial, joined from these findings. It can be made again without measuring.
-    - ``unfinished/TRAINING/``: rounds of a federated training that was stopped; removed at its end.
+    - ``unfinished/TRAINING/``: rounds of a federated training that was stopped, or the state of a training at a rung of
+      a sweep; removed at its end.
+    - ``rungs/TRAINING-RUNG.json``: what a sweep measured of a training at a rung.
+    - ``judged/``: a store of its own, with what the chosen models of a sweep show on the test records.
     - ``index/``: the rows of all trials again, so that no page opens every file; it can be deleted.
     - ``progress.json``: how far the job is that runs; see ``assay.store.progress``.
     - ``study.yaml``, ``report.html``: the study, and the page.
@@ -266,6 +272,14 @@ class Store:
             self._files.delete_folders("answers", training, whole=True)
             # Ray Train keeps intermediate checkpoints in folders whose names begin with the model's key.
             self._files.delete_folders("ray_train", training)
+            # Rounds, and states and results of trainings that a sweep stopped.
+            self._files.delete_folders("unfinished", training, whole=True)
+            for name in self._files.names("rungs", ".json"):
+                if name.startswith(f"{training}-"):
+                    self._files.delete(f"rungs/{name}.json")
+        if self._files.names(f"{JUDGED}/trials"):
+            with Store(f"{self.location}/{JUDGED}").locked() as judged:
+                judged.delete(*trainings)
         self._keep_index()
 
     def write_text(self, name: str, text: str) -> str:
@@ -363,8 +377,11 @@ class Store:
         return sorted({trial for _, trial in places}), now
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator["Store"]:
         """Takes the lock of the store, so that one job writes a study at a time. The lock ends with its process.
+
+        Returns:
+            Context manager; its value is this store.
 
         Raises:
             UserError: another job has the lock.
@@ -373,7 +390,7 @@ class Store:
             self._writing = True
             try:
                 self._keep_index()
-                yield
+                yield self
                 self._keep_index()
                 self._index.write_columns()
             finally:

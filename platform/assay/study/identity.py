@@ -37,6 +37,8 @@ _SCORE_MODULES = ("assay.tasks.class_scores", "assay.tasks.operating_point", "as
 """Compute metrics of a trained model or of its records; no training calls them."""
 _FEDERATED_MODULES = ("assay.federated.server", "assay.data.partition", "assay.data.partition_counts")
 """Train federated recipes alone."""
+_TUNING_MODULES = ("assay.study.tuned_training",)
+"""Train recipes that are tuned within their trial alone."""
 _SPEED_ALONE = {"training": {"records_at_once"}}
 """Settings of a recipe that change how long it takes or how much memory, and no result beyond rounding."""
 
@@ -58,6 +60,7 @@ def key_of_training(trial: "Trial") -> str:
     # Which records are tested, and what the data are called, change no weights.
     split = {key: value for key, value in settings["split"].items() if key != "tested"}
     central = () if trial.recipe.federation is not None else _FEDERATED_MODULES
+    untuned = () if trial.tuned is not None else _TUNING_MODULES
     return hash_of(
         {
             **settings,
@@ -73,7 +76,7 @@ def key_of_training(trial: "Trial") -> str:
                     *modules_in(trial.recipe),
                     *modules_in(trial.task),
                 },
-                without=(*_SCORE_MODULES, *central),
+                without=(*_SCORE_MODULES, *central, *untuned),
                 by_name=False,
             ),
         }
@@ -107,7 +110,9 @@ def settings_of_training(trial: "Trial") -> dict[str, Any]:
         The settings by name.
     """
     of_folds = {"folds"} if trial.official else set()
+    tuned = {} if trial.tuned is None else {"tuned": trial.tuned.model_dump(mode="json")}
     return {
+        **tuned,
         "data": trial.data_digest,
         "split": trial.splitting.model_dump(mode="json", exclude={"repeats", *of_folds}),
         "official": trial.official,

@@ -127,27 +127,40 @@ def evaluate(
     Returns:
         All measurements.
     """
+    return ask(trial.evaluations, subject_of(trial, dataset, trained, executor), answers=answers)
+
+
+def subject_of(trial: Trial, dataset: Dataset, trained: Trained, executor: Executor) -> Subject:
+    """Returns a trained model with its data, as evaluations take it.
+
+    Args:
+        trial: that trained it.
+        dataset: of the trial, not yet prepared.
+        trained: weights and training log.
+        executor: its workers share the records of an evaluation.
+
+    Returns:
+        The subject.
+    """
     dataset, parts = prepare_records(trial, dataset)
     model, log = trained.open(network_of(trial, dataset))
+    # What trains again trains with the settings that were chosen.
+    trial = replace(trial, recipe=log.tuned_recipe(trial.recipe))
     personal = trained.open_clients(network_of(trial, dataset))
-    return ask(
-        trial.evaluations,
-        Subject(
-            model=model.to(device()),
-            dataset=dataset,
-            split=parts,
-            recipe=trial.recipe,
-            personal={name: own.to(device()) for name, own in personal.items()},
-            log=log,
-            seed=trial.trial_seed,
-            device=device(),
-            train=partial(train_again, trial, dataset, held=parts.validation),
-            network=network_of(trial, dataset),
-            architecture=trial.model,
-            task=trial.task,
-            executor=executor,
-        ),
-        answers=answers,
+    return Subject(
+        model=model.to(device()),
+        dataset=dataset,
+        split=parts,
+        recipe=trial.recipe,
+        personal={name: own.to(device()) for name, own in personal.items()},
+        log=log,
+        seed=trial.trial_seed,
+        device=device(),
+        train=partial(train_again, trial, dataset, held=parts.validation),
+        network=network_of(trial, dataset),
+        architecture=trial.model,
+        task=trial.task,
+        executor=executor,
     )
 
 

@@ -87,6 +87,7 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
             model=cohort.model,
             task=cohort.task,
             recipe=recipe,
+            tuned=None if study.tuned is None else study.tuned.of(recipe_name),
             evaluations=cohort.asked_of(recipe_name, fold=fold, repeat=repeat),
             data_digest=datasets[name].digest,
             training_data=datasets[name].training_digest,

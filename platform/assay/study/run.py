@@ -12,15 +12,15 @@ import yaml
 
 from assay import progress
 from assay.data.base import Dataset
-from assay.executors import ByDevice, Executor, LocalExecutor, Outcome
+from assay.executors import ByDevice, Executor
 from assay.federated.resume import remove_rounds
 from assay.results import TrialRecord
 from assay.store.folder import Store
-from assay.study.measure import failed, run_trial
+from assay.study.measure import failed
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
 from assay.study.registration import register_requirements
-from assay.study.runner import RemainingWork, Runner, TrialObserver, remaining_work
+from assay.study.runner import RemainingWork, Runner, TrialObserver, evaluate_work, record_of, remaining_work
 from assay.study.spec import Study
 from assay.study.training import Trained, train_trial
 from assay.study.trial import Trial
@@ -234,9 +234,9 @@ class _Run:
             device: self._queue([trial for trial in ready if trial.device == device], with_model, taken, refused)
             for device in ("gpu", "cpu")
         }
-        for outcome in self._executor.map(_evaluate, ByDevice(**works), self._datasets):
+        for outcome in self._executor.map(evaluate_work, ByDevice(**works), self._datasets):
             work = taken[outcome.index]
-            trial, record = work.trial, _record_of(outcome, work.trial)
+            trial, record = work.trial, record_of(outcome, work.trial)
             record = replace(record, seconds=record.seconds + seconds.get(trial.id, 0.0))
             if record.weights:
                 # Before the ledger records the end of the training: if the model were lost, ε would be spent again.
@@ -325,31 +325,6 @@ def _train_in_rounds(
     )
 
 
-def _evaluate(work: RemainingWork, datasets: Mapping[str, Dataset]) -> TrialRecord:
-    dataset = datasets[work.trial.cohort]
-    return run_trial(work.trial, LocalExecutor(), dataset, trained=work.trained, known=work.known)
-
-
-def _record_of(outcome: Outcome, trial: Trial) -> TrialRecord:
-    record = outcome.value
-    if record is None:
-        return failed(trial, RuntimeError(outcome.error))
-    if record.trial == trial.id:
-        return record
-    if record.failed:
-        return trial.record(error=record.error, seconds=record.seconds)
-    ours, theirs = trial.record().provenance, record.provenance
-    if any(theirs[what] != ours[what] for what in ("versions", "source")):
-        why = "its worker runs another version of Assay or of its dependencies than this job; bring both to one version"
-    else:
-        other = [what for what, asked in ours["asked"].items() if theirs["asked"][what] != asked]
-        why = (
-            f"its worker was not asked the same ({', '.join(other)}): a file that the model or an evaluation names is "
-            "not the same, or absent, on the worker; put the same file there under the same path"
-        )
-    return failed(trial, RuntimeError(why), record.seconds)
-
-
 def write_study(
     study: Study, store: Store, labels: Mapping[str, str], environment: Mapping[str, Any], *, fresh: bool = True
 ) -> None:
@@ -362,6 +337,25 @@ def write_study(
         environment: where it runs.
         fresh: whether any trial runs now; if not, time and place of the earlier run are kept.
     """
+    about = {
+        "study": study.model_dump(mode="json"),
+        **about_run(store, environment, fresh=fresh),
+        "trials": dict(labels),
+    }
+    store.write_text("study.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
+
+
+def about_run(store: Store, environment: Mapping[str, Any], *, fresh: bool) -> dict[str, Any]:
+    """Returns when, where and by which versions something runs, for ``study.yaml``.
+
+    Args:
+        store: of its results.
+        environment: where it runs.
+        fresh: whether any trial runs now; if not, time and place of the earlier run are kept.
+
+    Returns:
+        Plain values.
+    """
     ran = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -369,9 +363,4 @@ def write_study(
         "environment": dict(environment),
     }
     before = {} if fresh else yaml.safe_load(store.read_text("study.yaml")) or {}
-    about = {
-        "study": study.model_dump(mode="json"),
-        **{key: before.get(key, value) for key, value in ran.items()},
-        "trials": dict(labels),
-    }
-    store.write_text("study.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
+    return {key: before.get(key, value) for key, value in ran.items()}

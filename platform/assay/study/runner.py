@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from assay.data.base import Dataset
 from assay.errors import BudgetError, StorageError, UserError
 from assay.evaluations.base import Evaluation
-from assay.executors import Executor
+from assay.executors import LocalExecutor, Outcome
 from assay.results import Finding, TrialRecord
 from assay.store.folder import Store
 from assay.study.measure import failed, run_trial, stamped
@@ -227,19 +227,22 @@ class Runner:
             if work.trial.answer(evaluation) not in work.known:
                 self._observer.ask(work.trial, evaluation, dataset)
 
-    def refusal(self, work: RemainingWork, dataset: Dataset) -> TrialRecord | None:
-        """Begins a trial as ``begin`` does, and returns a record where the budget refuses it.
+    def refusal(
+        self, work: RemainingWork, dataset: Dataset, *, errors: type[UserError] = BudgetError
+    ) -> TrialRecord | None:
+        """Begins a trial as ``begin`` does, and returns a record where it is refused.
 
         Args:
             work: of the trial.
             dataset: of the trial.
+            errors: that refuse the trial alone; others are raised.
 
         Returns:
             The record of a refused trial; None if it may run.
         """
         try:
             self.begin(work, dataset)
-        except BudgetError as error:
+        except errors as error:
             return self._refused(work.trial, error)
         return None
 
@@ -258,22 +261,48 @@ class Runner:
         self._observer.end(trial, record, dataset)
         return record
 
-    def run(self, work: RemainingWork, dataset: Dataset, executor: Executor) -> tuple[TrialRecord, bool]:
-        """Begins a trial and runs it in this process. ``end`` must be called when its model is stored.
-
-        Args:
-            work: of the trial.
-            dataset: of the trial.
-            executor: see ``run_trial``.
-
-        Returns:
-            The record, and whether the trial began; the record of a refused trial has the reason.
-        """
-        try:
-            self.begin(work, dataset)
-        except UserError as error:
-            return self._refused(work.trial, error), False
-        return run_trial(work.trial, executor, dataset, trained=work.trained, known=work.known), True
-
     def _refused(self, trial: Trial, error: UserError) -> TrialRecord:
         return stamped(failed(trial, error), self.environment)
+
+
+def evaluate_work(work: RemainingWork, datasets: Mapping[str, Dataset]) -> TrialRecord:
+    """Trains and measures what a trial still needs, in this process.
+
+    Args:
+        work: of the trial.
+        datasets: by cohort.
+
+    Returns:
+        The record.
+    """
+    dataset = datasets[work.trial.cohort]
+    return run_trial(work.trial, LocalExecutor(), dataset, trained=work.trained, known=work.known)
+
+
+def record_of(outcome: Outcome, trial: Trial) -> TrialRecord:
+    """Returns the record of a trial that a worker ran; or one with an error where the worker died.
+
+    Args:
+        outcome: of the worker.
+        trial: as this process names it.
+
+    Returns:
+        The record.
+    """
+    record = outcome.value
+    if record is None:
+        return failed(trial, RuntimeError(outcome.error))
+    if record.trial == trial.id:
+        return record
+    if record.failed:
+        return trial.record(error=record.error, seconds=record.seconds)
+    ours, theirs = trial.record().provenance, record.provenance
+    if any(theirs[what] != ours[what] for what in ("versions", "source")):
+        why = "its worker runs another version of Assay or of its dependencies than this job; bring both to one version"
+    else:
+        other = [what for what, asked in ours["asked"].items() if theirs["asked"][what] != asked]
+        why = (
+            f"its worker was not asked the same ({', '.join(other)}): a file that the model or an evaluation names is "
+            "not the same, or absent, on the worker; put the same file there under the same path"
+        )
+    return failed(trial, RuntimeError(why), record.seconds)

@@ -21,6 +21,7 @@ from assay.evaluations.base import Evaluation
 from assay.recipes import Recipe
 from assay.registry import Number, Settings, choice_of, unknown, unknown_name
 from assay.study.requirements import Requirement
+from assay.study.tuned import Tuned
 
 _DEFAULT_EVALUATIONS = (
     "accuracy",
@@ -312,8 +313,18 @@ class Study(Settings):
     threads: int = Field(default=1, ge=1)
     """PyTorch threads of each trial. They affect the result, because they change the order of floating-point sums."""
     split: Splitting = Splitting()
+    tuned: Tuned | None = None
+    """Every recipe tries the same number of points of its own grid within its trial, and keeps the best on the
+    validation records; None trains every recipe as it stands."""
     baseline: str = "standard"
     cohorts: dict[PathName, Cohort] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _can_be_tuned(self, info: ValidationInfo) -> "Study":
+        if self.tuned is not None:
+            for cohort in self.cohorts.values():
+                self.tuned.refuse(cohort.recipes, seed=self.seed, validated=self.split.tested == "test")
+        return self
 
     @model_validator(mode="after")
     def _baseline_exists(self) -> "Study":
@@ -363,10 +374,17 @@ def with_one_recipe(study: Study, *, cohort: str | None, recipe: str, fold: int)
         A copy of the study.
 
     Raises:
-        SpecError: there is no such cohort, recipe or fold.
+        SpecError: there is no such cohort, recipe or fold, or the study tunes the recipe.
     """
     name = cohort_with(study, recipe, cohort=cohort)
     if fold > study.split.folds:
         message = f"fold {fold} does not exist; the study has {study.split.folds}"
         raise SpecError(message, setting="fold", given=fold, allowed=study.split.folds)
-    return study.model_copy(update={"cohorts": {name: study.cohorts[name].narrowed(recipe)}})
+    if study.tuned is not None and study.tuned.of(recipe) is not None:
+        raise SpecError(
+            f"the study tunes {recipe!r} within each trial, and this job trains it as it stands; give --set tuned=null",
+            setting="tuned",
+            given=recipe,
+            allowed=None,
+        )
+    return study.model_copy(update={"cohorts": {name: study.cohorts[name].narrowed(recipe)}, "tuned": None})

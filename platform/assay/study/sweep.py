@@ -1,5 +1,6 @@
-"""A sweep: one recipe of a study with some of its settings varied. Each point is an ordinary trial."""
+"""A sweep: some settings of a recipe of a study, or of its model, are varied. Each point is an ordinary trial."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,17 +8,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from assay.data.base import Dataset
-from assay.data.splits import refuse_beyond_official
 from assay.errors import SpecError
+from assay.models.base import Architecture
 from assay.recipes import Recipe
-from assay.registry import explain, first_mistake
+from assay.registry import build, explain, first_mistake
 from assay.study.plan import plan
+from assay.study.search.base import Settings
 from assay.study.spec import Cohort, Study, cohort_with
 from assay.study.trial import Trial
 
-Point = Mapping[str, Any]
-"""A value for each varied setting, with dotted keys such as ``objective.epsilon``; and optionally ``fold``, from 0."""
-FOLD = "fold"
+_MODEL = "model."
+"""How the keys of settings of the model begin; all others are settings of the recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,12 @@ class Sweep:
     study: Study
     """One cohort with one recipe, which is varied."""
     keys: tuple[str, ...]
-    """The varied settings."""
+    """The varied settings, with dotted keys such as ``objective.epsilon`` or ``model.hidden``."""
+
+    @property
+    def name(self) -> str:
+        """Name of the sweep, under which its trials are grouped elsewhere."""
+        return f"sweep-{self.space}-{self.study.name}"
 
     @property
     def cohort_name(self) -> str:
@@ -41,7 +47,40 @@ class Sweep:
         """The only cohort."""
         return self.study.cohorts[self.cohort_name]
 
-    def recipe_at(self, point: Point) -> Recipe:
+    @property
+    def base(self) -> Recipe:
+        """The recipe that is varied."""
+        return next(iter(self.cohort.recipes.values()))
+
+    def point_name(self, point: Settings) -> str:
+        """Returns the name of a point, which may be part of a path.
+
+        Args:
+            point: of the sweep.
+
+        Returns:
+            Text such as ``epsilon-0.1_steps-7``.
+        """
+        return point_name({key: point[key] for key in self.keys})
+
+    def settings_in(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the settings of a point as a trial stored them.
+
+        Args:
+            asked: settings of the trial; see ``Trial.description``.
+
+        Returns:
+            A value for each key of the sweep.
+        """
+        found = {}
+        for key in self.keys:
+            value: Any = asked["model"] if key.startswith(_MODEL) else asked["recipe"]
+            for part in key.removeprefix(_MODEL).split("."):
+                value = value[part]
+            found[key] = value
+        return found
+
+    def recipe_at(self, point: Settings) -> Recipe:
         """Returns the base recipe with the settings of a point.
 
         Args:
@@ -53,26 +92,55 @@ class Sweep:
         Raises:
             SpecError: the recipe has no such setting, or cannot have this value.
         """
-        (base,) = self.cohort.recipes.values()
-        raw = base.model_dump(mode="json")
+        raw = self.base.model_dump(mode="json")
         for key in self.keys:
-            *path, last = key.split(".")
-            inner = raw
-            for part in path:
-                inner = inner[part] if isinstance(inner.get(part), dict) else {}
-            if last not in inner:
-                message = f"space {self.space!r} varies {key!r}, which the base recipe does not have"
-                raise SpecError(message, setting=self.space, given=key)
-            inner[last] = point[key]
+            if not key.startswith(_MODEL):
+                self._set(raw, key, point[key], of="the base recipe")
+        return self._checked(point, lambda: Recipe.model_validate(raw))
+
+    def model_at(self, point: Settings) -> Architecture:
+        """Returns the model of the cohort with the settings of a point.
+
+        Args:
+            point: of the sweep.
+
+        Returns:
+            The model.
+
+        Raises:
+            SpecError: the model has no such setting, or cannot have this value.
+        """
+        keys = [key for key in self.keys if key.startswith(_MODEL)]
+        if not keys:
+            return self.cohort.model
+        raw = self.cohort.model.model_dump(mode="json")
+        for key in keys:
+            self._set(raw, key, point[key], of=f"the model {self.cohort.model.name}")
+        return self._checked(point, lambda: build("model", raw))
+
+    def _set(self, raw: dict[str, Any], key: str, value: Any, *, of: str) -> None:
+        """Changes one setting of plain values."""
+        *path, last = key.removeprefix(_MODEL).split(".")
+        inner = raw
+        for part in path:
+            inner = inner[part] if isinstance(inner.get(part), dict) else {}
+        if last not in inner:
+            message = f"space {self.space!r} varies {key!r}, which {of} does not have"
+            raise SpecError(message, setting=self.space, given=key)
+        inner[last] = value
+
+    def _checked(self, point: Settings, made: Callable[[], Any]) -> Any:
+        """Returns settings that are made of a point; a mistake among them names the point."""
         try:
-            return Recipe.model_validate(raw)
+            return made()
         except ValueError as error:
             why = explain(error) if isinstance(error, ValidationError) else [str(error)]
-            fields = first_mistake(error) if isinstance(error, ValidationError) else {}
+            named = {key: getattr(error, key, None) for key in ("setting", "given", "allowed")}
+            fields = first_mistake(error) if isinstance(error, ValidationError) else named
             raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(why)}", **fields) from None
 
-    def at(self, point: Point) -> tuple[str, Study]:
-        """Returns the name of a point, and the study with its recipe.
+    def at(self, point: Settings) -> tuple[str, Study]:
+        """Returns the name of a point, and the study with its recipe and model.
 
         Args:
             point: of the sweep.
@@ -80,87 +148,26 @@ class Sweep:
         Returns:
             The name, and a study with one cohort and one recipe.
         """
-        name = point_name({key: point[key] for key in self.keys})
-        cohort = self.cohort.model_copy(update={"recipes": {name: self.recipe_at(point)}})
-        return name, self.study.model_copy(update={"cohorts": {self.cohort_name: cohort}})
+        name = self.point_name(point)
+        changes = {"recipes": {name: self.recipe_at(point)}, "model": self.model_at(point)}
+        return name, self.study.model_copy(
+            update={"cohorts": {self.cohort_name: self.cohort.model_copy(update=changes)}}
+        )
 
-    def trial(self, point: Point, dataset: Dataset) -> Trial:
-        """Returns the trial of a point, as a study of its recipe would plan it.
+    def trials(self, point: Settings, dataset: Dataset, *, folds: int = 1) -> list[Trial]:
+        """Returns the trials of a point, as a study of its recipe would plan them.
 
         Args:
             point: of the sweep.
             dataset: of the cohort.
+            folds: number of folds on which the point runs.
 
         Returns:
-            The trial of the point's fold, in the first repeat.
+            The trials of the first folds, in the first repeat.
         """
         _, study = self.at(point)
-        fold = point.get(FOLD, 0)
-        return next(t for t in plan(study, {self.cohort_name: dataset}) if (t.fold, t.repeat) == (fold, 0))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A sweep that is ready to begin."""
-
-    sweep: Sweep
-    dataset: Dataset
-    radius: float
-    """At which the report reads robustness."""
-    space: Mapping[str, Any]
-    """Search space for Tune: the values of each varied setting, and ``fold``."""
-    samples: int
-    """Tune's ``num_samples``."""
-
-
-def prepare_sweep(
-    study: Study,
-    *,
-    name: str,
-    space: Callable[[float], Mapping[str, Any]],
-    cohort: str | None,
-    recipe: str,
-    asked: tuple[str, ...],
-    tested: str,
-    folds: int,
-    samples: int,
-) -> Prepared:
-    """Prepares the sweep of a search space over one recipe of a study.
-
-    Args:
-        study: with the recipe.
-        name: of the space.
-        space: returns a space for Tune, given the radius at which robustness is read; see ``tune_spaces``.
-        cohort: see ``base_of``, as for ``recipe``, ``asked`` and ``tested``.
-        recipe: to vary.
-        asked: names of evaluations that are kept.
-        tested: ``test`` or ``validation``.
-        folds: number of folds on which every point runs.
-        samples: points of a random space, or repeats of a grid.
-
-    Returns:
-        The sweep, its data and its space.
-
-    Raises:
-        SpecError: there is no such cohort or recipe, or there are not so many folds.
-        DataError: the data are absent or unusable.
-    """
-    base = base_of(study, cohort=cohort, recipe=recipe, asked=asked, tested=tested)
-    if folds > base.split.folds:
-        message = f"--folds {folds}: the study has {base.split.folds}"
-        raise SpecError(message, setting="--folds", given=folds, allowed=base.split.folds)
-    (only,) = base.cohorts.values()
-    dataset = only.load()
-    refuse_beyond_official("--folds", folds, dataset, base.split)
-    radius = only.radius_among(only.radii_of(dataset))
-    points = space(radius)
-    return Prepared(
-        sweep=Sweep(space=name, study=base, keys=tuple(points)),
-        dataset=dataset,
-        radius=radius,
-        space={**points, FOLD: {"grid_search": list(range(folds))}},
-        samples=samples,
-    )
+        trials = plan(study, {self.cohort_name: dataset})
+        return [trial for trial in trials if trial.repeat == 0 and trial.fold < folds]
 
 
 def point_name(settings: Mapping[str, Any]) -> str:
@@ -170,12 +177,25 @@ def point_name(settings: Mapping[str, Any]) -> str:
         settings: value of each varied setting.
 
     Returns:
-        Text such as ``epsilon-0.1_steps-7``.
+        Text such as ``epsilon-0.1_steps-7``. A setting is named by the last part of its key, or by as many parts as
+        tell it from the others.
     """
-    return "_".join(
-        f"{key.split('.')[-1]}-{value:.6g}" if isinstance(value, float) else f"{key.split('.')[-1]}-{value}"
-        for key, value in settings.items()
-    )
+    return "_".join(f"{_short(key, settings)}-{_text(value)}" for key, value in settings.items())
+
+
+def _short(key: str, keys: Mapping[str, Any]) -> str:
+    """Returns the end of a dotted key that no other key ends with."""
+    parts = key.split(".")
+    ends = (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
+    return next(end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1)
+
+
+def _text(value: Any) -> str:
+    """Returns a value as a part of a file name."""
+    if isinstance(value, list | tuple):
+        return "x".join(map(_text, value)) or "none"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
 
 
 def base_of(study: Study, *, cohort: str | None, recipe: str, asked: tuple[str, ...], tested: str) -> Study:
@@ -202,22 +222,8 @@ def base_of(study: Study, *, cohort: str | None, recipe: str, asked: tuple[str, 
         update={
             "cohorts": {chosen: cohort_of_one},
             "baseline": "standard",
+            # A sweep tunes by itself.
+            "tuned": None,
             "split": study.split.model_copy(update={"tested": tested}),
         }
-    )
-
-
-def study_of(sweep: Sweep, points: list[Point]) -> Study:
-    """Returns the study whose recipes are the points; it is stored with the results.
-
-    Args:
-        sweep: of the points.
-        points: that were run.
-
-    Returns:
-        A study with one cohort.
-    """
-    recipes = {name: study.cohorts[sweep.cohort_name].recipes[name] for name, study in map(sweep.at, points)}
-    return sweep.study.model_copy(
-        update={"cohorts": {sweep.cohort_name: sweep.cohort.model_copy(update={"recipes": recipes})}}
     )

@@ -135,6 +135,10 @@ def train_trial(
     torch.set_num_threads(trial.threads)
     given = dataset
     dataset, parts = prepare_records(trial, given)
+    if trial.tuned is not None:
+        from assay.study.tuned_training import train_tuned
+
+        return Trained.of(*train_tuned(trial, dataset, parts))
     if trial.recipe.federation is None:
         return Trained.of(*train_alone(trial, dataset, parts.train, held=parts.validation))
     if given.preparation is not None and (pooled := given.preparation.pools(trial.recipe.federation)):

@@ -12,6 +12,7 @@ from assay.recipes import Recipe
 from assay.results import TELLS_OF, TrialRecord
 from assay.study.identity import key_of_answer, key_of_training, key_of_trial, settings_of_training
 from assay.study.provenance import source_digest, versions
+from assay.study.tuned import Tuned
 from assay.tasks.base import Task
 from assay.tasks.classification import CLASSIFICATION
 
@@ -47,6 +48,8 @@ class Trial:
     task: Task = CLASSIFICATION
     device: Literal["gpu", "cpu"] = "gpu"
     """See ``Cohort.device``; it enters no key."""
+    tuned: Tuned | None = None
+    """How the recipe is tuned on the validation records; None trains it as it stands."""
     official: bool = False
     """Whether the data set's own split is used: then repeats vary the seed alone."""
     data_about: Mapping[str, Any] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from assay.privacy.accounting import Mechanism
+from assay.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,9 @@ class TrainingLog:
     speeds: dict[str, dict[str, float]] = field(default_factory=dict)
     """Fields of each ``pace.Speed``: timed steps, their records and seconds, by the number of workers that took
     them."""
+    tuned: list[dict[str, Any]] = field(default_factory=list)
+    """Points that a tuned recipe tried, in order: settings, ``value`` on the validation records, and ``seconds`` of
+    training. The log is that of the first best. Empty where nothing was tuned."""
     federation: dict[str, Any] = field(default_factory=dict)
     """Record of all rounds of a federated training (``federated.record.FederationRecord``); empty otherwise, and in
     logs of earlier versions. Of several stages, that of the last."""
@@ -58,6 +62,21 @@ class TrainingLog:
             speeds=_joined(self.speeds, other.speeds),
             federation=other.federation,
         )
+
+    def tuned_recipe(self, recipe: Recipe) -> Recipe:
+        """Returns a recipe with the settings that were chosen for it.
+
+        Args:
+            recipe: as it stands.
+
+        Returns:
+            The recipe that was trained; the same where nothing was tuned.
+        """
+        if not self.tuned:
+            return recipe
+        best = max(self.tuned, key=lambda point: point["value"])
+        chosen = {key: best[key] for key in ("learning_rate", "batch_size", "epochs")}
+        return recipe.model_copy(update={"training": recipe.training.model_copy(update=chosen)})
 
     def mechanism(self, name: str) -> Mechanism:
         """Returns one entry of ``mechanisms`` as a ``Mechanism``.

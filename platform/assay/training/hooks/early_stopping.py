@@ -10,7 +10,7 @@ from assay.objectives.base import Batch
 from assay.recipes import EarlyStopping
 from assay.training.hooks.averaging import Averaging
 from assay.training.hooks.base import Hook
-from assay.training.hooks.probe import Probe
+from assay.training.hooks.probe import Probe, ProbeAttack
 
 if TYPE_CHECKING:
     from assay.training.loop import Trainer
@@ -74,20 +74,32 @@ class EarlyStopper(Hook):
 
     def _measure(self, model: nn.Module) -> None:
         """Measures the model's accuracy, and keeps its weights if it is the best so far."""
-        self.accuracies.append(self._probe.accuracy(model, self._attacked))
+        self.accuracies.append(self._probe.accuracy(model, under_pgd(self._settings)))
         if self._best == len(self.accuracies) - 1:
             self._kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
-    def _attacked(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Returns the records of a batch, (n, ...), after PGD within the radius of the settings."""
+
+def under_pgd(settings: EarlyStopping) -> ProbeAttack:
+    """Returns an attack of validation records by PGD.
+
+    Args:
+        settings: radius, norm and steps.
+
+    Returns:
+        A function from a model and a batch to attacked records, (n, ...); the records themselves at radius 0.
+    """
+
+    def attacked(model: nn.Module, batch: Batch) -> Tensor:
         x, bounds = batch.movable(model)
-        epsilon, steps = self._settings.epsilon, self._settings.steps
+        epsilon, steps = settings.epsilon, settings.steps
         if epsilon == 0:
             return x
-        threat = batch.threat(bounds, epsilon=epsilon, norm=self._settings.norm)
-        size = self._settings.relative_step * epsilon / steps
+        threat = batch.threat(bounds, epsilon=epsilon, norm=settings.norm)
+        size = settings.relative_step * epsilon / steps
         # The margin loss keeps a gradient where cross-entropy is flat, which must not be mistaken for robustness.
-        attacked, _ = ascend(
+        adversarial, _ = ascend(
             model, x, batch.y, threat, start=x, steps=steps, step_size=size, loss="margin", keep_fooled=True
         )
-        return attacked
+        return adversarial
+
+    return attacked
