@@ -3,6 +3,7 @@
 python -m jobs.train quickstart --recipe pgd --workers 2
 """
 
+import importlib
 from typing import Annotated
 
 import typer
@@ -40,14 +41,23 @@ def main(
     cohort: CohortOption = None,
     workers: Annotated[
         str,
-        typer.Option(metavar="N|MIN:MAX", help="Ray Train workers that share every batch; as many as fit of a range."),
+        typer.Option(
+            metavar="N|MIN:MAX",
+            callback=lambda text: _parsed("assay.cluster.scaling", "WorkerRange", text),
+            help="Ray Train workers that share every batch; as many as fit of a range.",
+        ),
     ] = "2",
     fold: FoldOption = 1,
     address: Address = None,
     results: Annotated[str | None, results_option("results/STUDY-train")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="Use one GPU per worker, with NCCL.")] = False,
     checkpoint_every: Annotated[
-        str, typer.Option(metavar="500steps|10min|5epochs", help="Distance of two checkpoints; a number counts epochs.")
+        str,
+        typer.Option(
+            metavar="500steps|10min|5epochs",
+            callback=lambda text: _parsed("assay.training.cadence", "Every", text),
+            help="Distance of two checkpoints; a number counts epochs.",
+        ),
     ] = "10min",
     set_: Changes = None,
     ledger: LedgerFolder = None,
@@ -98,6 +108,17 @@ def main(
             console.print(record.error, style="red", markup=False)
         console.print(f"report: {report}", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if record.failed else 0)
+
+
+def _parsed(module: str, name: str, text: str) -> str:
+    """Returns the text of an option if its class can parse it, so that a mistake is found before anything is read."""
+    from assay.errors import UserError
+
+    try:
+        getattr(importlib.import_module(module), name).parse(text)
+    except UserError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
 
 
 def _trained(epoch: float, epochs: float, loss: float) -> None:

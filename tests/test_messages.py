@@ -41,7 +41,6 @@ from assay.study.plan import forecast_study, plan
 from assay.study.reading import build_study, read_study
 from assay.study.spec import with_one_recipe
 from assay.study.sweep import Sweep, base_of
-from assay.study.sweep_judge import refuse_test
 from assay.study.sweep_prepare import prepare_sweep
 from assay.tasks.classification import Classification
 from jobs.refusals import check_arguments
@@ -229,9 +228,6 @@ CASES: dict[str, Callable[[Path], object]] = {
     "successive halving of a training that is too short": swept({}, scheduler="asha", eta=50),
     "successive halving over epochs that are varied": swept(
         {}, scheduler="asha", space=lambda radius: {"training.epochs": {"grid_search": [20, 40]}}
-    ),
-    "a paired test of points of a sweep": lambda folder: refuse_test(
-        {"points": 24, "tested": "validation"}, "validation"
     ),
     "results of a submitted job that would be lost": lambda folder: check_arguments(
         "study", ("quickstart", "--results", "results/here"), JOBS

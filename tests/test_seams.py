@@ -24,7 +24,8 @@ from assay.registry import PLUGINS
 from assay.results import Finding, Measurement
 from assay.study.asking import answers_to
 from assay.study.sources import closure, digest_of, modules_behind
-from jobs.submit import check_arguments, runtime_environment
+from jobs.refusals import check_arguments
+from jobs.submit import JOBS, runtime_environment
 from tests.mistakes import refused
 
 ROOT = Path(__file__).parents[1]
@@ -232,13 +233,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_job_is_submitted_with_the_packages_that_it_needs(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with refused(Exception, "job", "bare.job"):
-        check_arguments("bare.job", ())
-    assert "env_vars" not in runtime_environment(ship_assay=False)
+        check_arguments("bare.job", (), JOBS)
+    assert PLUGINS not in runtime_environment(ship_assay=False)["env_vars"]  # type: ignore[operator]
     (Path(sys.path[0]) / "bare" / "inner" / "mine.py").write_text("")
     monkeypatch.setenv(PLUGINS, f" {package} ,")
-    check_arguments("bare.job", ())
+    check_arguments("bare.job", (), JOBS)
     sent = runtime_environment(ship_assay=True)
-    assert sent["env_vars"] == plugin_environment()["env_vars"] == {PLUGINS: "bare"}
+    assert plugin_environment()["env_vars"] == {PLUGINS: "bare"}
+    assert sent["env_vars"] == {PLUGINS: "bare", "ASSAY_PROGRESS": "lines"}
     assert [Path(path).name for path in sent["py_modules"]] == ["bare", "assay"]  # type: ignore[attr-defined]
 
 

@@ -23,12 +23,15 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("studdy", "quickstart"), "unknown job 'studdy'; allowed: audit, benchmark, evaluate, flower, ledger, study"),
+        (
+            ("studdy", "quickstart"),
+            "unknown job 'studdy'; allowed: audit, benchmark, dashboard, evaluate",
+        ),
         (("study",), "Missing argument 'STUDY'"),
         (("study", "quickstart", "--folds", "3"), "No such option '--folds'"),
         (
             ("train", "quickstart", "--recipe", "pgd", "--workers", "0", *KEPT),
-            "'--workers': 0 is not in the range x>=1",
+            "--workers '0': give a number of workers from 1",
         ),
         (("ledger", "shwo"), "No such command 'shwo'"),
         (("study", "quickstart"), "--results is not given: a submitted job runs in a temporary folder"),

@@ -116,7 +116,7 @@ def test_a_killed_training_is_reserved_once_when_it_is_resumed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("assay.study.run.run_trial", killed)
+        patched.setattr("assay.study.runner.run_trial", killed)
         run(study, keeper)
     held = ledger.account().held
     assert run(study, keeper).ran == 2

@@ -18,7 +18,7 @@ from assay.report.lines import everything
 from assay.report.page import render
 from assay.report.rows import runs_of, shared
 from assay.report.scorecard import scorecard
-from assay.report.sweep import ACCURACY, ROBUST, rests_on, results
+from assay.report.sweep_table import rests_on, results
 from assay.report.tables.attacks import attacks
 from assay.report.tables.classes import classes
 from assay.report.words import notes
@@ -28,6 +28,7 @@ from assay.study.finished import Finished
 from assay.study.run import write_study
 from assay.study.spec import Study
 from assay.study.sweep import Sweep
+from assay.study.sweep_goals import ACCURACY, ROBUST
 from tests.report.views import view_of
 
 MakeStudy = Callable[..., Study]

@@ -23,6 +23,7 @@ LOSSES = {"cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss", "binary_cr
 
 ALLOWED = {
     "assay/data/partition.py": ({"counts.argmax(axis=1)"}, "the class of most records of a patient, not an answer"),
+    "assay/report/best_set.py": ({"fold.drawn(counts).argmax(1)"}, "the best point of a sweep in each draw"),
     "assay/attacks/adaptive.py": ({"softmax.logits.log_softmax(1)"}, "a stand-in undoes the softmax of a suspect"),
     "assay/attacks/curve.py": (
         {"climbs.argmax(1)", "here.logits.softmax(1)"},

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assay.errors import SpecError
 from assay.executors import Executor
 from assay.store.folder import JUDGED, Store
 from assay.study.run import about_run
@@ -117,20 +116,6 @@ def why_no_test(about: Mapping[str, Any], tested: str) -> str:
         "chance, and a p-value of two that were picked by looking is void; compare them on records that chose nothing: "
         "the chosen are judged on the test records, in judged/"
     )
-
-
-def refuse_test(about: Mapping[str, Any], tested: str) -> None:
-    """Raises an error where a paired test of two points is void; see ``why_no_test``.
-
-    Args:
-        about: the entry ``sweep`` of the study file.
-        tested: the records on which both were measured.
-
-    Raises:
-        SpecError: the records chose the points.
-    """
-    if why := why_no_test(about, tested):
-        raise SpecError(f"no paired test: {why}", setting="tested", given=tested, allowed="test")
 
 
 def _best_by_fold(prepared: Prepared, store: Store) -> dict[int, tuple[Mapping[str, Any], float]]:
