@@ -66,11 +66,21 @@ def parsed(job: str, arguments: Sequence[str]) -> Mapping[str, Any]:
         environment of this machine sets, for it is not sent.
 
     Raises:
+        UserError: the package has no such module.
         click.ClickException: the job does not take these arguments.
         click.exceptions.Exit: they ask for help, which was printed.
     """
+    from assay.errors import UserError
+
     name = job if "." in job else f"jobs.{job}"
-    module = import_module(name)
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        package = name.rpartition(".")[0]
+        why = f"unknown job {job!r}: the package {package!r} has no such module"
+        raise UserError(why, setting="job", given=job) from None
     if not hasattr(module, "main") and not hasattr(module, "app"):
         return {}
     command = typer.main.get_command(getattr(module, "app", None) or application(module.main))

@@ -17,6 +17,7 @@ from torch import nn
 
 import assay.evaluations  # noqa: F401
 from assay.cluster.session import plugin_environment
+from assay.errors import UserError
 from assay.evaluations.base import Evaluation
 from assay.evaluations.subject import Subject
 from assay.metrics import GROUPS, declared
@@ -237,7 +238,9 @@ def test_a_job_is_submitted_with_the_packages_that_it_needs(package: str, monkey
     assert PLUGINS not in runtime_environment(ship_assay=False)["env_vars"]  # type: ignore[operator]
     (Path(sys.path[0]) / "bare" / "inner" / "mine.py").write_text("")
     monkeypatch.setenv(PLUGINS, f" {package} ,")
-    check_arguments("bare.job", (), JOBS)
+    with refused(UserError, "job", "bare.job"):
+        check_arguments("bare.job", (), JOBS)
+    check_arguments("bare.near", (), JOBS)
     sent = runtime_environment(ship_assay=True)
     assert plugin_environment()["env_vars"] == {PLUGINS: "bare"}
     assert sent["env_vars"] == {PLUGINS: "bare", "ASSAY_PROGRESS": "lines"}
