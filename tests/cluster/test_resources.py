@@ -58,9 +58,9 @@ def test_only_nodes_with_gpus_share_them() -> None:
     assert equal_share([], workers=None, cpus=1) == 0
 
 
-@pytest.mark.parametrize("gpus", [1.5, -1.0, float("nan"), float("inf")])
-def test_half_a_gpu_more_than_one_is_refused(gpus: float) -> None:
-    with refused(UserError, "--gpus-per-trial", allowed="a share up to 1, or a whole number"):
+@pytest.mark.parametrize("gpus", [1.5, -1.0, 0.00005, float("nan"), float("inf")])
+def test_what_ray_cannot_reserve_is_refused(gpus: float) -> None:
+    with refused(UserError, "--gpus-per-trial", allowed="a share from 0.0001 to 1, or a whole number"):
         checked_gpus(gpus)
 
 

@@ -102,7 +102,8 @@ class Pool:
         if not (self.with_cpu_workers and self.has_gpus):
             return {self.main: max(fit, 1) if workers is None else workers}
         main = max(fit if workers is None else min(fit, workers), 1)
-        left = max(sum(self.bare.fits(node) for node in nodes) - main, 0)
+        # A worker with a GPU for which there is no room yet takes no CPU from the others.
+        left = max(sum(self.bare.fits(node) for node in nodes) - min(main, fit), 0)
         return {self.main: main, self.bare: left if workers is None else min(left, workers - main)}
 
     def resize(self, nodes: list[Node]) -> list[Slot]:
