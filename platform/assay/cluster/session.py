@@ -123,8 +123,8 @@ def start_ray_here(**settings: Any) -> None:
             logger.warning("Ray did not start within half a minute (attempt %d of %d)", attempt, _STARTS)
             _end_late_start()
     raise UserError(
-        f"Ray did not start on this machine in {_STARTS} attempts of half a minute each: the machine is too busy, or has "
-        "too little memory. End other jobs, or join a Ray that runs already with --address"
+        f"Ray did not start on this machine in {_STARTS} attempts of half a minute each: the machine is too busy, or "
+        "has too little memory. End other jobs, or join a Ray that runs already with --address"
     )
 
 
