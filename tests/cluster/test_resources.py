@@ -100,6 +100,16 @@ def test_what_no_type_of_node_can_hold_is_refused_though_nodes_may_come(types: l
         refuse_impossible(Reservation(cpus=1, gpus=8), [{"CPU": 0.0}], grows=True)
 
 
+def test_what_no_machine_has_together_is_refused_though_each_has_a_part(types: list[Node]) -> None:
+    few_cpus = {"CPU": 4.0, "GPU": 1.0}
+    with refused(UserError, "--gpus-per-trial", 1.0):
+        refuse_impossible(Reservation(cpus=8, gpus=1), [PLAIN, few_cpus], grows=False)
+    refuse_impossible(Reservation(cpus=8, gpus=1), [PLAIN, few_cpus], grows=True)
+    types.extend([PLAIN, few_cpus])
+    with refused(UserError, "--gpus-per-trial", 1.0):
+        refuse_impossible(Reservation(cpus=8, gpus=1), [{"CPU": 0.0}], grows=True)
+
+
 def test_dead_nodes_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     def node(name: str, alive: bool, **has: float) -> dict[str, Any]:
         return {"NodeID": name, "Alive": alive, "Resources": has}

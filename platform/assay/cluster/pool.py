@@ -8,8 +8,16 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
-from assay.cluster.resources import Node, Reservation, equal_share, is_alive, living_nodes, refuse_impossible
-from assay.cluster.waiting import WAIT, Wait
+from assay.cluster.resources import (
+    Node,
+    Reservation,
+    equal_share,
+    gpus_may_come,
+    is_alive,
+    living_nodes,
+    refuse_impossible,
+)
+from assay.cluster.waiting import WAIT, Wait, tell
 from assay.cluster.worker import Worker
 from assay.errors import UserError
 
@@ -62,6 +70,11 @@ class Pool:
         gpus = settings.gpus
         if gpus is None:
             gpus = equal_share(nodes, workers=settings.workers, cpus=settings.cpus)
+            if not gpus and grows and gpus_may_come():
+                tell(
+                    "no machine of the cluster has a GPU now, so workers reserve none; give --gpus-per-trial to use "
+                    "machines with GPUs, which the cluster can start"
+                )
         self.main = Reservation(cpus=settings.cpus, gpus=gpus)
         """What the workers reserve that run any item."""
         self.bare = Reservation(cpus=settings.cpus)

@@ -171,6 +171,18 @@ def refuse_impossible(wanted: Reservation, nodes: Sequence[Node], *, grows: bool
                 given=figure,
                 allowed=most,
             )
+    if types is not None or not grows:
+        raise UserError(
+            f"a trial wants {wanted}, which no machine of the cluster has together ({described(possible)}); lower "
+            "`threads` in the study or --gpus-per-trial",
+            setting="--gpus-per-trial",
+            given=wanted.gpus,
+        )
+
+
+def gpus_may_come() -> bool:
+    """Returns whether the cluster's autoscaler may start nodes with GPUs, as far as it has said so."""
+    return any(node.get("GPU", 0.0) >= 1 for node in node_types() or ())
 
 
 def described(nodes: Sequence[Node]) -> str:
