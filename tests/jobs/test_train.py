@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from processes import ROOT, Ended, Job, command_line
+from processes import ROOT, Ended, Job, command_line, wait_for
 
 from assay.cluster.session import set_defaults
 from assay.executors import LocalExecutor
@@ -49,7 +49,7 @@ def test_training_goes_on_from_a_checkpoint_after_a_worker_is_killed(
         "--checkpoint-every", "3", *changes,
     )  # fmt: skip
     # Ray Train registers a report when it next polls its workers, so the third on disk shows that the first counts.
-    job.until(lambda: len(list(log.glob("*/checkpoint_*"))) >= 3, seconds=240, what="the third checkpoint")
+    wait_for(lambda: len(list(log.glob("*/checkpoint_*"))) >= 3, seconds=240, what="the third checkpoint")
     victims = [pid for pid in job.family() if "RayTrainWorker" in command_line(pid)]
     assert len(victims) == 2
     os.kill(victims[1], signal.SIGKILL)
