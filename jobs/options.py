@@ -1,5 +1,6 @@
 """Command line arguments and options that several jobs share."""
 
+import math
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -18,6 +19,23 @@ def _to_come(until: str) -> str:
     return until
 
 
+def _reservable(gpus: float | None) -> float | None:
+    """Returns the GPUs of a worker if they can be reserved; checked before anything is read or sent to a cluster."""
+    if gpus is not None:
+        with user_errors():
+            from assay.cluster.resources import checked_gpus
+
+            checked_gpus(gpus)
+    return gpus
+
+
+def _ending(seconds: float) -> float:
+    """Returns how long to wait if it is a time that ends."""
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds:g} is no number of seconds; a job does not wait without an end")
+    return seconds
+
+
 # fmt: off
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study in jobs/studies, or the path of a YAML file.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="Name of the recipe.")]
@@ -25,8 +43,8 @@ CohortOption = Annotated[str | None, typer.Option("--cohort", help="Name of the 
 FoldOption = Annotated[int, typer.Option("--fold", min=1, help="Fold to hold out, from 1.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study, such as split.folds=3 or preset=smoke. Repeatable.")]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join; by default that of RAY_ADDRESS.")]
-GpusPerTrial = Annotated[float | None, typer.Option("--gpus-per-trial", min=0, help="GPUs that each worker reserves: a share of one, such as 0.5, or whole ones. Default: an equal share where the cluster has GPUs. 0 uses no GPU.")]
-WaitForWorkers = Annotated[float, typer.Option("--wait-for-workers", min=0, envvar="ASSAY_WAIT_FOR_WORKERS", metavar="SECONDS", help="How long to wait for the first worker, on a cluster whose machines still have to start.")]
+GpusPerTrial = Annotated[float | None, typer.Option("--gpus-per-trial", min=0, callback=_reservable, help="GPUs that each worker reserves: a share of one, such as 0.5, or whole ones. Default: an equal share where the cluster has GPUs. 0 uses no GPU.")]
+WaitForWorkers = Annotated[float, typer.Option("--wait-for-workers", min=0, callback=_ending, envvar="ASSAY_WAIT_FOR_WORKERS", metavar="SECONDS", help="How long to wait for the first worker, on a cluster whose machines still have to start.")]
 WAIT_FOR_WORKERS = 300.0
 """Default of ``--wait-for-workers``; that of the executor, which is not imported for ``--help``."""
 

@@ -51,7 +51,11 @@ def check_arguments(job: str, arguments: Sequence[str], jobs: Sequence[str]) -> 
         if isinstance(value, str) and (name != "model" or value.endswith(MODEL_FILES)):
             _refuse_left_behind(option, value)
     if "study" in given:
-        _check_study(str(given["study"]), tuple(given.get("set_") or ()))
+        study = _check_study(str(given["study"]), tuple(given.get("set_") or ()))
+        if study is not None and {"recipe", "fold"} <= given.keys():
+            from assay.study.spec import with_one_recipe
+
+            with_one_recipe(study, cohort=given.get("cohort"), recipe=given["recipe"], fold=given["fold"])
 
 
 def parsed(job: str, arguments: Sequence[str]) -> Mapping[str, Any]:
@@ -125,8 +129,8 @@ def _refuse_left_behind(option: str, path: str) -> None:
         )
 
 
-def _check_study(study: str, changes: tuple[str, ...]) -> None:
-    """Refuses a study that cannot be read here, or that will not be there."""
+def _check_study(study: str, changes: tuple[str, ...]) -> "Study | None":
+    """Refuses a study that cannot be read here, or that will not be there; returns it where it is here."""
     from assay.study.reading import read_study
 
     file = Path(study)
@@ -134,9 +138,11 @@ def _check_study(study: str, changes: tuple[str, ...]) -> None:
         _refuse_left_behind("STUDY", study)
         if file.is_absolute() and not file.exists():
             # Of the cluster's own disk: the job reads it.
-            return
+            return None
         study = study if file.is_absolute() else str(ROOT / study)
-    _refuse_data_left_behind(read_study(study, changes, folder=STUDIES))
+    read = read_study(study, changes, folder=STUDIES)
+    _refuse_data_left_behind(read)
+    return read
 
 
 def _refuse_data_left_behind(study: "Study") -> None:

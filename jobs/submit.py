@@ -5,9 +5,10 @@ python -m jobs.submit study quickstart --results /shared/results/quickstart
 
 import asyncio
 import logging
+import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,8 +56,11 @@ def main(
 
         if (job is None) == (follow is None):
             raise UserError(f"give either a job ({', '.join(JOBS)}) or --follow and the ID of a submission")
-        if follow is not None and detach:
-            raise UserError("--follow and --detach exclude each other")
+        if follow is not None:
+            _refuse_with_follow({"--detach": detach, "--ship-assay": ship_assay, "--cpus": cpus, "--gpus": gpus})
+        for option, reserved in {"--cpus": cpus, "--gpus": gpus}.items():
+            if reserved is not None and not math.isfinite(reserved):
+                raise UserError(f"{option} {reserved:g} is no number that a job could reserve", setting=option)
         if job is not None:
             check_arguments(job, arguments or (), JOBS)
         server = url(address)
@@ -72,6 +76,17 @@ def main(
             known(client, server, submission)
         code = followed(client, server, submission, stop_too=stop_on_interrupt)
     raise typer.Exit(code)
+
+
+def _refuse_with_follow(options: Mapping[str, object]) -> None:
+    """Refuses options that concern a job which is yet to be sent."""
+    from assay.errors import UserError
+
+    given = [option for option, value in options.items() if value not in (None, False)]
+    if given:
+        raise UserError(
+            f"--follow and {given[0]} exclude each other: what is followed was submitted before", setting=given[0]
+        )
 
 
 def followed(client: "JobSubmissionClient", server: str, submission: str, *, stop_too: bool | None) -> int:

@@ -1,10 +1,8 @@
 """What many tests share: small data, one small trained model, and repeatable property tests."""
 
 import copy
-import gc
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -107,19 +105,8 @@ def shared_ray() -> str:
 
     from assay.cluster.session import start_ray_here
 
-    for attempt in range(3):
-        if ray.is_initialized():
-            break
-        try:
-            start_ray_here(num_cpus=2, object_store_memory=200_000_000)
-        except Exception as error:  # Ray's own kind, for a start that takes longer than half a minute
-            if "timed out during startup" not in str(error) or attempt == 2:
-                raise
-            with warnings.catch_warnings():
-                # It does not wait for the processes that it ends.
-                warnings.simplefilter("ignore", ResourceWarning)
-                ray.shutdown()
-                gc.collect()
+    if not ray.is_initialized():
+        start_ray_here(num_cpus=2, object_store_memory=200_000_000)
     return str(ray.get_runtime_context().gcs_address)
 
 

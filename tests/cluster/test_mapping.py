@@ -295,6 +295,29 @@ def test_workers_without_a_gpu_take_the_items_that_need_none_and_no_others(clust
     assert False in {gpu for item, gpu in cluster.ran if item < 100}
 
 
+@pytest.mark.parametrize(("gpus", "warned"), [(None, True), (0.0, False), (1.0, False)])
+def test_gpus_that_the_cluster_could_start_are_not_left_out_in_silence(
+    gpus: float | None,
+    warned: bool,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster.nodes = {"head": {"CPU": 0.0}}
+    monkeypatch.setattr("assay.cluster.resources.node_types", lambda: [{"CPU": 4.0}, {"CPU": 12.0, "GPU": 1.0}])
+    made_pool(gpus=gpus)
+    assert ("give --gpus-per-trial to use machines with GPUs" in caplog.text) is warned
+
+
+def test_items_that_need_no_gpu_run_before_any_machine_has_one(cluster: Cluster) -> None:
+    """A worker that waits for a machine with a GPU takes no CPU from those that wait for none."""
+    cluster.nodes = {"without": {"CPU": 1.0}}
+    waiting = made_pool(gpus=1.0, wait=0.2)
+    waiting.with_cpu_workers = True
+    waiting.refill()
+    assert sorted(o.value for o in run(waiting, ByDevice(cpu=range(3)))) == [0, 2, 4]
+
+
 def test_without_gpus_one_kind_of_worker_runs_everything(cluster: Cluster) -> None:
     plain = made_pool()
     plain.with_cpu_workers = True

@@ -58,9 +58,9 @@ def test_only_nodes_with_gpus_share_them() -> None:
     assert equal_share([], workers=None, cpus=1) == 0
 
 
-@pytest.mark.parametrize("gpus", [1.5, -1.0, float("nan"), float("inf")])
-def test_half_a_gpu_more_than_one_is_refused(gpus: float) -> None:
-    with refused(UserError, "--gpus-per-trial", allowed="a share up to 1, or a whole number"):
+@pytest.mark.parametrize("gpus", [1.5, -1.0, 0.00005, float("nan"), float("inf")])
+def test_what_ray_cannot_reserve_is_refused(gpus: float) -> None:
+    with refused(UserError, "--gpus-per-trial", allowed="a share from 0.0001 to 1, or a whole number"):
         checked_gpus(gpus)
 
 
@@ -98,6 +98,16 @@ def test_what_no_type_of_node_can_hold_is_refused_though_nodes_may_come(types: l
     refuse_impossible(Reservation(cpus=1, gpus=4), [{"CPU": 0.0}], grows=True)
     with refused(UserError, "--gpus-per-trial", 8.0, 4.0):
         refuse_impossible(Reservation(cpus=1, gpus=8), [{"CPU": 0.0}], grows=True)
+
+
+def test_what_no_machine_has_together_is_refused_though_each_has_a_part(types: list[Node]) -> None:
+    few_cpus = {"CPU": 4.0, "GPU": 1.0}
+    with refused(UserError, "--gpus-per-trial", 1.0):
+        refuse_impossible(Reservation(cpus=8, gpus=1), [PLAIN, few_cpus], grows=False)
+    refuse_impossible(Reservation(cpus=8, gpus=1), [PLAIN, few_cpus], grows=True)
+    types.extend([PLAIN, few_cpus])
+    with refused(UserError, "--gpus-per-trial", 1.0):
+        refuse_impossible(Reservation(cpus=8, gpus=1), [{"CPU": 0.0}], grows=True)
 
 
 def test_dead_nodes_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

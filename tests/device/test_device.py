@@ -74,6 +74,13 @@ def test_without_a_gpu_it_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyP
     assert json.loads((tmp_path / "it.json").read_text())["checks"] == []
 
 
+def test_a_name_that_no_check_has_and_a_file_without_a_folder_are_refused_at_once(tmp_path: Path) -> None:
+    code, said = call("--device", "cpu", "--quick", "--only", "interval bound of")
+    assert code == 2 and "interval bounds · MLP" in " ".join(said.split())
+    code, said = call("--device", "cpu", "--quick", "--json", str(tmp_path / "gone" / "it.json"))
+    assert code == 2 and "there is no folder" in said
+
+
 def test_one_check_runs_on_the_cpu_and_is_written(tmp_path: Path) -> None:
     code, output = call(
         "--device", "cpu", "--quick", "--only", "interval bounds", "--json", str(tmp_path / "it.json")

@@ -62,6 +62,21 @@ class Job:
         """Every live process that the job started, itself included."""
         return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and self._marked(entry)]
 
+    def until(self, condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+        """Poll until the condition holds; a job that ends before it, or never gets there, shows what it said."""
+        try:
+            wait_for(lambda: condition() or self.process.poll() is not None, seconds=seconds, what=what)
+            if condition():
+                return
+            why = f"the job ended with {self.process.returncode} before {what}"
+        except AssertionError as error:
+            why = str(error)
+            self.process.send_signal(signal.SIGABRT)  # it prints where every thread stands
+        # What the job started may hold its end of the pipe.
+        self.clean_up()
+        said, _ = self.process.communicate(timeout=60)
+        raise AssertionError(f"{why}; it said:\n{said}") from None
+
     def clean_up(self) -> None:
         """Nothing of the job outlives its test."""
         for pid in self.family():

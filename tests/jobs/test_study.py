@@ -109,7 +109,7 @@ def test_a_killed_study_finishes_later_with_nothing_lost_and_nothing_twice(
     begun = start("jobs.study", str(tiny), "--results", str(killed), "--workers", "2")
     study = read_study(str(tiny), (), folder=ROOT / "jobs" / "studies")
     run_study(study, Store(str(whole)), LocalExecutor(), watcher=Silent(), publish=lambda data: None)
-    wait_for(lambda: trials(killed) >= 1, seconds=180, what="trial 1")
+    begun.until(lambda: trials(killed) >= 1, seconds=180, what="trial 1")
     begun.kill()
     kept = {path: path.stat().st_mtime_ns for path in (killed / "trials").glob("*.parquet")}
     # Ray's own agents, small processes, take up to a minute and a half longer than the workers.
@@ -138,10 +138,10 @@ def test_a_study_that_is_killed_twice_finishes_later_whatever_was_finished_then(
     for finished in (0, 2):
         job = start("jobs.study", str(tiny), "--results", str(killed), "--workers", "2")
         if finished == 0:
-            wait_for((killed / "study.yaml").exists, seconds=120, what="the beginning of the study")
+            job.until((killed / "study.yaml").exists, seconds=120, what="the beginning of the study")
             time.sleep(1.5)
         else:
-            wait_for(lambda n=finished: trials(killed) >= n, seconds=180, what=f"trial {finished}")  # type: ignore[misc]
+            job.until(lambda n=finished: trials(killed) >= n, seconds=180, what=f"trial {finished}")  # type: ignore[misc]
         job.kill()
         assert all(path.stat().st_mtime_ns == written for path, written in kept.items()), "a finished trial ran again"
         kept = {path: path.stat().st_mtime_ns for path in (killed / "trials").glob("*.parquet")}

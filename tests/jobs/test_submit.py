@@ -33,7 +33,9 @@ def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
     [
         ((), "give either a job"),
         (("--follow", "raysubmit_x", "study"), "give either a job"),
-        (("--follow", "raysubmit_x", "--detach"), "exclude each other"),
+        (("--follow", "raysubmit_x", "--detach"), "--follow and --detach exclude each other"),
+        (("--follow", "raysubmit_x", "--gpus", "1"), "--follow and --gpus exclude each other"),
+        (("--gpus", "nan", "study", "quickstart", "--results", "/kept"), "--gpus nan is no number"),
         (
             ("--address", "ftp://head:8265", *QUICKSTART),
             "ftp://head:8265: jobs are submitted to the cluster's dashboard",

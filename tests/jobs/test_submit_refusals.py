@@ -50,6 +50,10 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         (("evaluate", "--model", "m.onnx", "--data", "x.npz", *KEPT), "--data x.npz: not in this checkout"),
         (("flower", "my-app"), "APP my-app: not in this checkout"),
         (("study", "quickstart", *KEPT, "--until", "2001-01-01"), "2001-01-01"),
+        (("train", "quickstart", "--recipe", "pdg", *KEPT), "pdg"),
+        (("audit", "quickstart", "--recipe", "dp_eps_1", "--fold", "99"), "99"),
+        (("study", "quickstart", *KEPT, "--gpus-per-trial", "1.5"), "a trial cannot reserve 1.5 GPUs"),
+        (("study", "quickstart", *KEPT, "--wait-for-workers", "nan"), "a job does not wait without an end"),
     ],
 )
 def test_a_job_that_could_not_do_its_work_is_not_sent(

@@ -137,6 +137,22 @@ def test_pinned_bases_keep_their_tags_and_are_built_on(site: Site, tmp_path: Pat
     assert "wheelhouse" not in call
 
 
+@pytest.mark.parametrize(
+    ("docker", "said"),
+    [
+        ("exit 125", "needs docker with its plugin buildx"),
+        ('case "$*" in *inspect*) exit 1;; esac', ""),
+        ("true", "the registry gave no digest for rayproject/ray"),
+    ],
+)
+def test_pins_that_fail_change_nothing_and_leave_nothing(docker: str, said: str, site: Site, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "docker").write_text(f"#!/bin/sh\n{docker}\n")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "k8s").iterdir() if file.is_file()}
+    refused = site("pin.sh")
+    assert refused.returncode != 0 and said in refused.stderr
+    assert {file.name: file.read_bytes() for file in (tmp_path / "k8s").iterdir() if file.is_file()} == before
+
+
 def test_a_pushed_image_has_its_list_of_software_and_is_named_by_digest(site: Site, tmp_path: Path) -> None:
     site("pin.sh")
     (tmp_path / "wheelhouse").mkdir()

@@ -205,6 +205,19 @@ def test_the_job_runs_one_of_ours_and_keeps_its_results(folder: Path) -> None:
     assert given["results"].startswith(("/results/", "s3://"))
 
 
+def test_a_study_asks_for_the_gpus_of_its_overlay_and_waits_for_machines_that_have_to_start() -> None:
+    """Without workers there is no GPU to share: a study that does not ask for one would get CPUs alone."""
+    from jobs.options import WAIT_FOR_WORKERS
+
+    asked = {"cpu-study": None, "kind-study": None, "a100-study": 1.0}
+    for name, gpus in asked.items():
+        spec = one(K8S / "overlays" / name, "RayJob")["spec"]
+        assert parsed(shlex.split(spec["entrypoint"]))["gpus"] == gpus, name
+        (head,) = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+        waits = {item["name"]: item.get("value") for item in head["env"]}["ASSAY_WAIT_FOR_WORKERS"]
+        assert WAIT_FOR_WORKERS < float(waits) < spec["activeDeadlineSeconds"]
+
+
 def test_a_job_ends_in_any_case_and_its_cluster_goes() -> None:
     spec = one(STUDY, "RayJob")["spec"]
     assert spec["preRunningDeadlineSeconds"] < spec["activeDeadlineSeconds"]

@@ -125,3 +125,15 @@ def test_a_damaged_lease_is_named(job: Job, tmp_path: Path) -> None:
     (tmp_path / "results" / lease.NAME).write_text("{")
     with refused(StorageError, "results", "results"), job().locked():
         pass
+
+
+def test_a_job_that_is_interrupted_while_it_takes_the_lease_gives_it_back(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("assay.store.lease.time.sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt), job().locked():
+        pytest.fail("it was interrupted before")
+    assert holder(tmp_path)["owner"] == ""

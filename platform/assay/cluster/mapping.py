@@ -105,12 +105,12 @@ class Source:
         self._again[work.gpu].append(work)
 
     def exhausted(self) -> bool:
-        """Returns whether nothing is left.
+        """Returns whether nothing is left; it may take an item to know, and keeps it for ``take``.
 
         Returns:
             True if no item waits and none can be taken.
         """
-        return not self._fresh and not any(self._again.values())
+        return not (self.peek(gpu=True) or self.peek(gpu=False))
 
     def _next(self, kind: bool) -> Work | None:
         if kind not in self._fresh:

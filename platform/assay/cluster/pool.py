@@ -8,8 +8,16 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
-from assay.cluster.resources import Node, Reservation, equal_share, is_alive, living_nodes, refuse_impossible
-from assay.cluster.waiting import WAIT, Wait
+from assay.cluster.resources import (
+    Node,
+    Reservation,
+    equal_share,
+    gpus_may_come,
+    is_alive,
+    living_nodes,
+    refuse_impossible,
+)
+from assay.cluster.waiting import WAIT, Wait, tell
 from assay.cluster.worker import Worker
 from assay.errors import UserError
 
@@ -62,6 +70,11 @@ class Pool:
         gpus = settings.gpus
         if gpus is None:
             gpus = equal_share(nodes, workers=settings.workers, cpus=settings.cpus)
+            if not gpus and grows and gpus_may_come():
+                tell(
+                    "no machine of the cluster has a GPU now, so workers reserve none; give --gpus-per-trial to use "
+                    "machines with GPUs, which the cluster can start"
+                )
         self.main = Reservation(cpus=settings.cpus, gpus=gpus)
         """What the workers reserve that run any item."""
         self.bare = Reservation(cpus=settings.cpus)
@@ -102,7 +115,8 @@ class Pool:
         if not (self.with_cpu_workers and self.has_gpus):
             return {self.main: max(fit, 1) if workers is None else workers}
         main = max(fit if workers is None else min(fit, workers), 1)
-        left = max(sum(self.bare.fits(node) for node in nodes) - main, 0)
+        # A worker with a GPU for which there is no room yet takes no CPU from the others.
+        left = max(sum(self.bare.fits(node) for node in nodes) - min(main, fit), 0)
         return {self.main: main, self.bare: left if workers is None else min(left, workers - main)}
 
     def resize(self, nodes: list[Node]) -> list[Slot]:

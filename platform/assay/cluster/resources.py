@@ -12,6 +12,9 @@ from assay.errors import UserError
 Node = Mapping[str, float]
 """Resources of a node by name, such as ``{"CPU": 8, "GPU": 1}``."""
 
+_LEAST = 0.0001
+"""The smallest share of a GPU that Ray reserves."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
@@ -119,15 +122,15 @@ def checked_gpus(gpus: float | None) -> float | None:
         The same.
 
     Raises:
-        UserError: it is negative, not a number, or above 1 and not whole.
+        UserError: it is negative, not a number, above 1 and not whole, or a smaller share than Ray knows.
     """
-    if gpus is None or (math.isfinite(gpus) and gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
+    if gpus is None or gpus == 0 or (math.isfinite(gpus) and (_LEAST <= gpus <= 1 or gpus == int(gpus) > 0)):
         return gpus
     raise UserError(
         f"a trial cannot reserve {gpus:g} GPUs: it can have a share of one, such as 0.5, or whole ones, such as 2",
         setting="--gpus-per-trial",
         given=gpus,
-        allowed="a share up to 1, or a whole number",
+        allowed=f"a share from {_LEAST} to 1, or a whole number",
     )
 
 
@@ -168,6 +171,18 @@ def refuse_impossible(wanted: Reservation, nodes: Sequence[Node], *, grows: bool
                 given=figure,
                 allowed=most,
             )
+    if types is not None or not grows:
+        raise UserError(
+            f"a trial wants {wanted}, which no machine of the cluster has together ({described(possible)}); lower "
+            "`threads` in the study or --gpus-per-trial",
+            setting="--gpus-per-trial",
+            given=wanted.gpus,
+        )
+
+
+def gpus_may_come() -> bool:
+    """Returns whether the cluster's autoscaler may start nodes with GPUs, as far as it has said so."""
+    return any(node.get("GPU", 0.0) >= 1 for node in node_types() or ())
 
 
 def described(nodes: Sequence[Node]) -> str:

@@ -1,9 +1,11 @@
 """Starts Ray on this machine, or joins a cluster."""
 
+import gc
 import logging
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,13 @@ from typing import Any
 import assay
 from assay.errors import UserError
 from assay.registry import PLUGINS, load_plugins, plugins
+
+logger = logging.getLogger(__name__)
+
+_STARTS = 3
+"""Attempts to start Ray. It gives itself half a minute, which a busy machine may exceed."""
+_LATE = "timed out during startup"
+"""What Ray says then."""
 
 # Environment variables for Ray and other libraries, used unless the user has set them.
 DEFAULTS = {
@@ -92,16 +101,42 @@ def start_ray_here(**settings: Any) -> None:
 
     Args:
         settings: for ``ray.init``.
+
+    Raises:
+        UserError: Ray did not start in time, however often it was tried.
     """
     import ray
 
     set_defaults()
-    ray.init(
-        # Not None, because Ray would then join a cluster named in a file of its temporary folder.
-        address="local",
-        **{"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR, **settings},
-        _node_ip_address="127.0.0.1",
+    for attempt in range(1, _STARTS + 1):
+        try:
+            ray.init(
+                # Not None, because Ray would then join a cluster named in a file of its temporary folder.
+                address="local",
+                **{"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR, **settings},
+                _node_ip_address="127.0.0.1",
+            )
+            return
+        except Exception as error:  # Ray has no class for it
+            if _LATE not in str(error):
+                raise
+            logger.warning("Ray did not start within half a minute (attempt %d of %d)", attempt, _STARTS)
+            _end_late_start()
+    raise UserError(
+        f"Ray did not start on this machine in {_STARTS} attempts of half a minute each: the machine is too busy, or "
+        "has too little memory. End other jobs, or join a Ray that runs already with --address"
     )
+
+
+def _end_late_start() -> None:
+    """Ends what a start of Ray that took too long has started."""
+    import ray
+
+    with warnings.catch_warnings():
+        # Ray does not wait for the processes that it ends.
+        warnings.simplefilter("ignore", ResourceWarning)
+        ray.shutdown()
+        gc.collect()
 
 
 def lasting(location: str | None, *, default: str) -> str:

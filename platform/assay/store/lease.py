@@ -76,7 +76,11 @@ class Lease:
         Raises:
             UserError: another job holds it.
         """
-        self._take()
+        try:
+            self._take()
+        except BaseException:
+            self._give_back()  # it may have been interrupted after it wrote its name
+            raise
         over = threading.Event()
         thread = threading.Thread(target=self._beat, args=(over,), name="lease", daemon=True)
         thread.start()
@@ -104,11 +108,11 @@ class Lease:
     def _take(self) -> None:
         before = self._watched_until_silent()
         mine = Holder(owner=self._owner, number=before.number + 1, beat=0, machine=platform.node(), process=os.getpid())
+        self._holder = mine
         self._put(mine)
         time.sleep(SETTLING)
         if (now := self._now()).owner != self._owner:
             raise self._refusal(now)
-        self._holder = mine
 
     def _watched_until_silent(self) -> Holder:
         """Returns the last holder, once it is sure that it has given the lease back or shows no heartbeat."""
