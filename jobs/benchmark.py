@@ -13,22 +13,22 @@ import typer
 from rich.console import Console
 
 from jobs.console import run, user_errors
+from jobs.options import one_of
 
 FOLDER = Path(__file__).parents[1] / "tests" / "benchmarks"
 NAMES = sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.py"))
 
 
 def main(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(NAMES)}.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", callback=one_of("benchmark", NAMES), help=f"One of: {', '.join(NAMES)}.")
+    ],
     quick: Annotated[bool, typer.Option(help="Less work: federated-round, explain-honest and sweep have it.")] = False,
 ) -> None:
     """Measure Assay and the peer alternately in one run. Timings are benchmarks, never tests."""
     with user_errors(Console(stderr=True)):
         from assay.errors import UserError
-        from assay.registry import unknown_name
 
-        if name not in NAMES:
-            raise unknown_name("benchmark", name, NAMES)
         module = name.replace("-", "_")
         measure = importlib.import_module(f"tests.benchmarks.{module}").measure
         if quick and "quick" not in inspect.signature(measure).parameters:

@@ -1,10 +1,12 @@
 """Command line arguments and options that several jobs share."""
 
 import math
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from jobs.console import user_errors
 
@@ -66,3 +68,26 @@ def results_option(default: str) -> typer.models.OptionInfo:
         The option.
     """
     return typer.Option("--results", help=f"Folder or URI; {default} by default.")
+
+
+def one_of(kind: str, names: Sequence[str]) -> Callable[[str], str]:
+    """Returns the check of an argument that must be one of some names; it runs before the job, and before one is sent.
+
+    Args:
+        kind: what is named, for the message.
+        names: the known ones.
+
+    Returns:
+        The callback of the argument.
+    """
+
+    def check(name: str) -> str:
+        if name not in names:
+            # On standard error: standard output may be a result that a program reads.
+            with user_errors(Console(stderr=True)):
+                from assay.registry import unknown_name
+
+                raise unknown_name(kind, name, list(names))
+        return name
+
+    return check

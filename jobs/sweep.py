@@ -21,6 +21,7 @@ from jobs.options import (
     Purpose,
     Until,
     WaitForWorkers,
+    one_of,
     results_option,
 )
 
@@ -37,7 +38,7 @@ SPACES = sorted(path.stem for path in (Path(__file__).parents[1] / "tune_spaces"
 
 
 def main(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help=f"One of tune_spaces: {', '.join(SPACES)}.")],
+    space: Annotated[str, typer.Argument(metavar="SPACE", callback=one_of("space", SPACES), help=f"One of tune_spaces: {', '.join(SPACES)}.")],
     study: Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="The study whose recipe is varied.")] = "quickstart",
     recipe: Annotated[str | None, typer.Option(help="Recipe to vary; by default that of the space.")] = None,
     cohort: CohortOption = None,
@@ -63,10 +64,6 @@ def main(
 ) -> None:  # fmt: skip
     """Sweep a search space. Finished points are never run again: you can kill the sweep at any time and start it again."""
     with user_errors():
-        from assay.registry import unknown_name
-
-        if space not in SPACES:
-            raise unknown_name("space", space, SPACES)
         console.print("reading the study …", style="dim")
         from assay.cluster.session import lasting
         from assay.study.reading import read_study

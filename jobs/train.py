@@ -112,12 +112,8 @@ def main(
 
 def _parsed(module: str, name: str, text: str) -> str:
     """Returns the text of an option if its class can parse it, so that a mistake is found before anything is read."""
-    from assay.errors import UserError
-
-    try:
+    with user_errors():
         getattr(importlib.import_module(module), name).parse(text)
-    except UserError as error:
-        raise typer.BadParameter(str(error)) from None
     return text
 
 

@@ -2,11 +2,13 @@
 
 import json
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
 import typer
+from processes import Ended
 
 from assay.errors import DataError
 from jobs.benchmark import FOLDER, NAMES, main
@@ -18,11 +20,10 @@ def test_every_benchmark_has_a_name_without_underscores() -> None:
     assert len(NAMES) == len(list(FOLDER.glob("*.py")))
 
 
-def test_an_unknown_name_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as ended:
-        main("attack_curve")
-    assert ended.value.exit_code == 2
-    assert f"unknown benchmark 'attack_curve'; allowed: {', '.join(NAMES)}" in capsys.readouterr().err
+def test_an_unknown_name_lists_the_known_ones(job: Callable[..., Ended]) -> None:
+    ended = job("benchmark", "attack_curve")
+    assert ended.code == 2
+    assert f"unknown benchmark 'attack_curve'; allowed: {', '.join(NAMES)}" in ended.words
 
 
 @pytest.mark.parametrize(("ratio", "code"), [(2.9, 1), (3.0, 0)])

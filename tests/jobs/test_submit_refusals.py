@@ -34,6 +34,8 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
             "--workers '0': give a number of workers from 1",
         ),
         (("ledger", "shwo"), "No such command 'shwo'"),
+        (("sweep", "nope", *KEPT), "unknown space 'nope'; allowed: adversarial"),
+        (("benchmark", "nope"), "unknown benchmark 'nope'; allowed:"),
         (("study", "quickstart"), "--results is not given: a submitted job runs in a temporary folder"),
         (("study", "quickstart", "--results", "results/here"), "--results results/here: a submitted job"),
         (("study", "quickstart", "--results=here"), "--results here: a submitted job runs in a temporary folder"),
