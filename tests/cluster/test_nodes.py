@@ -26,6 +26,7 @@ from assay.study.reading import build_study
 from assay.study.run import run_study
 from assay.study.spec import Study
 from assay.study.trial import Trial
+from assay.training.cadence import Every
 from assay.training.checkpoints import from_bytes
 from tests.cluster.test_train import blobs
 from tests.cluster.two_nodes import TwoNodes, two_nodes
@@ -142,6 +143,7 @@ class Watching:
 
     def read(self, cohort: str, dataset: Dataset) -> None: ...
     def begin(self, *, total: int, finished: int, workers: int) -> None: ...
+    def started(self, label: str) -> None: ...
     def leading(self, trial: Trial, round_number: int, rounds: int) -> None: ...
     def status(self, said: str) -> None: ...
     def end(self) -> None: ...
@@ -194,17 +196,18 @@ def test_a_distributed_training_of_which_a_node_is_killed_ends_with_the_same_wei
     dataset, trial = blobs(Recipe(training={"epochs": 12, "batch_size": 16}))
     trained = {}
     for name in ("undisturbed", "disturbed"):
-        epochs: list[int] = []
+        epochs: list[float] = []
 
-        def watch(epoch: int, total: int, loss: float, epochs: list[int] = epochs, name: str = name) -> None:
+        def watch(epoch: float, total: float, loss: float, epochs: list[float] = epochs, name: str = name) -> None:
             epochs.append(epoch)
             if name == "disturbed" and epoch == 5 and epochs.count(5) == 1:
                 both.kill()
                 both.add()
 
         model = train_distributed(
-            trial, dataset, workers=2, storage=str(tmp_path / name), watch=watch, checkpoint_every=2
-        )
+            trial, dataset, workers=2, storage=str(tmp_path / name), watch=watch,
+            checkpoint_every=Every(count=2, unit="epochs"),
+        )  # fmt: skip
         trained[name] = weights(model.checkpoint)
         assert set(epochs) == set(range(1, 13))
         assert (len(epochs) > 12) == (name == "disturbed"), "epochs since the last checkpoint were repeated"
