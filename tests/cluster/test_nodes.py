@@ -17,7 +17,6 @@ from torch import Tensor
 
 from assay.cluster.executor import RayExecutor
 from assay.cluster.train import train_distributed
-from assay.data.base import Dataset
 from assay.executors import ByDevice, LocalExecutor
 from assay.recipes import Recipe
 from assay.results import TrialRecord
@@ -25,7 +24,7 @@ from assay.store.folder import Store
 from assay.study.reading import build_study
 from assay.study.run import run_study
 from assay.study.spec import Study
-from assay.study.trial import Trial
+from assay.study.watching import Watcher
 from assay.training.cadence import Every
 from assay.training.checkpoints import from_bytes
 from tests.cluster.test_train import blobs
@@ -130,7 +129,7 @@ def study() -> Study:
     )
 
 
-class Watching:
+class Watching(Watcher):
     """Calls a function after the third trial.
 
     Args:
@@ -140,13 +139,6 @@ class Watching:
     def __init__(self, third: Callable[[], None]) -> None:
         self.labels: list[str] = []
         self._third = third
-
-    def read(self, cohort: str, dataset: Dataset) -> None: ...
-    def begin(self, *, total: int, finished: int, workers: int) -> None: ...
-    def started(self, label: str) -> None: ...
-    def leading(self, trial: Trial, round_number: int, rounds: int) -> None: ...
-    def status(self, said: str) -> None: ...
-    def end(self) -> None: ...
 
     def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
         self.labels.append(label)
