@@ -93,10 +93,10 @@ class Lease:
         Raises:
             StorageError: another job has taken the lease, since this one showed no heartbeat for too long.
         """
-        if self._holder is not None and (stored := self._stored()).owner != self._owner:
+        if self._holder is not None and (now := self._now()).owner != self._owner:
             raise StorageError(
-                f"{_described(stored)} now writes {self._location}, because this job showed no sign of life for more "
-                f"than {SILENCE:g} s; nothing more is written here. Start it again when the other has ended",
+                f"{_described(now)} now writes {self._location}, because this job showed no sign of life for more than "
+                f"{SILENCE:g} s; nothing more is written here. Start it again when the other has ended",
                 setting="results",
                 given=self._location,
             )
@@ -106,13 +106,13 @@ class Lease:
         mine = Holder(owner=self._owner, number=before.number + 1, beat=0, machine=platform.node(), process=os.getpid())
         self._put(mine)
         time.sleep(SETTLING)
-        if (stored := self._stored()).owner != self._owner:
-            raise self._refusal(stored)
+        if (now := self._now()).owner != self._owner:
+            raise self._refusal(now)
         self._holder = mine
 
     def _watched_until_silent(self) -> Holder:
         """Returns the last holder, once it is sure that it has given the lease back or shows no heartbeat."""
-        first = self._stored()
+        first = self._now()
         began = time.monotonic()
         if first.owner:
             logger.warning(
@@ -123,11 +123,11 @@ class Lease:
             )
         while first.owner and time.monotonic() - began < SILENCE:
             time.sleep(_LOOK)
-            stored = self._stored()
-            if not stored.owner:
-                return stored
-            if stored != first:
-                raise self._refusal(stored)
+            now = self._now()
+            if not now.owner:
+                return now
+            if now != first:
+                raise self._refusal(now)
         return first
 
     def _beat(self, over: threading.Event) -> None:
@@ -137,7 +137,7 @@ class Lease:
                 if holder is None:
                     return
                 try:
-                    if self._stored().owner != self._owner:
+                    if self._now().owner != self._owner:
                         return  # the next write notices it
                     self._holder = Holder(**{**asdict(holder), "beat": holder.beat + 1})
                     self._put(self._holder)
@@ -148,12 +148,12 @@ class Lease:
         with self._writing:
             holder, self._holder = self._holder, None
             try:
-                if holder is not None and self._stored().owner == self._owner:
+                if holder is not None and self._now().owner == self._owner:
                     self._put(Holder(owner="", number=holder.number, beat=0))
             except (OSError, StorageError):
                 return  # the next job waits until it is silent
 
-    def _stored(self) -> Holder:
+    def _now(self) -> Holder:
         content = self._read()
         if not content:
             return Holder(owner="", number=0, beat=0)
