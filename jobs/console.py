@@ -89,6 +89,20 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """Returns a duration in words, such as ``3 min 20 s``.
+
+    Args:
+        seconds: the duration.
+
+    Returns:
+        The words.
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def console_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     """Returns a plain table; long cells wrap.
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from jobs.console import duration
 from jobs.progress_lines import Progress, read_line
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ CONNECT_SECONDS = 60.0
 QUIET_SECONDS = 15.0
 # Between two lines of progress where there is no terminal.
 LINE_SECONDS = 30.0
-
-
 # Characters by which the place is found again where the log is read once more.
 OVERLAP = 200
 
@@ -111,20 +110,6 @@ class Display:
     def _print(self, line: str) -> None:
         # A log is shown as it is: neither as markup, nor folded.
         self._console.print(Text(line), soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """Returns a duration in words, such as ``3 min 20 s``.
-
-    Args:
-        seconds: the duration.
-
-    Returns:
-        The words.
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 async def follow_job(client: "JobSubmissionClient", submission: str, display: Display) -> "JobDetails":

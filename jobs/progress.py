@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jobs.console import count_of, print_reading
+from jobs.console import count_of, duration, print_reading
 from jobs.progress_lines import Progress as Stated
 from jobs.progress_lines import as_line, lines_wanted
 
@@ -88,7 +88,7 @@ class ConsoleWatcher:
                 return
         mark = "[red]failed[/red]" if record.failed else "[green]done[/green]"
         left = (
-            f"{self._total - self._done} left, about {_duration(seconds_left)}"
+            f"{self._total - self._done} left, about {duration(seconds_left)}"
             if self._done < self._total
             else "all done"
         )
@@ -111,8 +111,3 @@ class ConsoleWatcher:
             self._told = now
             stated = Stated(self._done, self._total, doing, seconds_left)
             self._console.print(as_line(stated), markup=False, highlight=False, emoji=False, soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

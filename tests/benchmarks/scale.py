@@ -23,6 +23,7 @@ from assay.recipes import Recipe, Training
 from assay.results import Answer, Measurement, TrialRecord
 from assay.study.runner import RemainingWork
 from assay.study.spec import Study
+from assay.study.watching import Watcher
 
 SIZES = (10, 100, 1_000, 10_000)
 LIKE_TUNE = 1_000
@@ -82,7 +83,7 @@ def _in_a_process(what: str, kind: str, trials: int) -> dict[str, float]:
     return found
 
 
-class _Clock:
+class _Clock(Watcher):
     """Watcher that notes when each trial was done, and the memory of this process then."""
 
     def __init__(self) -> None:
@@ -90,12 +91,6 @@ class _Clock:
         self.spent: list[float] = []
         self.memories: list[float] = []
         self.begun = self.memory = 0.0
-
-    def read(self, cohort: str, dataset: Any) -> None: ...
-    def started(self, label: str) -> None: ...
-    def leading(self, trial: Any, round_number: int, rounds: int) -> None: ...
-    def status(self, said: str) -> None: ...
-    def end(self) -> None: ...
 
     def begin(self, *, total: int, finished: int, workers: int) -> None:
         self.begun, self.memory = time.perf_counter(), resident()

@@ -13,27 +13,19 @@ from typing import Any
 from assay.cluster.executor import RayExecutor
 from assay.cluster.pool import PoolSettings
 from assay.cluster.session import set_defaults
-from assay.data.base import Dataset
 from assay.data.splits import Splitting
 from assay.executors import Executor, LocalExecutor
-from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.reading import read_study
 from assay.study.run import run_study
 from assay.study.spec import Study
-from assay.study.trial import Trial
+from assay.study.watching import Watcher
 
 ROUNDS = 3
 
 
-class Silent:
-    def read(self, cohort: str, dataset: Dataset) -> None: ...
-    def begin(self, *, total: int, finished: int, workers: int) -> None: ...
-    def started(self, label: str) -> None: ...
-    def leading(self, trial: Trial, round_number: int, rounds: int) -> None: ...
-    def status(self, said: str) -> None: ...
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None: ...
-    def end(self) -> None: ...
+class Silent(Watcher):
+    """Watcher that prints nothing."""
 
 
 def measure() -> dict[str, Any]:

@@ -30,6 +30,7 @@ from assay.study.sweep_items import SweepItem
 from assay.study.sweep_prepare import Prepared, prepare_sweep
 from assay.study.sweep_run import run_sweep
 from assay.study.training import Trained, network_of, prepare_records
+from assay.study.watching import Watcher
 from assay.training.log import TrainingLog
 
 TRIALS, MANY, MANY_QUICK, PEER_TRIALS, WORKERS = 500, 5000, 1000, 100, 2
@@ -62,18 +63,12 @@ def without_training(item: SweepItem, datasets: Mapping[str, Dataset]) -> TrialR
     return replace(record, weights=trained.checkpoint)
 
 
-class Watching:
+class Watching(Watcher):
     """A watcher that keeps the moment of each trial and the driver's memory at some of them."""
 
     def __init__(self) -> None:
         self.moments: list[float] = []
         self.memory: dict[int, int] = {}
-
-    def read(self, cohort: str, dataset: Dataset) -> None: ...
-    def started(self, label: str) -> None: ...
-    def leading(self, trial: Any, round_number: int, rounds: int) -> None: ...
-    def status(self, said: str) -> None: ...
-    def end(self) -> None: ...
 
     def begin(self, *, total: int, finished: int, workers: int) -> None:
         self.moments.append(time.perf_counter())

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from assay.cluster.executor import RayExecutor
 from assay.cluster.train import train_distributed
-from assay.data.base import Dataset
 from assay.executors import ByDevice, LocalExecutor
 from assay.recipes import Recipe
 from assay.results import TrialRecord
@@ -25,7 +24,8 @@ from assay.store.folder import Store
 from assay.study.reading import build_study
 from assay.study.run import run_study
 from assay.study.spec import Study
-from assay.study.trial import Trial
+from assay.study.watching import Watcher
+from assay.training.cadence import Every
 from assay.training.checkpoints import from_bytes
 from tests.cluster.test_train import blobs
 from tests.cluster.two_nodes import TwoNodes, two_nodes
@@ -129,7 +129,7 @@ def study() -> Study:
     )
 
 
-class Watching:
+class Watching(Watcher):
     """Calls a function after the third trial.
 
     Args:
@@ -139,13 +139,6 @@ class Watching:
     def __init__(self, third: Callable[[], None]) -> None:
         self.labels: list[str] = []
         self._third = third
-
-    def read(self, cohort: str, dataset: Dataset) -> None: ...
-    def begin(self, *, total: int, finished: int, workers: int) -> None: ...
-    def started(self, label: str) -> None: ...
-    def leading(self, trial: Trial, round_number: int, rounds: int) -> None: ...
-    def status(self, said: str) -> None: ...
-    def end(self) -> None: ...
 
     def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
         self.labels.append(label)
@@ -195,17 +188,18 @@ def test_a_distributed_training_of_which_a_node_is_killed_ends_with_the_same_wei
     dataset, trial = blobs(Recipe(training={"epochs": 12, "batch_size": 16}))
     trained = {}
     for name in ("undisturbed", "disturbed"):
-        epochs: list[int] = []
+        epochs: list[float] = []
 
-        def watch(epoch: int, total: int, loss: float, epochs: list[int] = epochs, name: str = name) -> None:
+        def watch(epoch: float, total: float, loss: float, epochs: list[float] = epochs, name: str = name) -> None:
             epochs.append(epoch)
             if name == "disturbed" and epoch == 5 and epochs.count(5) == 1:
                 both.kill()
                 both.add()
 
         model = train_distributed(
-            trial, dataset, workers=2, storage=str(tmp_path / name), watch=watch, checkpoint_every=2
-        )
+            trial, dataset, workers=2, storage=str(tmp_path / name), watch=watch,
+            checkpoint_every=Every(count=2, unit="epochs"),
+        )  # fmt: skip
         trained[name] = weights(model.checkpoint)
         assert set(epochs) == set(range(1, 13))
         assert (len(epochs) > 12) == (name == "disturbed"), "epochs since the last checkpoint were repeated"

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from assay.results import TrialRecord
 from jobs import following, submit
-from jobs.following import Display, LostContactError, duration, follow_job, stop
+from jobs.console import duration
+from jobs.following import Display, LostContactError, follow_job, stop
 from jobs.progress import ConsoleWatcher
 from jobs.progress_lines import MARK, Progress, as_line, lines_wanted, read_line
 

@@ -69,7 +69,7 @@ def test_only_steps_after_the_first_count_for_the_speed(
     trainer = build_trainer(nn.Linear(5, 2), recipe, *blobs(50), bounds=blob_bounds, seed=0, hooks=[Timed(clock)])
     trainer.run(checkpoints=EveryThird(clock) if stored else None)
     assert trainer.pace.speeds == {1: Speed(steps=7, records=84, seconds=7 * STEP)}
-    assert trainer.pace.speeds[1].records_per_second == 12
+    assert trainer.pace.speeds[1].records / trainer.pace.speeds[1].seconds == 12
     assert trainer.seconds == trainer.pace.worker_seconds == FIRST + 7 * STEP + 2 * AFTER_EPOCH
 
 

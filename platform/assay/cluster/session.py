@@ -44,20 +44,19 @@ def set_defaults() -> None:
 
 
 @contextmanager
-def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> Iterator[int]:
+def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> Iterator[None]:
     """Runs Ray for the duration of a block.
 
     A job submitted to a cluster, or a job with an ``address``, joins that cluster. Otherwise Ray starts on this
-    machine, on
-    the loopback interface only, and stops with the block. A block inside such a block shares its Ray.
+    machine, on the loopback interface only, and stops with the block. A block inside such a block shares its Ray.
 
     Args:
         address: ``auto``, ``host:port`` or ``ray://…``; None follows ``RAY_ADDRESS``, as submitted jobs do.
-        workers: number of workers; by default as many as fit.
+        workers: number of workers for which a Ray that starts here must have room; by default one for each CPU.
         cpus: CPUs of each worker.
 
     Returns:
-        Context manager; its value is the number of workers to use.
+        Context manager.
 
     Raises:
         UserError: the cluster does not answer, or refuses the credentials.
@@ -65,7 +64,7 @@ def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> I
     import ray
 
     if ray.is_initialized():
-        yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
+        yield
         return
     set_defaults()
     joined = address or os.environ.get("RAY_ADDRESS")
@@ -74,7 +73,7 @@ def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> I
     else:
         start_ray_here(num_cpus=max((workers or 1) * cpus, os.cpu_count() or 1))
     try:
-        yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
+        yield
     finally:
         ray.shutdown()
 

@@ -119,8 +119,9 @@ def _table(app: FastAPI, live: Live) -> None:
 
     @app.post("/api/rows")
     async def rows(request: Request) -> list[dict[str, Any]]:
+        numbers = await _numbers(request, trials.count)
         with trials.lock:
-            return [_texts(live, number) for number in await _numbers(request, trials.count)]
+            return [_texts(live, number) for number in numbers]
 
     @app.post("/api/intervals")
     async def intervals(request: Request) -> dict[str, Any]:

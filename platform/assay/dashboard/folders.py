@@ -12,7 +12,9 @@ from assay.errors import StorageError, UserError, storage_errors
 
 MARKS = ("trials", "index", "study.yaml", "progress.json")
 """A folder that has one of these holds results."""
-INNER = frozenset({"trials", "superseded", "artefacts", "checkpoints", "answers", "unfinished", "index", "ray_train"})
+INNER = frozenset(
+    {"trials", "superseded", "artefacts", "checkpoints", "answers", "unfinished", "rungs", "index", "ray_train"}
+)
 """Folders within results, in which nobody stores other results."""
 DEPTH = 4
 """Levels below a named folder that are searched."""

@@ -179,4 +179,4 @@ def is_sweep(reader: Reader) -> bool:
     Returns:
         True if a sweep wrote it.
     """
-    return reader.exists("sweep.html") or reader.exists("sweep.json") or reader.exists("sweep.yaml")
+    return reader.exists("sweep.json") or reader.exists("sweep.html")  # an earlier version wrote the page alone

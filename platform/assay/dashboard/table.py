@@ -26,7 +26,6 @@ _RADII = 24
 """Greatest number of radii, over all trials, that have a column."""
 _ABOUT = ("cohort", "dataset", "model", "recipe", "fold", "repeat")
 _TITLES = {"study": "Study", "state": "State", "split.tested": "Records asked", "model.name": "Model", "seed": "Seed"}
-_WORST = Headline("Worst case", "share", "higher", "Share of the records that no attack changes.")
 
 Group = Literal["about", "setting", "figure"]
 

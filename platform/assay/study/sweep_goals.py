@@ -46,9 +46,7 @@ ROBUST = Goal(
     percent=True,
 )
 EPSILON = Goal(key="epsilon", title="ε claimed", better="lower", measurement="epsilon", evaluation="privacy")
-COST = Goal(
-    key="cost", title="training, s", better="lower", measurement="training_seconds", evaluation="cost"
-)  # fmt: skip
+COST = Goal(key="cost", title="training, s", better="lower", measurement="training_seconds", evaluation="cost")
 GOALS = {goal.key: goal for goal in (ACCURACY, ROBUST, EPSILON, COST)}
 
 

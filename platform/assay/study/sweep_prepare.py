@@ -107,8 +107,8 @@ def prepare_sweep(
     Args:
         study: with the recipe.
         name: of the space.
-        space: returns a space for Tune, given the radius at which robustness is read, and, where it has an argument
-            ``model``, the name of the cohort's model; see ``tune_spaces``.
+        space: returns distributions of Ray Tune by setting, given the radius at which robustness is read, and, where it
+            has an argument ``model``, the name of the cohort's model; see ``tune_spaces``.
         cohort: see ``base_of``, as for ``recipe``, ``asked`` and ``tested``.
         recipe: to vary.
         asked: names of evaluations that are kept.

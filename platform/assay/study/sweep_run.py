@@ -28,10 +28,10 @@ from assay.study.sweep_prepare import Prepared
 from assay.study.sweep_rungs import RungStore, last_rungs
 from assay.study.trial import Trial
 from assay.study.watching import Recorded, Watcher
+from assay.tracking import Mirror
 from assay.training.checkpoints import artefact_of
 
 Run = Callable[[SweepItem, Mapping[str, Dataset]], TrialRecord | AtRung]
-Mirror = Callable[[TrialRecord], None]
 
 
 @dataclass(frozen=True, kw_only=True)

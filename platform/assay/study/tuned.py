@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import product
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
@@ -136,16 +136,3 @@ def _why_not(recipe: Recipe) -> str:
     if recipe.federation is not None:
         return "it is federated: clients keep all their records, so nobody holds validation records to choose by"
     return ""
-
-
-def settings_text(training: Mapping[str, Any]) -> str:
-    """Returns the tuned settings of a training in words.
-
-    Args:
-        training: settings by name.
-
-    Returns:
-        Text such as ``learning rate 0.003, batch 64, 60 epochs``.
-    """
-    rate, batch, epochs = (training[key] for key in ("learning_rate", "batch_size", "epochs"))
-    return f"learning rate {rate:.3g}, batch {batch}, {epochs} epochs"

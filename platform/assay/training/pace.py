@@ -17,11 +17,6 @@ class Speed:
     """Over all workers."""
     seconds: float = 0.0
 
-    @property
-    def records_per_second(self) -> float:
-        """Records of all workers in a second; NaN where no step was timed."""
-        return self.records / self.seconds if self.seconds else float("nan")
-
 
 class Pace:
     """Clock of a training. Checkpoints and reports do not count; the first step of a run does not count for its speed.

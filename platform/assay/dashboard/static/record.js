@@ -2,7 +2,6 @@
 
 import { el } from "./dom.js";
 import { counted, number, plain, seconds, setting } from "./format.js";
-import { name } from "./table.js";
 import { drawFigure } from "./plots.js";
 
 const MARKS = { pass: "✓", warn: "▲", fail: "✖" };
@@ -26,9 +25,6 @@ export function recordOf(record, actions) {
     el("h3", {}, "Files"), files(record),
   ].filter(Boolean);
 }
-
-/** Returns the title of a record. */
-export const titleOf = (record) => name(record);
 
 function settings(list) {
   const rows = list.flatMap(({ key, value }) => [el("dt", {}, key.replaceAll("_", " ")), el("dd", {}, setting(value))]);
