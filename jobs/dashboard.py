@@ -25,12 +25,13 @@ def main(
     The token of the address is ASSAY_DASHBOARD_TOKEN, or one that is made once and stored for you alone.
     """
     with user_errors():
-        from assay.dashboard.access import VARIABLE, token_of
+        from assay.dashboard.access import token_of
         from assay.dashboard.live import Live
 
         named = results or ["results"]
         live = Live(named)
-        token = token_of(_state() / "dashboard-token", new=new_token)
+        kept = _state() / "dashboard-token"
+        token = token_of(kept, new=new_token)
         listening = _listen(host, port)
         live.start()
         console.print(
@@ -39,12 +40,18 @@ def main(
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         shown = name[0] if name else "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0") else host
-        # Where the token is the user's own, it is no news to him, and the log of a cluster is read by others.
-        told = f"${VARIABLE}" if os.environ.get(VARIABLE) else token
+        told = _told(token, kept)
         console.print(f"dashboard: http://{shown}:{port}/?token={told}", highlight=False, soft_wrap=True)
         if host not in ("127.0.0.1", "::1"):
             console.print("others can reach this address; what they read is not encrypted without TLS", style="yellow")
     _serve(live, listening, token=token, port=port, hosts=tuple(name or ()))
+
+
+def _told(token: str, kept: Path) -> str:
+    """Returns the token as it is printed: never itself where others read the log, as that of a cluster's job."""
+    if os.environ.get(VARIABLE):
+        return f"${VARIABLE}"
+    return f"TOKEN, which {kept} on this machine holds" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else token
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from jobs.dashboard import _told
 from tests.dashboard.made import fill
 
 TOKEN = "a-token-that-tests-alone-use"
@@ -71,3 +72,11 @@ def test_the_address_is_printed_with_its_token_and_the_server_ends_when_it_is_to
 def _environment() -> dict[str, str]:
     root = Path(__file__).parents[2]
     return {**os.environ, "PYTHONPATH": f"{root / 'platform'}:{root}", "ASSAY_DASHBOARD_TOKEN": TOKEN}
+
+
+def test_the_log_of_a_submitted_job_does_not_hold_the_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("ASSAY_DASHBOARD_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert _told("secret", tmp_path / "token") == "secret"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert _told("secret", tmp_path / "token") == f"TOKEN, which {tmp_path / 'token'} on this machine holds"
