@@ -49,6 +49,8 @@ def main(
 
 def _told(token: str, kept: Path) -> str:
     """Returns the token as it is printed: never itself where others read the log, as that of a cluster's job."""
+    from assay.dashboard.access import VARIABLE
+
     if os.environ.get(VARIABLE):
         return f"${VARIABLE}"
     return f"TOKEN, which {kept} on this machine holds" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else token
