@@ -178,3 +178,20 @@ def test_every_file_of_the_page_is_short(tmp_path: Path) -> None:
     files = list((Path(assay.dashboard.__file__).parent / "static").glob("*.js"))
     assert len(files) > 10
     assert [file.name for file in files if len(file.read_text().splitlines()) > 300] == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "failed", "several"),
+    [
+        ([0, 0, 1], [0, 0, 0], True),
+        ([0, 0, 1], [0, 0, 2], False),
+        ([1, 0, 0], [0, 4, 0], True),
+        ([1, 0, 0], [1, 1, 1], False),
+        ([], [], False),
+    ],
+)
+def test_selected_trials_of_several_data_sets_have_no_front(
+    ask: Ask, codes: list[int], failed: list[int], several: bool
+) -> None:
+    body = "return m.severalNames({ values: f32(codes) }, Int32Array.from(failed), codes.length);"
+    assert ask("bins.js", body, codes=codes, failed=failed) is several

@@ -111,3 +111,14 @@ export function selectedRows(failed, count, most = Infinity) {
   for (let i = count - 1; i >= 0 && rows.length < most; i--) if (failed[i] === 0) rows.push(i);
   return rows;
 }
+
+/** Returns whether the selected trials have several names in a column: figures of different data sets have no front. */
+export function severalNames(column, failed, count) {
+  let first = -1;
+  for (let i = 0; column && i < count; i++) {
+    if (failed[i] !== 0) continue;
+    if (first < 0) first = column.values[i];
+    else if (column.values[i] !== first) return true;
+  }
+  return false;
+}

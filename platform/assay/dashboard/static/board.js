@@ -1,7 +1,7 @@
 /** The trials, the view of them, and what follows from both: cells, selection, counts, front. Views listen to `changed`. */
 
 import { extent, scaleOf } from "./axes.js";
-import { addRows, applyBrush, cellsOf, changedRows, GONE, MOST_BRUSHES, pairsOf, rowsWithout, SIDE } from "./bins.js";
+import { addRows, applyBrush, cellsOf, changedRows, GONE, MOST_BRUSHES, pairsOf, rowsWithout, severalNames, SIDE } from "./bins.js";
 import { front, inOrder } from "./pareto.js";
 
 const FIRST_AXES = 12;
@@ -17,6 +17,8 @@ export class Board extends EventTarget {
     this.kept = 0;
     this.total = 0;
     this.front = [];
+    /** Whether the selected trials are of several data sets. */
+    this.mixed = false;
     this.order = null;
   }
 
@@ -206,7 +208,8 @@ export class Board extends EventTarget {
     addRows(this.came, plus, indices, this.selected);
     addRows(this.went, minus, indices, this.selected, -1);
     this.kept += plus - minus;
-    this.front = this.order ? front(this.order, this.failed) : [];
+    this.mixed = severalNames(this.table.column("dataset"), this.failed, this.table.count);
+    this.front = this.order && !this.mixed ? front(this.order, this.failed) : [];
   }
 
   _tell(what) {

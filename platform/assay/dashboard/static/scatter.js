@@ -9,12 +9,14 @@ const [LEFT, RIGHT, TOP, BOTTOM] = [92, 16, 14, 76];
 const LANE = 26;
 const DOTS = 3000;
 const MOST_FRONT = 500;
+const SEVERAL = "No front: the selected trials are of several data sets, whose figures cannot be compared. Filter to one, such as on the axis Cohort.";
 
 export class Scatter {
   constructor(board, root, actions) {
     Object.assign(this, { board, root, actions, intervals: new Map(), hovered: -1 });
     this.canvas = el("canvas", { role: "img", tabindex: "-1" });
-    root.append(this.canvas);
+    this.note = el("p", { class: "soft hint", role: "status" });
+    root.append(this.note, this.canvas);
     this.picture = document.createElement("canvas");
     this.draw = beforeNextPicture(() => this._draw());
     board.addEventListener("changed", ({ detail }) => {
@@ -85,6 +87,7 @@ export class Scatter {
     this._front(context, look);
     board.table.count && this.actions.chosenRows().forEach((row, n) => this._ring(context, row, look.chosen[n]));
     this._ring(context, this.hovered, look.hover);
+    this.note.textContent = board.mixed ? SEVERAL : "";
     this.canvas.setAttribute("aria-label", this.words);
   }
 
