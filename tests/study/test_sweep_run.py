@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from ray import tune
 
 from assay.data.base import Dataset
@@ -90,6 +91,19 @@ def test_every_point_runs_once_on_every_fold(make: Make, tmp_path: Path) -> None
     again = swept(ready, tmp_path, run=counting, watcher=watcher)
     assert (again.trials, again.ran, again.complete) == (8, 0, True) and len(counting.items) == 8
     assert watcher.began["finished"] == 8
+
+
+def test_a_study_file_tells_the_recipes_while_a_sweep_runs(make: Make, tmp_path: Path) -> None:
+    store, known = Store(str(tmp_path)), []
+
+    def look(record: TrialRecord) -> None:
+        if (tmp_path / "study.yaml").exists():
+            (cohort,) = yaml.safe_load(store.read_text("study.yaml"))["study"]["cohorts"].values()
+            known.append(set(cohort["recipes"]))
+
+    swept(make(), tmp_path, mirror=look)
+    assert len(known) == 3 and all(len(names) >= 1 for names in known) and "base" not in known[0]
+    assert json.loads(store.read_text("sweep.json"))["points"] == 4
 
 
 def test_what_an_earlier_plan_found_comes_back_and_is_told(make: Make, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.halving import Job
 from assay.study.measure import failed, stamped
-from assay.study.run import about_run
+from assay.study.run import PUBLISH_EVERY, PUBLISH_SHARE, about_run
 from assay.study.runner import Runner, TrialObserver, record_of, remaining_work
 from assay.study.search.base import Settings
 from assay.study.sweep_file import study_file
@@ -94,7 +94,8 @@ def run_sweep(
         runner = Runner(observer, environment)
         # Others that read the folder meanwhile learn from it that the trials are points of a sweep.
         store.write_text("sweep.json", json.dumps(prepared.about, ensure_ascii=False, default=str))
-        driver = _Driver(prepared, store, executor, watcher=watcher, runner=runner, mirror=mirror, run=run)
+        now = about_run(store, environment, fresh=True)
+        driver = _Driver(prepared, store, executor, watcher=watcher, runner=runner, mirror=mirror, run=run, about=now)
         complete = driver.go()
         stopped = _end_stopped(prepared, store, runner, driver.points) if complete and prepared.rungs else 0
         # An interrupted sweep keeps the earlier results visible.
@@ -157,7 +158,10 @@ class _Driver:
         runner: Runner,
         mirror: Mirror,
         run: Run,
+        about: Mapping[str, Any],
     ) -> None:
+        self._about, self._next_file = about, 0.0
+        """Facts for the study file, and the moment before which it is not written again."""
         self._prepared, self._store, self._executor, self._watcher = prepared, store, executor, watcher
         self._runner, self._mirror, self._run = runner, mirror, run
         jobs = prepared.jobs()
@@ -326,6 +330,16 @@ class _Driver:
         if record.failed:
             self.tally.failures[item.trial.label] = record.error
         self._watcher.done(record, item.trial.label, seconds_left=self.tally.seconds_left)
+        self._write_study()
+
+    def _write_study(self) -> None:
+        """Writes the study file if enough time has passed, for those that read the folder while the sweep runs."""
+        began = time.perf_counter()
+        if began <= self._next_file:
+            return
+        self._store.write_text("study.yaml", study_file(self._prepared, self.points, self._about))
+        now = time.perf_counter()
+        self._next_file = now + max(PUBLISH_EVERY, PUBLISH_SHARE * (now - began))
 
     def _values_of(self, trial: Trial, record: TrialRecord) -> Sequence[float] | None:
         """Returns the values of the goals in a record, and keeps them where a repeated point may need them."""
