@@ -251,6 +251,15 @@ def test_what_a_federation_trained_is_not_trained_again(tiny: Tiny, go: Go, stor
     assert figures(store).equals(before)
 
 
+def test_a_federated_training_is_announced_before_its_first_round(
+    tiny: Tiny, go: Go, watcher: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, known = watcher(), []
+    monkeypatch.setattr(memory, "leading", lambda trial, *_: known.append(trial.label in memory.started_labels))
+    go(tiny(FEDERATED), watcher=memory)
+    assert known and all(known)
+
+
 def test_rounds_of_a_federation_are_shown(tiny: Tiny, go: Go, watcher: Callable[[], Any]) -> None:
     memory = watcher()
     go(tiny(FEDERATED), watcher=memory)
