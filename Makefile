@@ -91,6 +91,13 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark explain-measures
 	$(BIN)/python -m jobs.benchmark explain-audit
 	$(BIN)/python -m jobs.benchmark dashboard
+	$(BIN)/python -m jobs.benchmark index
+	$(BIN)/python -m jobs.benchmark executor
+	$(BIN)/python -m jobs.benchmark sweep
+	$(BIN)/python -m jobs.benchmark scale
+	$(BIN)/python -m jobs.benchmark scale-model
+	$(BIN)/python -m jobs.benchmark all-reduce
+	$(BIN)/python -m jobs.benchmark compile
 
 # Reinstalls when pyproject.toml has changed, and only then.
 $(STAMP): pyproject.toml

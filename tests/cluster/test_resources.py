@@ -16,7 +16,9 @@ from assay.cluster.resources import (
     living_nodes,
     refuse_impossible,
 )
+from assay.cluster.waiting import WAIT
 from assay.errors import UserError
+from jobs.options import WAIT_FOR_WORKERS
 from tests.mistakes import refused
 
 EIGHT = {"CPU": 96.0, "GPU": 8.0}
@@ -122,3 +124,7 @@ def test_dead_nodes_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_machines_are_described_by_what_they_have() -> None:
     assert described([PLAIN, EIGHT, PLAIN]) == "3 machines: 2 with 8 CPUs, 1 with 96 CPUs and 8 GPUs"
     assert str(Reservation(cpus=2, gpus=0.5)) == "2 CPUs and 0.5 GPU"
+
+
+def test_the_wait_that_help_shows_is_that_of_the_executor() -> None:
+    assert WAIT_FOR_WORKERS == WAIT
