@@ -2,8 +2,9 @@
 
 import copy
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
@@ -68,6 +69,16 @@ LONGEST = (
 )
 """What takes longest, and so begins first: a process that has one of them left at the end works on alone."""
 
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -117,6 +128,22 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         ray = sys.modules.get("ray")
         if ray is not None and ray.is_initialized():
             ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window.
+
+    It ends with its file: while playwright runs, an event loop runs in this thread, and no later test may start one.
+    """
+    api = pytest.importorskip("playwright.sync_api", reason="tests of pages need playwright")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("tests of pages need chromium on the PATH")
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield found
+        found.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,9 @@
 """One server and one browser for the tests of the page."""
 
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uvicorn
@@ -17,7 +15,6 @@ from tests.studies import patients, raw, record, tiny, watcher
 __all__ = ["patients", "raw", "record", "tiny", "watcher"]
 
 TOKEN = "a-token-that-tests-alone-use"
-FLAGS = ["--no-sandbox", "--disable-gpu"]
 
 
 class Server:
@@ -59,15 +56,3 @@ def serve() -> Iterator[Callable[..., Server]]:
     yield start
     for server in started:
         server.stop()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="tests of the page need playwright")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("tests of the page need chromium on the PATH")
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield found
-        found.close()

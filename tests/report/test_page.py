@@ -1,8 +1,7 @@
 """One page that needs nothing else, says everything that the results say, and trusts no name."""
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -327,28 +326,6 @@ def test_one_warning_stands_once_with_its_recipes(render: Callable[..., str], st
 
 
 # What a browser makes of it.
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="the headless test needs playwright")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("the headless test needs chromium on the PATH")
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield found
-        found.close()
 
 
 class Visit:
