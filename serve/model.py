@@ -33,6 +33,10 @@ class RefusedError(Exception):
     """A request cannot be answered. The message says what is allowed and repeats nothing of the request."""
 
 
+class NoFiniteAnswerError(Exception):
+    """The model's output is no answer: it is NaN or infinite, or not what it was. Never reported as a class."""
+
+
 class ServedModel:
     """One finished trial, ready to answer requests. Safe to call from several threads.
 
@@ -102,18 +106,64 @@ class ServedModel:
             raise RefusedError(f"record {record}: {self._named(place)} is not a number {self._range(place)}")
         return torch.from_numpy(array)
 
-    @torch.no_grad()
-    def predict(self, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Predicts the class of each record.
+    @torch.inference_mode()
+    def logits(self, x: Tensor) -> np.ndarray:
+        """Runs the model.
 
         Args:
             x: (n, ...) records from ``records``.
 
         Returns:
-            Predicted classes, (n,), and probabilities of all classes, (n, classes) float32.
+            (n, classes) logits, float32.
+
+        Raises:
+            NoFiniteAnswerError: one is NaN or infinite.
         """
-        logits = self._model(x)
-        return self._subject.decisions(logits).numpy(), self._task.probabilities(logits).numpy()
+        logits = np.asarray(self._model(x).numpy())
+        if not np.isfinite(logits).all():
+            raise NoFiniteAnswerError("the model gives no finite answer to a record; it is not answered")
+        return logits
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of all classes.
+
+        Args:
+            logits: (n, classes) from ``logits``.
+
+        Returns:
+            (n, classes) float32.
+        """
+        return np.asarray(self._task.probabilities(torch.from_numpy(logits)).numpy())
+
+    def decisions(self, logits: np.ndarray) -> np.ndarray:
+        """Returns the predicted classes, at the operating point where the model has one.
+
+        Args:
+            logits: (n, classes) from ``logits``.
+
+        Returns:
+            (n,) class numbers.
+        """
+        return np.asarray(self._subject.decisions(torch.from_numpy(logits)).numpy())
+
+    @cached_property
+    def probe(self) -> Tensor:
+        """A record of the model's own data, with which it is tested before it answers, and while it does; (1, ...)."""
+        rows = self.finished.split.test
+        return torch.from_numpy(self.dataset.x[rows[:1] if len(rows) else np.arange(1)])
+
+    @cached_property
+    def _known_answer(self) -> np.ndarray:
+        return self.logits(self.probe)
+
+    def check_self(self) -> None:
+        """Answers the probe, and compares the answer with the first one.
+
+        Raises:
+            NoFiniteAnswerError: the model gives no finite answer, or another one than before.
+        """
+        if np.abs(self.logits(self.probe) - self._known_answer).max() > 1e-4 * max(1, np.abs(self._known_answer).max()):
+            raise NoFiniteAnswerError("the model answers its test record otherwise than when it was loaded")
 
     @property
     def threshold(self) -> float | None:
