@@ -213,7 +213,7 @@ def test_an_error_says_what_is_allowed_and_not_what_was_sent(
     [
         (b'{"instances": [["Ada Lovelace"', 400),
         (b"\xff\xfe\x00", 400),
-        (b'{"instances": [[' + b"NaN," * 29 + b"NaN]]}", 422),
+        (b'{"instances": [[' + b"NaN," * 29 + b"NaN]]}", 400),
         (b"[" + b"1," * (MOST_BYTES // 2) + b"1]", 413),
     ],
 )
