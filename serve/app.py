@@ -16,7 +16,10 @@ from ray import serve
 from ray.serve import Application
 
 from assay.cluster.ledger_actor import cluster_joined, opening
-from assay.cluster.session import start_ray_here
+from assay.cluster.resources import REPLICA, Reservation
+from assay.cluster.room import require_room
+from assay.cluster.session import joins_cluster, start_ray_here
+from assay.cluster.waiting import WAIT
 from assay.errors import SpecError, UserError
 from assay.registry import explain, first_mistake
 from assay.release.candidates import for_others, require_same_weights
@@ -62,7 +65,12 @@ class Serving(BaseModel):
     """Port, if Serve is started on this machine; on a cluster its configuration decides."""
     replicas: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
-    """Torch threads of a replica."""
+    """Torch threads of a replica, for each of which it reserves a CPU."""
+    gpus: float = Field(default=0.0, ge=0, le=1)
+    """GPU that a replica reserves, and on which its model answers: 1, or a share such as 0.25. With 0 it answers on the
+    CPU."""
+    wait: float = Field(default=WAIT, ge=0, allow_inf_nan=False)
+    """Seconds to wait for a machine with room for a replica, on a cluster whose machines still have to start."""
     ongoing: int = Field(default=8, ge=1)
     """Simultaneous calls of a replica."""
     queued: int = Field(default=32, ge=1)
@@ -72,6 +80,11 @@ class Serving(BaseModel):
     def known_as(self) -> str:
         """Name of the model in the paths of all calls."""
         return self.name or self.recipe
+
+    @property
+    def reserved(self) -> Reservation:
+        """What each replica reserves."""
+        return Reservation(cpus=self.threads, gpus=self.gpus)
 
 
 def build_app(args: Mapping[str, str]) -> Application:
@@ -86,11 +99,14 @@ def build_app(args: Mapping[str, str]) -> Application:
         The application.
 
     Raises:
-        ClickException: the model does not exist, or may not be served.
+        ClickException: the model does not exist, may not be served, or the cluster has no room for a replica.
     """
+    starts_here = not ray.is_initialized() and "RAY_ADDRESS" not in os.environ
     try:
         serving = _read(args)
         finished = _open(serving)
+        if not starts_here:
+            _require_room(serving)
         if serving.public:
             release_served(
                 finished,
@@ -103,15 +119,16 @@ def build_app(args: Mapping[str, str]) -> Application:
                 opening=opening(),
             )
         chosen = finished.artefact
+        if starts_here:
+            _start_here(serving.port)
+            _require_room(serving)
     except UserError as error:
         # ``serve run`` prints this exception as one line, without a traceback.
         raise ClickException(str(error)) from error
-    if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
-        _start_here(serving.port)
 
     def replica() -> FastAPI:
         torch.set_num_threads(serving.threads)
-        finished = _open(serving, chosen)
+        finished = _open(serving, chosen).on(_device_of(serving))
         return create_api(ServedModel(finished), card_of(finished, serving.known_as), public=serving.public)
 
     return (
@@ -121,7 +138,7 @@ def build_app(args: Mapping[str, str]) -> Application:
             num_replicas=serving.replicas,
             max_ongoing_requests=serving.ongoing,
             max_queued_requests=serving.queued,
-            ray_actor_options={"num_cpus": serving.threads},
+            ray_actor_options={"num_cpus": serving.reserved.cpus, "num_gpus": serving.reserved.gpus},
         )
         .bind()
     )
@@ -166,6 +183,27 @@ def _open(serving: Serving, chosen: str = "") -> Finished:
             allowed=finished.objections,
         )
     return for_others(store, finished) if finished.private else finished
+
+
+def _require_room(serving: Serving) -> None:
+    """Refuses replicas for which the cluster has no room: Serve would wait for it without an end."""
+    with cluster_joined():
+        require_room(serving.reserved, serving.replicas, grows=joins_cluster(None), asker=REPLICA, seconds=serving.wait)
+
+
+def _device_of(serving: Serving) -> torch.device:
+    """Returns the device of a replica, in its process: the GPU that it has reserved, or the CPU."""
+    if not serving.gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"gpus={serving.gpus:g}: the replica has reserved a GPU, but PyTorch finds none on its machine; install a "
+            "driver and a PyTorch with CUDA there (on Kubernetes the image for cuda), or serve with gpus=0",
+            setting="gpus",
+            given=serving.gpus,
+            allowed=0,
+        )
+    return torch.device("cuda")
 
 
 def _start_here(port: int) -> None:
