@@ -13,10 +13,13 @@ from ray import serve
 from ray.serve import Application
 
 from assay.cluster.ledger_actor import cluster_joined, opening
-from assay.cluster.session import start_ray_here
+from assay.cluster.resources import REPLICA
+from assay.cluster.room import require_room
+from assay.cluster.session import joins_cluster, start_ray_here
 from assay.errors import UserError
 from assay.release.serving import release_served
 from serve.api import create_api
+from serve.devices import device_of
 from serve.repository.loaded import Loaded
 from serve.repository.online import bring_online
 from serve.repository.opening import open_source
@@ -38,19 +41,24 @@ def build_app(args: Mapping[str, str]) -> Application:
         The application.
 
     Raises:
-        ClickException: the model does not exist, or may not be served.
+        ClickException: the model does not exist, may not be served, or the cluster has no room for a replica.
     """
+    starts_here = not ray.is_initialized() and "RAY_ADDRESS" not in os.environ
     try:
         serving = read_settings(args)
+        if not starts_here:
+            _require_room(serving)
         chosen = choose(serving)
+        if starts_here:
+            _start_here(serving.port)
+            _require_room(serving)
     except UserError as error:
         # ``serve run`` prints this exception as one line, without a traceback.
         raise ClickException(str(error)) from error
-    if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
-        _start_here(serving.port)
 
     def replica() -> FastAPI:
         finished = open_source(serving.source.model_copy(update={"artefact": chosen}), public=serving.public)
+        finished = finished.on(device_of(serving.gpus))
         online = bring_online(finished, name=serving.known_as, threads=serving.threads)
         return create_api(Loaded([online]), public=serving.public, title=serving.known_as)
 
@@ -61,7 +69,7 @@ def build_app(args: Mapping[str, str]) -> Application:
             num_replicas=serving.replicas,
             max_ongoing_requests=serving.ongoing,
             max_queued_requests=serving.queued,
-            ray_actor_options={"num_cpus": serving.threads},
+            ray_actor_options={"num_cpus": serving.threads, "num_gpus": serving.gpus},
         )
         .bind()
     )
@@ -92,6 +100,12 @@ def choose(serving: Serving) -> str:
             opening=opening(),
         )
     return finished.artefact
+
+
+def _require_room(serving: Serving) -> None:
+    """Refuses replicas for which the cluster has no room: Serve would wait for it without an end."""
+    with cluster_joined():
+        require_room(serving.reserved, serving.replicas, grows=joins_cluster(None), asker=REPLICA, seconds=serving.wait)
 
 
 def _start_here(port: int) -> None:

@@ -1,6 +1,7 @@
 """The served model: predictions, explanations and certificates of checked records."""
 
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from assay.bounds.interval import UnboundableError, certified_by_intervals
 from assay.data.base import Language
 from assay.data.text.words import words_of
+from assay.devices import repeatable
 from assay.evaluations.explained_maps import settings_of
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.methods.deep_shap import DeepShap
@@ -40,18 +42,26 @@ class NoFiniteAnswerError(Exception):
 class ServedModel:
     """One finished trial, ready to answer requests. Safe to call from several threads.
 
+    It computes where the model is. On a GPU it computes as the evaluations did: repeatably, and in float32, for which
+    certificates hold.
+
     Args:
         finished: the trained model with its data and figures.
     """
 
     def __init__(self, finished: Finished) -> None:
         self.finished = finished
+        self._device = finished.device
+        # Of the whole process, as long as the model answers: a call that restored them would change those beside it.
+        self._as_evaluated = ExitStack()
+        self._as_evaluated.enter_context(repeatable(tf32=False))
         self.dataset = finished.dataset
         self._model = finished.model.requires_grad_(False)
         self._subject = finished.subject
         self._task = self._subject.task
         vectors = word_vectors(self._model)
-        self._bounds = finished.dataset.bounds if vectors is None else vector_bounds(vectors)
+        bounds = finished.dataset.bounds if vectors is None else vector_bounds(vectors)
+        self._bounds = bounds.on(self._device)
         self._low, self._high = (
             np.broadcast_to(end, self.dataset.shape) for end in (self.dataset.low, self.dataset.high)
         )
@@ -79,7 +89,7 @@ class ServedModel:
             most: greatest number of records.
 
         Returns:
-            (n, ...) float32, or word numbers for texts.
+            (n, ...) float32, or word numbers for texts, where the model is.
 
         Raises:
             RefusedError: there are too many records, or one is not numeric, has another shape, or is out of bounds;
@@ -104,9 +114,9 @@ class ServedModel:
         if outside.any():
             record, *place = (int(i) for i in np.argwhere(outside)[0])
             raise RefusedError(f"record {record}: {self._named(place)} is not a number {self._range(place)}")
-        return torch.from_numpy(array)
+        return torch.from_numpy(array).to(self._device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, x: Tensor) -> np.ndarray:
         """Runs the model.
 
@@ -119,7 +129,7 @@ class ServedModel:
         Raises:
             NoFiniteAnswerError: one is NaN or infinite.
         """
-        logits = np.asarray(self._model(x).numpy())
+        logits = self._model(x).cpu().numpy()
         if not np.isfinite(logits).all():
             raise NoFiniteAnswerError("the model gives no finite answer to a record; it is not answered")
         return logits
@@ -150,7 +160,7 @@ class ServedModel:
     def probe(self) -> Tensor:
         """A record of the model's own data, with which it is tested before it answers, and while it does; (1, ...)."""
         rows = self.finished.split.test
-        return torch.from_numpy(self.dataset.x[rows[:1] if len(rows) else np.arange(1)])
+        return torch.from_numpy(self.dataset.x[rows[:1] if len(rows) else np.arange(1)]).to(self._device)
 
     @cached_property
     def _known_answer(self) -> np.ndarray:
@@ -242,7 +252,7 @@ class ServedModel:
                 raise RefusedError(str(error)) from None
         if self.dataset.language is not None:
             attribution = replace(attribution, values=attribution.values.sum(-1))
-        return target.numpy(), attribution
+        return target.cpu().numpy(), attribution
 
     def words(self, texts: list[Any]) -> list[list[str]] | None:
         """Returns the word at each position of texts.
@@ -275,7 +285,7 @@ class ServedModel:
             x = continuous(self._model, x)
             target = self._subject.decisions(self._model(x))
         proven = torch.stack([self._proven(x, target, epsilon) for epsilon in epsilons], dim=1)
-        return target.numpy(), proven.numpy()
+        return target.cpu().numpy(), proven.cpu().numpy()
 
     def _proven(self, x: Tensor, target: Tensor, epsilon: float) -> Tensor:
         """Returns for which records the predicted class is proven not to change within ε, (n,) bool."""
@@ -287,7 +297,7 @@ class ServedModel:
         for number, text in enumerate(given):
             if not isinstance(text, str) or not words_of(text):
                 raise RefusedError(f"record {number} is no text: this model reads strings of at least one word")
-        return torch.from_numpy(language.encode([words_of(text) for text in given]))
+        return torch.from_numpy(language.encode([words_of(text) for text in given])).to(self._device)
 
     def _named(self, place: list[int]) -> str:
         if not self.dataset.feature_names:
@@ -301,18 +311,19 @@ class ServedModel:
     def _try_shap(self) -> str:
         # Random records: one that equals its reference would be explained by any rule.
         first, width = self._reference.background[:1], self._bounds.high - self._bounds.low
-        noise = torch.rand(4, *first.shape[1:], generator=torch.Generator().manual_seed(0)) - 0.5
+        noise = torch.rand(4, *first.shape[1:], generator=torch.Generator().manual_seed(0)).to(self._device) - 0.5
         x = self._bounds.clip(first + torch.where(width.isfinite(), width, 1.0) * noise)
+        target = torch.zeros(4, dtype=torch.long, device=self._device)
         try:
-            DeepShap().explain(self._model, x, torch.zeros(4, dtype=torch.long), self._reference)
+            DeepShap().explain(self._model, x, target, self._reference)
         except ExplanationError as error:
             return str(error)
         return ""
 
     def _try_bounds(self) -> str:
-        x = self._bounds.clip(torch.zeros(1, *self.dataset.form.network_shape))
+        x = self._bounds.clip(torch.zeros(1, *self.dataset.form.network_shape, device=self._device))
         try:
-            self._proven(x, torch.zeros(1, dtype=torch.long), 0.1)
+            self._proven(x, torch.zeros(1, dtype=torch.long, device=self._device), 0.1)
         except UnboundableError as error:
             return str(error)
         return ""

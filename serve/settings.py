@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from assay.cluster.resources import Reservation
+from assay.cluster.waiting import WAIT
 from assay.errors import SpecError
 from assay.registry import explain, first_mistake
 from assay.study.spec import PathName
@@ -41,7 +43,12 @@ class Serving(BaseModel):
     """Port, if Serve is started on this machine; on a cluster its configuration decides."""
     replicas: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
-    """Torch threads of a replica."""
+    """Torch threads of a replica, for each of which it reserves a CPU."""
+    gpus: float = Field(default=0.0, ge=0, le=1)
+    """GPU that a replica reserves, and on which its model answers: 1, or a share such as 0.25. With 0 it answers on the
+    CPU."""
+    wait: float = Field(default=WAIT, ge=0, allow_inf_nan=False)
+    """Seconds to wait for a machine with room for a replica, on a cluster whose machines still have to start."""
     ongoing: int = Field(default=64, ge=1)
     """Simultaneous calls of a replica; they share batches."""
     queued: int = Field(default=32, ge=1)
@@ -51,6 +58,11 @@ class Serving(BaseModel):
     def known_as(self) -> str:
         """Name of the model in the paths of all calls."""
         return self.name or self.recipe
+
+    @property
+    def reserved(self) -> Reservation:
+        """What each replica reserves."""
+        return Reservation(cpus=self.threads, gpus=self.gpus)
 
     @property
     def source(self) -> Source:

@@ -46,7 +46,8 @@ def add_v1(api: FastAPI, loaded: Loaded) -> None:
 def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, Any]) -> None:
     async def call(name: str, request: Request, version: str | None = None) -> Response:
         online = loaded.find(name, version)
-        return await answer(online, request)  # type: ignore[no-any-return]
+        replied: Response = await answer(online, request)
+        return replied
 
     call.__doc__ = answer.__doc__
     api.post(path, tags=["model"], name=answer.__name__, **about)(call)

@@ -42,8 +42,8 @@ def add_v2(api: FastAPI, loaded: Loaded) -> None:
             raise RefusedError("model_name and model_version must be those of the path")
         records = records_of_tensor(online, asked.inputs[0])
         outputs = outputs_of(online, await online.logits(records.x))
-        wanted = [output.name for output in asked.outputs] or list(outputs)
-        tensors = [_tensor(outputs[name]) | {"name": name} for name in wanted]
+        wanted: list[str] = [output.name for output in asked.outputs] or list(outputs)
+        tensors = [{"name": one, **_tensor(outputs[one])} for one in wanted]
         return reply({**online.origin, **({"id": asked.id} if asked.id is not None else {}), "outputs": tensors})
 
 

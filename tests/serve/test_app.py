@@ -44,6 +44,12 @@ def forgotten(results: Path) -> Iterator[None]:
     shutil.rmtree(results / "ledgers", ignore_errors=True)
 
 
+def without_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build the application, and start neither Ray nor Serve for it."""
+    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    monkeypatch.setattr("serve.app._require_room", lambda serving: None)
+
+
 @pytest.mark.parametrize(
     ("changed", "setting", "given"),
     [
@@ -54,6 +60,9 @@ def forgotten(results: Path) -> Iterator[None]:
         ({"cohort": "digits"}, "cohort", "digits"),
         ({"recipe": "private", "public": "true"}, "public", True),
         ({"queued": "-1"}, "queued", "-1"),
+        ({"gpus": "2"}, "gpus", "2"),
+        ({"gpus": "-0.5"}, "gpus", "-0.5"),
+        ({"wait": "inf"}, "wait", "inf"),
         ({"quiet": "1"}, "quiet", "1"),
         ({"results": "/nowhere"}, "results", "/nowhere"),
         ({"name": "a/b"}, "name", "a/b"),
@@ -73,7 +82,7 @@ def test_what_cannot_be_served_is_refused_before_anything_starts(
 def test_what_is_public_is_charged_once_before_it_is_served(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    without_starting(monkeypatch)
     asked = {"results": str(results), "recipe": "released", "ledger": str(tmp_path)}
     build_app(asked)
     assert not list(tmp_path.iterdir()), "on loopback nothing is released"
@@ -103,7 +112,7 @@ def test_what_is_public_is_charged_once_before_it_is_served(
 def test_a_public_model_without_privacy_leaves_no_budget_that_could_hold(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    without_starting(monkeypatch)
     build_app({"results": str(results), "recipe": "standard", "public": "true", "ledger": str(tmp_path)})
     with pytest.raises(ClickException) as caught:
         build_app(
@@ -115,7 +124,7 @@ def test_a_public_model_without_privacy_leaves_no_budget_that_could_hold(
 @pytest.fixture
 def copy(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The study, to be changed."""
-    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    without_starting(monkeypatch)
     return Path(shutil.copytree(results, tmp_path / "results"))
 
 
@@ -171,7 +180,7 @@ def test_a_model_that_left_no_account_of_what_it_spent_is_not_served_to_others(
 def test_the_card_that_others_see_holds_no_figure_of_training_records(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    without_starting(monkeypatch)
     asked = {"results": str(results), "recipe": "released"}
     here = replica_of(monkeypatch, **asked)
     public = replica_of(monkeypatch, **asked, public="true", budget="9", ledger=str(tmp_path))
