@@ -13,7 +13,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 import assay
 from assay.report.card import Card
 from serve import messages as m
-from serve.limits import BodyLimit, LoopbackOnly
+from serve.limits.middleware import Bodies, Front
+from serve.limits.refusals import describe_faults
+from serve.limits.settings import Limits
 from serve.model import MOST_EXPLAINED, RefusedError, ServedModel
 
 MOST_BYTES = 1 << 20
@@ -39,9 +41,9 @@ def create_api(model: ServedModel, card: Card, *, public: bool) -> FastAPI:
         description=f"{card.artefact}. {card.intended_use} [Card](v1/models/{card.name}/card)",
         responses=_REFUSALS,
     )
-    api.add_middleware(BodyLimit, most=MOST_BYTES)
-    if not public:
-        api.add_middleware(LoopbackOnly)
+    limits = replace(Limits.from_environment(), body=MOST_BYTES, public=public)
+    api.add_middleware(Bodies, limits=limits)
+    api.add_middleware(Front, limits=limits)
     _answer_errors(api)
     if model.differs_from_card:
         card = replace(card, warnings=(*card.warnings, model.differs_from_card))
@@ -272,7 +274,7 @@ def _answer_errors(api: FastAPI) -> None:
         details = error.errors()
         if any(detail["type"] == "json_invalid" for detail in details):
             return JSONResponse({"error": "the body is no JSON"}, 400)
-        return JSONResponse({"error": "; ".join(dict.fromkeys(map(_told, details)))}, 422)
+        return JSONResponse({"error": describe_faults(details, _OURS)}, 422)
 
     @api.exception_handler(StarletteHTTPException)
     def failed(_: Request, error: StarletteHTTPException) -> JSONResponse:
@@ -284,11 +286,3 @@ def _answer_errors(api: FastAPI) -> None:
 
 
 _OURS = {name for kind in vars(m).values() if hasattr(kind, "model_fields") for name in kind.model_fields}
-
-
-def _told(detail: dict[str, Any]) -> str:
-    """Returns place and reason of an error, without unknown keys and values, which are the caller's own text."""
-    where = [str(part) for part in detail["loc"] if isinstance(part, int) or part in _OURS]
-    if detail["type"] == "extra_forbidden":
-        return f"{'.'.join(where) or 'the body'} holds a key that is not allowed"
-    return f"{'.'.join(where) or 'the body'}: {detail['msg']}"
