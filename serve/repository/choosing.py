@@ -113,7 +113,9 @@ def _judge(finished: Finished, cohort: Cohort, results: str) -> Judged:
         values[requirement.text] = value
         holds = value >= requirement.limit if requirement.upward else value <= requirement.limit
         if not holds:
-            missed.append(f"{requirement.text} ({value:.3g})" if np.isfinite(value) else f"{requirement.text} (no value)")
+            missed.append(
+                f"{requirement.text} ({value:.3g})" if np.isfinite(value) else f"{requirement.text} (no value)"
+            )
     if wanted:
         first = wanted[0]
         goal = values[first.text] if first.upward else -values[first.text]

@@ -192,7 +192,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     (f"{V2}/infer", tensor(name=SECRET), 422, "'records'"),
     (f"{V2}/infer", tensor(datatype="INT8"), 422, "'FP32', 'FP64' or 'BYTES'"),
     (f"/v1/models/{SECRET}:predict", {"instances": [[0.0] * 30]}, 404, "this server has 'standard'"),
-    (f"/v3/{SECRET}", {}, 404, "Not Found"),
+    (f"/v3/{SECRET}", {}, 404, "nothing at this path"),
 ]
 
 
