@@ -1,12 +1,10 @@
 """Records as a model takes them, with what the answer has to say about each."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from serve.inputs.placement import Placement
+from serve.inputs.placement import Placement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +23,7 @@ class Records:
     abstain: tuple[str, ...] = ()
     """Reason why no decision should be given on each record, by ``ranges.AbstentionRule``; an empty text where one may
     be given. Empty if there is no reason."""
-    placements: tuple["Placement | None", ...] = ()
+    placements: tuple[Placement | None, ...] = ()
     """For images: how pixels of the source were mapped to those of the record, so that an overlay returns to them."""
 
     def __len__(self) -> int:
