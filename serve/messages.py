@@ -189,6 +189,9 @@ class Prediction(BaseModel):
     class_name: str
     class_index: int
     probabilities: dict[str, float] = Field(description="Probability of each class.")
+    warnings: list[str] | None = Field(
+        default=None, description="Values outside the training range, missing values that were filled."
+    )
 
 
 class PredictResponse(Origin):
@@ -278,7 +281,6 @@ class Answer(Prediction):
     prediction_set: PredictionSet
     out_of_distribution: Unfamiliarity
     left_to_clinician: Abstention
-    warnings: list[str] = Field(description="Values outside the training range, missing values that were filled.")
     explanation: Explanation | None = None
     certificate: dict[str, Any] | None = None
 
@@ -297,3 +299,4 @@ class Refusal(BaseModel):
     """Error response."""
 
     error: str = Field(description="What is wrong and what is allowed; never the data of the request.")
+    reason: str = Field(default="", description="Code for programs, where the status does not say enough.")

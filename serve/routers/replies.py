@@ -13,7 +13,8 @@ from starlette.responses import Response
 import serve.messages as m
 from serve.batching import FullError
 from serve.limits.refusals import describe_faults, error_body, error_headers, text_of
-from serve.model import NoFiniteAnswerError, RefusedError
+from serve.model import NoFiniteAnswerError
+from serve.refusals import RefusedError
 from serve.repository.loaded import UnknownModelError
 
 _OURS = {name for kind in vars(m).values() if hasattr(kind, "model_fields") for name in kind.model_fields}
@@ -31,15 +32,16 @@ def reply(content: Any, status: int = 200, headers: dict[str, str] | None = None
     return Response(body, status, headers, media_type="application/json")
 
 
-def refusal(status: int, why: str = "", headers: dict[str, str] | None = None) -> Response:
+def refusal(status: int, why: str = "", headers: dict[str, str] | None = None, *, reason: str = "") -> Response:
     """Returns an error in the form that all calls use.
 
     Args:
         status: HTTP status.
         why: message; by default what the status means.
         headers: further headers.
+        reason: code for programs.
     """
-    body = error_body(why or text_of(status))
+    body = error_body(why or text_of(status), reason)
     own = {name.decode(): value.decode() for name, value in error_headers(status, len(body))}
     return Response(body, status, {**own, **(headers or {})})
 
@@ -65,7 +67,7 @@ def answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(RefusedError)
     async def refused(_: Request, error: RefusedError) -> Response:
-        return refusal(422, str(error))
+        return refusal(error.status, str(error), reason=error.reason)
 
     @api.exception_handler(ValidationError)
     async def unfit(_: Request, error: ValidationError) -> Response:
