@@ -95,10 +95,11 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
 
 
 def _set(online: Online, scores: np.ndarray, foreign: bool) -> dict[str, Any]:
+    """Returns the prediction set, which always has the likeliest class: an empty set helps no reader."""
     rules, names = online.held_out, online.model.dataset.class_names
     if rules.set_threshold is None:
         return {"valid": False, "why_not": f"no records calibrate it: {rules.source}"}
-    classes = [names[k] for k in np.flatnonzero(scores <= rules.set_threshold).tolist()]
+    classes = [names[k] for k in np.flatnonzero(scores <= max(rules.set_threshold, scores.min())).tolist()]
     about: dict[str, Any] = {"classes": classes, "coverage": 1 - ALPHA, "valid": not foreign}
     if foreign:
         about["why_not"] = "the record is unlike those that calibrated the set: its coverage is not promised"
