@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Request(BaseModel):
     """Request that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 RecordList = Annotated[
@@ -20,33 +20,40 @@ RecordList = Annotated[
 ]
 
 
+NoParameters = Annotated[dict[str, Any], Field(max_length=0)]
+
+
 class InputTensor(Request):
     """All records of a request as one tensor."""
 
     name: Literal["records"]
     shape: Annotated[
         list[Annotated[int, Field(ge=1)]],
-        Field(min_length=2, description="Number of records, then the shape of a record."),
+        Field(min_length=1, max_length=8, description="Number of records, then the shape of a record."),
     ]
-    datatype: Literal["FP32", "FP64"]
-    data: Annotated[list[Any], Field(description="Flat in row-major order, or nested.")]
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Ignored.")
+    datatype: Literal["FP32", "FP64", "BYTES"]
+    data: Annotated[list[Any], Field(description="Flat in row-major order, or nested; texts of a model of texts.")]
+    parameters: NoParameters = Field(default_factory=dict, description="None is supported.")
 
 
 class OutputWanted(Request):
     """Name of a requested output tensor."""
 
     name: Literal["probabilities", "class_index"]
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Ignored.")
+    parameters: NoParameters = Field(default_factory=dict, description="None is supported.")
 
 
 class InferRequest(Request):
     """Request of the Open Inference Protocol."""
 
     id: Annotated[str, Field(max_length=128)] | None = None
+    model_name: Annotated[str, Field(max_length=256)] | None = Field(
+        default=None, description="As KServe's client sends it; must be the name in the path."
+    )
+    model_version: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Likewise.")
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=1)]
-    outputs: list[OutputWanted] = Field(default_factory=list, description="All of them by default.")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Ignored.")
+    outputs: list[OutputWanted] = Field(default_factory=list, max_length=8, description="All of them by default.")
+    parameters: NoParameters = Field(default_factory=dict, description="None is supported.")
 
 
 class PredictRequest(Request):
@@ -76,6 +83,31 @@ class CertifyRequest(Request):
     ] = Field(default_factory=list)
 
 
+class AnswerRequest(Request):
+    """Request for everything about each record."""
+
+    instances: RecordList
+    explain: bool = Field(default=True, description="Whether to explain each prediction.")
+    certify: bool = Field(default=True, description="Whether to certify each prediction.")
+
+
+class Origin(BaseModel):
+    """Which model answered."""
+
+    model_name: str
+    model_version: str
+    artefact: str = Field(description="Hash of its weights.")
+
+
+class IndexEntry(BaseModel):
+    """One version of a served model."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str = ""
+
+
 class TensorInfo(BaseModel):
     """Name, type and shape of a tensor."""
 
@@ -90,11 +122,9 @@ class OutputTensor(TensorInfo):
     data: list[float] | list[int]
 
 
-class InferResponse(BaseModel):
+class InferResponse(Origin):
     """Response of the Open Inference Protocol."""
 
-    model_name: str
-    model_version: str = Field(description="Trial of the study in which the model was trained and measured.")
     id: str | None = None
     outputs: list[OutputTensor]
 
@@ -111,7 +141,9 @@ class ModelMetadata(BaseModel):
     """Inputs, outputs, classes and abilities of the model."""
 
     name: str
-    versions: list[str]
+    versions: list[str] = Field(description="Loaded versions; the first answers where a path names none.")
+    artefact: str = Field(description="Hash of the weights of this version.")
+    trial: str = Field(description="Trial of the study in which it was trained and measured.")
     platform: str = "pytorch"
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
@@ -157,9 +189,12 @@ class Prediction(BaseModel):
     class_name: str
     class_index: int
     probabilities: dict[str, float] = Field(description="Probability of each class.")
+    warnings: list[str] | None = Field(
+        default=None, description="Values outside the training range, missing values that were filled."
+    )
 
 
-class PredictResponse(BaseModel):
+class PredictResponse(Origin):
     """Predictions, one for each record."""
 
     predictions: list[Prediction]
@@ -178,9 +213,12 @@ class Explanation(BaseModel):
         description="Difference between the sum of the attributions and the change that is explained, relative to that "
         "change, or to the greatest attribution where that is larger."
     )
+    value_error: float | None = Field(
+        default=None, description="Greatest difference of a value between two rules, relative to the greatest value."
+    )
 
 
-class ExplainResponse(BaseModel):
+class ExplainResponse(Origin):
     """Explanations, one for each record."""
 
     method: str = Field(description="The method that explained: for `default`, the one that it stands for.")
@@ -201,7 +239,7 @@ class Certificate(BaseModel):
     )
 
 
-class CertifyResponse(BaseModel):
+class CertifyResponse(Origin):
     """Certificates, one for each record."""
 
     norm: str = "linf"
@@ -212,7 +250,53 @@ class CertifyResponse(BaseModel):
     certificates: list[Certificate]
 
 
+class PredictionSet(BaseModel):
+    """Classes among which the true one lies with a stated probability."""
+
+    classes: list[str] = []
+    coverage: float | None = None
+    valid: bool = Field(description="Whether the coverage is promised for this record.")
+    why_not: str = ""
+
+
+class Unfamiliarity(BaseModel):
+    """How unlike the held-out records a record is."""
+
+    score: float
+    limit: float | None = Field(description="Greatest score of a familiar record; null without held-out records.")
+    unfamiliar: bool
+
+
+class Abstention(BaseModel):
+    """Whether the model leaves the record to the clinician."""
+
+    left: bool
+    why: str
+
+
+class Answer(Prediction):
+    """Everything about one record."""
+
+    probabilities_are: str
+    prediction_set: PredictionSet
+    out_of_distribution: Unfamiliarity
+    left_to_clinician: Abstention
+    explanation: Explanation | None = None
+    certificate: dict[str, Any] | None = None
+
+
+class AnswerResponse(Origin):
+    """Everything about each record."""
+
+    answers: list[Answer]
+    explanation: dict[str, Any] | None = Field(default=None, description="What holds for all explanations.")
+    certificate: dict[str, Any] | None = Field(default=None, description="What holds for all certificates.")
+    calibrated_on: str = Field(description="Records that calibrated probabilities, sets and abstention.")
+    against: list[str] = Field(description="What the model's checks say against it.")
+
+
 class Refusal(BaseModel):
     """Error response."""
 
     error: str = Field(description="What is wrong and what is allowed; never the data of the request.")
+    reason: str = Field(default="", description="Code for programs, where the status does not say enough.")

@@ -8,7 +8,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +23,8 @@ from assay.errors import UserError
 from assay.store.folder import Store
 from assay.study.finished import open_finished
 from serve import app
-from serve.app import Serving, build_app
+from serve.app import build_app
+from serve.devices import device_of
 from serve.model import ServedModel
 from tests.cluster.two_nodes import TwoNodes, two_nodes
 from tests.device.simulated import DEVICE, simulated
@@ -88,13 +88,12 @@ def test_what_the_autoscaler_can_start_is_not_waited_for_here(
 def test_a_replica_that_has_reserved_a_gpu_answers_on_it_and_any_other_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: dict[str, Any] = {"results": "/r", "recipe": "standard"}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert app._device_of(Serving(**asked)).type == "cpu"
-    assert app._device_of(Serving(**asked, gpus=0.25)).type == "cuda"
+    assert device_of(0.0).type == "cpu"
+    assert device_of(0.25).type == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with refused(UserError, "gpus", 0.25, 0):
-        app._device_of(Serving(**asked, gpus=0.25))
+        device_of(0.25)
 
 
 def test_every_answer_on_a_gpu_is_that_on_the_cpu(store: Store) -> None:
@@ -105,13 +104,13 @@ def test_every_answer_on_a_gpu_is_that_on_the_cpu(store: Store) -> None:
         for place in (torch.device("cpu"), DEVICE):
             moved = open_finished(store, recipe="standard").on(place)
             served = ServedModel(moved)
-            x = served.records(records)
+            x = served.read(records).x
             assert {x.device.type, *(weights.device.type for weights in moved.model.parameters())} == {place.type}
             maps = [served.explain(x, method) for method in ("default", "shap")]
             assert not served.unexplained and not served.unbounded
             answers.append(
                 [
-                    *served.predict(x),
+                    served.logits(x),
                     *served.certify(x, [0.0, 0.1, 1.0]),
                     *(np.asarray(part) for target, one in maps for part in (target, one.values.tolist())),
                 ]
@@ -139,7 +138,7 @@ def test_the_gpu_is_reserved_where_there_is_one_and_a_pool_without_is_an_error(
     assert caught.value.__cause__.setting == "gpus"
     cluster.add(num_gpus=1)
     # PyTorch would find no GPU: Ray's is made up.
-    monkeypatch.setattr(app, "_device_of", lambda serving: torch.device("cpu"))
+    monkeypatch.setattr(app, "device_of", lambda gpus: torch.device("cpu"))
     application = build_app(asked)
     ray_serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": PORT})
     try:

@@ -1,0 +1,92 @@
+"""Settings of a service, as ``serve run`` and a Serve configuration file give them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from assay.cluster.resources import Reservation
+from assay.cluster.waiting import WAIT
+from assay.errors import SpecError
+from assay.registry import explain, first_mistake
+from assay.study.spec import PathName
+from serve.repository.entries import Source
+
+
+class Serving(BaseModel):
+    """Settings of a service; each may be given as ``key=value`` to ``serve run``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    results: str
+    """Folder or URI of a study."""
+    recipe: str
+    cohort: str | None = None
+    """Name of the cohort; by default the first that has the recipe."""
+    fold: int = Field(default=1, ge=1)
+    repeat: int = Field(default=1, ge=1)
+    client: str = ""
+    """Client whose own model is served, where the recipe personalises: its site, or its number; by default the shared
+    model."""
+    name: PathName | None = None
+    """Name of the model in the paths of all calls; by default the name of the recipe."""
+    public: bool = False
+    """Whether calls from other machines are allowed; refused for a model whose privacy claim does not hold."""
+    ledger: str | None = None
+    """Folder of the ledgers, where a public model is charged once, before its first answer; by default beside the
+    folder of the results."""
+    budget: float | None = Field(default=None, gt=0)
+    """Total ε of all releases from the data; needed at the first release. A different value is refused later."""
+    purpose: str = "served to others"
+    """For the processing record."""
+    port: int = Field(default=8000, ge=1, le=65535)
+    """Port, if Serve is started on this machine; on a cluster its configuration decides."""
+    replicas: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+    """Torch threads of a replica, for each of which it reserves a CPU."""
+    gpus: float = Field(default=0.0, ge=0, le=1)
+    """GPU that a replica reserves, and on which its model answers: 1, or a share such as 0.25. With 0 it answers on the
+    CPU."""
+    wait: float = Field(default=WAIT, ge=0, allow_inf_nan=False)
+    """Seconds to wait for a machine with room for a replica, on a cluster whose machines still have to start."""
+    ongoing: int = Field(default=64, ge=1)
+    """Simultaneous calls of a replica; they share batches."""
+    queued: int = Field(default=32, ge=1)
+    """Waiting calls; the next call gets status 503 at once."""
+
+    @property
+    def known_as(self) -> str:
+        """Name of the model in the paths of all calls."""
+        return self.name or self.recipe
+
+    @property
+    def reserved(self) -> Reservation:
+        """What each replica reserves."""
+        return Reservation(cpus=self.threads, gpus=self.gpus)
+
+    @property
+    def source(self) -> Source:
+        """The trial that is served."""
+        return Source(**{key: getattr(self, key) for key in Source.model_fields if key != "artefact"})
+
+
+def read_settings(given: Mapping[str, str]) -> Serving:
+    """Reads the settings of a service.
+
+    Args:
+        given: as text.
+
+    Returns:
+        The settings, with an absolute path of the results.
+
+    Raises:
+        SpecError: one is unknown or not allowed.
+    """
+    try:
+        found = Serving.model_validate(dict(given))
+    except ValidationError as error:
+        message = f"serve: {'; '.join(explain(error))}; settings: {', '.join(Serving.model_fields)}"
+        raise SpecError(message, **first_mistake(error)) from None
+    if "://" in found.results:
+        return found
+    return found.model_copy(update={"results": str(Path(found.results).expanduser().resolve())})
