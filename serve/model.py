@@ -19,6 +19,7 @@ from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.study.finished import Finished
 from assay.threats import Threat
+from serve.refusals import RefusedError
 
 MOST_RECORDS = 256
 """Greatest number of records in one call: explanations of more would delay other calls."""
@@ -27,10 +28,6 @@ MOST_EXPLAINED = 32
 _EXPLAINERS: dict[str, Explainer] = {"integrated_gradients": IntegratedGradients(tolerance=0.02), "shap": DeepShap()}
 """Explanation methods by the name of a request; more accurate than usual, since an answer is read alone. What a request
 does not name is answered as the study measured it."""
-
-
-class RefusedError(Exception):
-    """A request cannot be answered. The message says what is allowed and repeats nothing of the request."""
 
 
 class NoFiniteAnswerError(Exception):

@@ -28,8 +28,25 @@ async def read(request: Request, kind: type[Body]) -> Body:
         ValidationError: it is not of this kind.
     """
     require_json(request)
+    return parse(await request.body(), kind)
+
+
+def parse(body: bytes, kind: type[Body]) -> Body:
+    """Parses JSON and checks it.
+
+    Args:
+        body: the JSON.
+        kind: what it must be.
+
+    Returns:
+        The body.
+
+    Raises:
+        HTTPException: it is not JSON (400).
+        ValidationError: it is not of this kind.
+    """
     try:
-        return kind.model_validate(parse_json(await request.body()))
+        return kind.model_validate(parse_json(body))
     except JSONError as error:
         raise HTTPException(400, str(error)) from None
 

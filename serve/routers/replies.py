@@ -69,7 +69,7 @@ def answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(RefusedError)
     async def refused(_: Request, error: RefusedError) -> Response:
-        return refusal(422, str(error))
+        return refusal(error.status, str(error))
 
     @api.exception_handler(ValidationError)
     async def unfit(_: Request, error: ValidationError) -> Response:
