@@ -13,7 +13,8 @@ from serve.answers.explanations import about_explanations, explanations
 from serve.answers.predictions import predictions
 from serve.answers.whole import whole_answers
 from serve.inputs.records import Records
-from serve.model import MOST_EXPLAINED, MOST_RECORDS, RefusedError
+from serve.model import MOST_EXPLAINED, MOST_RECORDS
+from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import documented
