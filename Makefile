@@ -77,6 +77,8 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark certified-training
 	$(MAKE) peers && $(BIN)/python -m jobs.benchmark certified-claim
 	$(BIN)/python -m jobs.benchmark federated-round
+	$(BIN)/python -m jobs.benchmark federated-compression
+	$(BIN)/python -m jobs.benchmark federated-conformance
 	$(BIN)/python -m jobs.study privacy
 	$(BIN)/python -m jobs.study interaction --set preset=laptop
 	$(BIN)/python -m jobs.study explanations --set preset=laptop
@@ -92,7 +94,6 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark explain-audit
 	$(BIN)/python -m jobs.benchmark dashboard
 	$(BIN)/python -m jobs.benchmark index
-	$(BIN)/python -m jobs.benchmark executor
 	$(BIN)/python -m jobs.benchmark sweep
 	$(BIN)/python -m jobs.benchmark scale
 	$(BIN)/python -m jobs.benchmark scale-model

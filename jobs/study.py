@@ -83,9 +83,11 @@ def main(
             _print_left(asked, results or f"results/{asked.name}")
             return
         from assay.cluster.executor import RayExecutor
+        from assay.cluster.resources import gpus_for
         from assay.cluster.session import lasting
 
-        pool = RayExecutor(address=address, workers=workers, cpus=asked.threads, gpus=gpus, wait=wait)
+        reserved = gpus_for((cohort.device for cohort in asked.cohorts.values()), gpus)
+        pool = RayExecutor(address=address, workers=workers, cpus=asked.threads, gpus=reserved, wait=wait)
         location = lasting(results, default=f"results/{asked.name}")
         keeper = keeper_for(
             asked, location, address, output, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until

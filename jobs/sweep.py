@@ -65,6 +65,7 @@ def main(
     """Sweep a search space. Finished points are never run again: you can kill the sweep at any time and start it again."""
     with user_errors():
         console.print("reading the study …", style="dim")
+        from assay.cluster.resources import gpus_for
         from assay.cluster.session import lasting
         from assay.study.reading import read_study
 
@@ -77,7 +78,7 @@ def main(
         keeper = keeper_for(
             ready.sweep.study, location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
         )
-        pool = {"address": address, "workers": workers, "gpus": gpus, "wait": wait}
+        pool = {"address": address, "workers": workers, "gpus": gpus_for([ready.device], gpus), "wait": wait}
         swept = _run(ready, location, pool, keeper, judge=judge, wandb=wandb)
     raise typer.Exit(1 if swept.failures or not swept.complete else 0)
 

@@ -1,7 +1,7 @@
 """Batches of calls from several clients: one call of the model instead of many."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ class Batcher:
 
     def __init__(
         self,
-        run: Callable[[Tensor, Hashable], tuple[Sequence[Any], ...]],
+        run: Callable[[Tensor, Hashable], tuple[Any, ...]],
         *,
         executor: Executor | None,
         most: int,
@@ -88,7 +88,8 @@ class Batcher:
 
     def _next(self, key: Hashable) -> list[_Call]:
         """Takes the next calls of a key, without those whose client has gone; other keys have their turn after it."""
-        calls, taken, records = self._calls.pop(key), [], 0
+        calls, records = self._calls.pop(key), 0
+        taken: list[_Call] = []
         while calls and (not taken or records + len(calls[0].x) <= self._most):
             call = calls.pop(0)
             self._waiting -= len(call.x)
@@ -120,7 +121,7 @@ class Batcher:
                 call.answer.set_result(tuple(column[place:end] for column in columns))
             place = end
 
-    async def _compute(self, x: Tensor, key: Hashable) -> tuple[Sequence[Any], ...]:
+    async def _compute(self, x: Tensor, key: Hashable) -> tuple[Any, ...]:
         if self._executor is None:
             return self._run(x, key)
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, x, key)

@@ -54,12 +54,6 @@ class OutputParameters(Parameters):
     binary_data: bool | None = Field(default=None, description="Whether this output is binary.")
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise PydanticCustomError("unprintable", "must be printable characters only")
-    return text
-
-
 class InputTensor(Request):
     """All records of a request as one tensor."""
 
@@ -92,7 +86,7 @@ def _each_once(outputs: list[OutputWanted]) -> list[OutputWanted]:
 class InferRequest(Request):
     """Request of the Open Inference Protocol."""
 
-    id: Annotated[str, Field(max_length=128), AfterValidator(_printable)] | None = None
+    id: Annotated[str, Field(max_length=128)] | None = None
     model_name: Annotated[str, Field(max_length=256)] | None = Field(
         default=None, description="As KServe's client sends it; must be the name in the path."
     )
@@ -188,6 +182,9 @@ class InferResponse(Origin):
     """Response of the Open Inference Protocol."""
 
     id: str | None = None
+    parameters: dict[str, str] | None = Field(
+        default=None, description="`warnings` about records: values outside the training range."
+    )
     outputs: list[OutputTensor]
 
 
@@ -251,6 +248,9 @@ class Prediction(BaseModel):
     class_name: str
     class_index: int
     probabilities: dict[str, float] = Field(description="Probability of each class.")
+    warnings: list[str] | None = Field(
+        default=None, description="Values outside the training range, missing values that were filled."
+    )
 
 
 class PredictResponse(Origin):
@@ -340,7 +340,6 @@ class Answer(Prediction):
     prediction_set: PredictionSet
     out_of_distribution: Unfamiliarity
     left_to_clinician: Abstention
-    warnings: list[str] = Field(description="Values outside the training range, missing values that were filled.")
     explanation: Explanation | None = None
     certificate: dict[str, Any] | None = None
 
@@ -359,3 +358,4 @@ class Refusal(BaseModel):
     """Error response."""
 
     error: str = Field(description="What is wrong and what is allowed; never the data of the request.")
+    reason: str = Field(default="", description="Code for programs, where the status does not say enough.")

@@ -21,18 +21,20 @@ import assay.data
 import assay.evaluations
 import assay.models
 import assay.objectives  # noqa: F401
-from assay.cluster.resources import Reservation, checked_gpus, refuse_impossible
+from assay.cluster.resources import REPLICA, Reservation, checked_gpus, refuse_impossible
+from assay.cluster.session import refuse_address
 from assay.dashboard.folders import find_folders
 from assay.data.partition import partition
 from assay.data.splits import Splitting, refuse_beyond_official
 from assay.errors import UserError
+from assay.incompatible import INCOMPATIBLE
 from assay.models.base import Form
 from assay.models.cnn import CNN
 from assay.models.lstm import LSTM
 from assay.models.representation import Represented
 from assay.models.resnet import ResNet18
 from assay.models.text_cnn import TextCNN
-from assay.recipes import INCOMPATIBLE, Federation, Privacy, Recipe
+from assay.recipes import Federation, Privacy, Recipe
 from assay.registry import build, explain, names
 from assay.release.export import report_of
 from assay.store.folder import Store
@@ -243,6 +245,10 @@ CASES: dict[str, Callable[[Path], object]] = {
     "more threads than this machine has": lambda folder: refuse_impossible(
         Reservation(cpus=64), [{"CPU": 2.0}], grows=False
     ),
+    "a GPU of a replica where there is none": lambda folder: refuse_impossible(
+        Reservation(cpus=1, gpus=1), [{"CPU": 2.0}], grows=False, asker=REPLICA
+    ),
+    "the address of a dashboard in the place of a cluster": lambda folder: refuse_address("http://head:8265"),
     "an address that is none": lambda folder: url("ftp://head:8265"),
     "a report of nothing": lambda folder: report_of(Store(str(folder / "typo")), lambda *_: ""),
 }

@@ -1,21 +1,23 @@
 """Requests and answers of the Open Inference Protocol, the same for REST and gRPC: tensors, outputs, metadata."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 import assay
 from serve import messages as m
 from serve.inputs.binary import array_from, texts_from
+from serve.inputs.read import MOST_RECORDS
 from serve.inputs.records import Records
-from serve.model import MOST_RECORDS, NoFiniteAnswerError
+from serve.model import NoFiniteAnswerError, ServedModel
 from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 OUTPUTS = ("probabilities", "class_index")
+_MOST_WARNED = 8
+"""Records whose warnings an answer names; the others are counted."""
 _DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.int64): "INT64"}
 
 
@@ -99,11 +101,11 @@ def metadata_of(online: Online, versions: list[str]) -> m.ModelMetadata:
     )
 
 
-def records_of_raw(online: Online, datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> Records:
+def records_of_raw(model: ServedModel, datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> Records:
     """Brings a binary tensor into the form that the model takes.
 
     Args:
-        online: the version that answers.
+        model: that answers.
         datatype: of the tensor.
         shape: as it was sent.
         raw: its bytes.
@@ -114,25 +116,42 @@ def records_of_raw(online: Online, datatype: str, shape: Sequence[int], raw: byt
     Raises:
         RefusedError: they are none that the model takes.
     """
-    model = online.model
-    if not model.reads_text:
-        return Records(x=model.records(array_from(raw, datatype, shape, model.dataset.shape, most=MOST_RECORDS)))
-    refuse_numbers(datatype)
-    texts: list[Any] = [*texts_from(raw, shape, most=MOST_RECORDS)]
-    return Records(x=model.records(texts), words=model.words(texts))
+    refuse_datatype(model, datatype)
+    if model.reads_text:
+        return model.read([*texts_from(raw, shape, most=MOST_RECORDS)])
+    return model.take(array_from(raw, datatype, shape, model.dataset.shape, most=MOST_RECORDS))
 
 
-def refuse_numbers(datatype: str) -> None:
-    """Refuses a tensor of numbers for a model of texts.
+def refuse_datatype(model: ServedModel, datatype: str) -> None:
+    """Refuses numbers for a model of texts, and texts for a model of numbers.
 
     Args:
-        datatype: of the tensor.
+        model: that answers.
+        datatype: of a tensor.
 
     Raises:
-        RefusedError: it is not ``BYTES``.
+        RefusedError: the model does not read it.
     """
-    if datatype != "BYTES":
-        raise RefusedError("a tensor of numbers is no text: this model reads datatype BYTES")
+    if model.reads_text and datatype != "BYTES":
+        raise RefusedError("a tensor of numbers is no text: this model reads datatype BYTES", reason="datatype")
+    if not model.reads_text and datatype == "BYTES":
+        raise RefusedError("this model reads numbers: datatype must be FP32 or FP64", reason="datatype")
+
+
+def parameters_of(records: Records) -> dict[str, str]:
+    """Returns the parameters of an answer: the warnings about its records, where there are any.
+
+    Args:
+        records: that were answered.
+
+    Returns:
+        At most one parameter, ``warnings``, with a line for each of the first records that have some.
+    """
+    lines = [f"record {number}: {'; '.join(own)}" for number, own in enumerate(records.warnings) if own]
+    if not lines:
+        return {}
+    more = [f"and {len(lines) - _MOST_WARNED} more records"] if len(lines) > _MOST_WARNED else []
+    return {"warnings": "\n".join([*lines[:_MOST_WARNED], *more])}
 
 
 async def outputs_of(online: Online, records: Records) -> dict[str, np.ndarray]:

@@ -71,8 +71,10 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
     scores = lac(raw)
     answers = []
     for row, k in enumerate(model.decisions(logits).tolist()):
-        foreign = rules.greatest_score is not None and unfamiliar[row] > rules.greatest_score
+        outside = bool(records.outside) and records.outside[row]
+        foreign = outside or (rules.greatest_score is not None and unfamiliar[row] > rules.greatest_score)
         warnings = list(records.warnings[row]) if records.warnings else []
+        doubt = records.abstain[row] if records.abstain else ""
         answers.append(
             {
                 "class_name": names[k],
@@ -85,7 +87,7 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
                     "limit": rules.greatest_score,
                     "unfamiliar": bool(foreign),
                 },
-                "left_to_clinician": _left(online, float(certainty[row]), foreign),
+                "left_to_clinician": _left(online, float(certainty[row]), foreign, doubt),
                 "warnings": warnings,
             }
         )
@@ -93,18 +95,21 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
 
 
 def _set(online: Online, scores: np.ndarray, foreign: bool) -> dict[str, Any]:
+    """Returns the prediction set, which always has the likeliest class: an empty set helps no reader."""
     rules, names = online.held_out, online.model.dataset.class_names
     if rules.set_threshold is None:
         return {"valid": False, "why_not": f"no records calibrate it: {rules.source}"}
-    classes = [names[k] for k in np.flatnonzero(scores <= rules.set_threshold).tolist()]
+    classes = [names[k] for k in np.flatnonzero(scores <= max(rules.set_threshold, scores.min())).tolist()]
     about: dict[str, Any] = {"classes": classes, "coverage": 1 - ALPHA, "valid": not foreign}
     if foreign:
         about["why_not"] = "the record is unlike those that calibrated the set: its coverage is not promised"
     return about
 
 
-def _left(online: Online, certainty: float, foreign: bool) -> dict[str, Any]:
+def _left(online: Online, certainty: float, foreign: bool, doubt: str) -> dict[str, Any]:
     rules = online.held_out
+    if doubt:
+        return {"left": True, "why": doubt}
     if foreign:
         return {"left": True, "why": "the record is unlike those that the model was tested on"}
     if rules.least_certainty is None:

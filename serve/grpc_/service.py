@@ -12,11 +12,12 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from serve.answers.failures import failure
+from serve.answers.failures import Failure, failure
 from serve.answers.tensors import check_models, index_of, metadata_of, outputs_of, records_of_raw, server_metadata
 from serve.grpc_ import open_inference_pb2 as pb
 from serve.grpc_.authorising import Authorise
 from serve.grpc_.tensors import raw_input, request_of, response_of
+from serve.limits.refusals import text_of
 from serve.model import NoFiniteAnswerError
 from serve.repository.loaded import Loaded
 
@@ -86,8 +87,8 @@ class Service:
         online = self._loaded.find(given.model_name, given.model_version or None)
         asked = request_of(given)
         tensor = asked.inputs[0]
-        records = records_of_raw(online, tensor.datatype, tensor.shape, raw_input(given, tensor))
-        return response_of(online, asked, await outputs_of(online, records))
+        records = records_of_raw(online.model, tensor.datatype, tensor.shape, raw_input(given, tensor))
+        return response_of(online, asked, records, await outputs_of(online, records))
 
     async def repository_index(self, given: Any) -> Any:
         """Lists the versions of all models."""
@@ -137,8 +138,8 @@ class _Call:
 
     async def answer(self, body: bytes, context: grpc.aio.ServicerContext) -> Any:
         began, model = time.perf_counter(), ""
-        status, why, answer = await self._refused(context)
-        if status == 200:
+        failed, answer = await self._refused(context), None
+        if failed is None:
             try:
                 given = self._kind.FromString(body)
                 asked = getattr(given, "model_name", "") or getattr(given, "name", "")
@@ -146,28 +147,34 @@ class _Call:
                 async with asyncio.timeout(self._rules.longest):
                     answer = await self._answer(given)
             except DecodeError:
-                status, why = 400, f"the request is no message of the kind {self._kind.DESCRIPTOR.name}"
+                failed = Failure(400, f"the request is no message of the kind {self._kind.DESCRIPTOR.name}")
             except TimeoutError:
-                status, why = 504, "the model did not answer in time"
+                failed = Failure(504, text_of(504))
             except Exception as error:
-                status, why = failure(error)
-                if status == 500:
-                    logger.exception("a call over gRPC failed")
+                failed = self._logged(error)
         if self._rules.observe is not None:
+            status = 200 if failed is None else failed.status
             self._rules.observe(self._name, model, status, time.perf_counter() - began)
-        if status != 200:
-            await context.abort(STATUSES.get(status, grpc.StatusCode.INTERNAL), why[:_LONGEST_MESSAGE])
+        if failed is not None:
+            await context.abort(
+                STATUSES.get(failed.status, grpc.StatusCode.INTERNAL), failed.message[:_LONGEST_MESSAGE]
+            )
         return answer
 
-    async def _refused(self, context: grpc.aio.ServicerContext) -> tuple[int, str, Any]:
+    async def _refused(self, context: grpc.aio.ServicerContext) -> Failure | None:
         try:
             refused = self._rules.authorise(context.invocation_metadata() or (), context.peer())
             if inspect.isawaitable(refused):
                 refused = await refused
         except Exception as error:
-            logger.exception("the rule of who may call over gRPC failed")
-            return *failure(error), None
-        return (200, "", None) if refused is None else (refused.status, refused.message, None)
+            return self._logged(error)
+        return None if refused is None else Failure(refused.status, refused.message)
+
+    def _logged(self, error: Exception) -> Failure:
+        failed = failure(error)
+        if failed.status == 500:
+            logger.error("the call %s over gRPC failed", self._name, exc_info=error)
+        return failed
 
 
 def _snake(name: str) -> str:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from serve import messages as m
-from serve.answers.tensors import OUTPUTS, datatype_of, raw_from
+from serve.answers.tensors import OUTPUTS, datatype_of, parameters_of, raw_from
 from serve.grpc_ import open_inference_pb2 as pb
-from serve.model import MOST_RECORDS
+from serve.inputs.read import MOST_RECORDS
+from serve.inputs.records import Records
+from serve.inputs.strict_json import check_id
 from serve.refusals import RefusedError
 from serve.repository.online import Online
 
@@ -28,8 +30,8 @@ def request_of(given: Any) -> m.InferRequest:
         The request. Outputs are binary where it says so, or where the input is raw and it says nothing.
 
     Raises:
-        RefusedError: it has too many parts, or asks for raw and other outputs at once.
-        ValidationError: it has an unknown name or datatype, a parameter that is not supported, or an unprintable id.
+        RefusedError: it has too many parts or an unprintable id, or asks for raw and other outputs at once.
+        ValidationError: it has an unknown name or datatype, or a parameter that is not supported.
     """
     parts = [given.inputs, given.outputs, given.parameters]
     parts += [one.parameters for one in (*given.inputs[:MOST], *given.outputs[:MOST])]
@@ -46,9 +48,9 @@ def request_of(given: Any) -> m.InferRequest:
     ]
     outputs = [{"name": one.name, "parameters": _plain(one.parameters)} for one in given.outputs]
     parameters = {"binary_data_output": bool(given.raw_input_contents)} | _plain(given.parameters)
-    asked = m.InferRequest.model_validate(
-        {"id": given.id, "inputs": inputs, "outputs": outputs, "parameters": parameters}
-    )
+    asked = m.InferRequest.model_validate({"inputs": inputs, "outputs": outputs, "parameters": parameters})
+    if given.id:
+        asked = asked.model_copy(update={"id": check_id(given.id)})
     if len({asked.is_binary(output) for output in asked.outputs}) > 1:
         raise RefusedError("over gRPC all outputs are raw, or none is: give all the same binary_data")
     return asked
@@ -87,19 +89,21 @@ def raw_input(given: Any, tensor: m.InputTensor) -> bytes:
     return b"".join(len(text).to_bytes(4, "little") + text for text in values)
 
 
-def response_of(online: Online, asked: m.InferRequest, outputs: dict[str, np.ndarray]) -> Any:
+def response_of(online: Online, asked: m.InferRequest, records: Records, outputs: dict[str, np.ndarray]) -> Any:
     """Returns the response.
 
     Args:
         online: the version that answered.
         asked: the request.
+        records: of the request.
         outputs: all of them by name.
 
     Returns:
         ``ModelInferResponse``, with the hash of the weights as the parameter ``artefact``.
     """
     answer = pb.ModelInferResponse(model_name=online.name, model_version=online.version, id=asked.id)
-    answer.parameters["artefact"].string_param = online.artefact
+    for name, text in {"artefact": online.artefact, **parameters_of(records)}.items():
+        answer.parameters[name].string_param = text
     wanted = {output.name: asked.is_binary(output) for output in asked.outputs}
     for name, raw in (wanted or dict.fromkeys(OUTPUTS, asked.parameters.binary_data_output)).items():
         array = outputs[name]

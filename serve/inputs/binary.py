@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from serve.inputs.numbers import records_in
+from serve.inputs.strict_json import LONGEST_STRING
 from serve.refusals import RefusedError
 
 HEADER = "Inference-Header-Content-Length"
 """Header that gives the length of the JSON; binary tensors follow it."""
-LONGEST_TEXT = 1 << 16
-"""Greatest length of a text in bytes."""
 _ELEMENTS = {"FP32": np.dtype("<f4"), "FP64": np.dtype("<f8")}
 _LENGTH = re.compile(r"[0-9]{1,10}")
 _PREFIX = 4
@@ -82,17 +82,14 @@ def array_from(
         most: greatest number of records.
 
     Returns:
-        (n, *form) float32. A value of FP64 beyond float32 is infinite.
+        (n, *form) float32 or float64.
 
     Raises:
         RefusedError: the shape is not that of records of the model (422), the bytes are not as many as it says, or
             are not finite numbers in little-endian order (400).
     """
-    _check_shape(shape, form, most)
-    if datatype not in _ELEMENTS:
-        raise RefusedError("this model reads numbers: datatype must be FP32 or FP64")
-    element = _ELEMENTS[datatype]
-    needed = math.prod(shape) * element.itemsize
+    count, element = records_in(list(shape), form, most=most), _ELEMENTS[datatype]
+    needed = count * math.prod(form) * element.itemsize
     if len(raw) != needed:
         raise _malformed(f"the tensor must have {needed} bytes, as its shape and datatype say")
     array = np.frombuffer(raw, element).reshape(shape)
@@ -102,8 +99,8 @@ def array_from(
     if 0 < least < np.finfo(element).tiny:
         # So read small whole numbers and powers of two in the other order.
         raise _malformed("no number of the tensor is above the least normal one: send them in little-endian order")
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)
+    # A copy in the order of this machine: what is not copied cannot be written to, which PyTorch warns about.
+    return array.astype(element.newbyteorder("="))
 
 
 def texts_from(raw: bytes | memoryview, shape: Sequence[int], *, most: int) -> list[str]:
@@ -121,46 +118,23 @@ def texts_from(raw: bytes | memoryview, shape: Sequence[int], *, most: int) -> l
         RefusedError: the shape is not one of texts (422), a length reaches beyond the tensor, a text is too long or
             not in UTF-8, or they are not as many as the shape says (400).
     """
-    _check_shape(shape, (), most)
+    count = records_in(list(shape), (), most=most)
     raw, texts, place = memoryview(raw), list[str](), 0
     while place < len(raw):
-        if len(texts) == shape[0]:
+        if len(texts) == count:
             raise _malformed("the tensor holds more texts than its shape says")
         begin = place + _PREFIX
         length = int.from_bytes(raw[place:begin], "little")
-        if begin > len(raw) or length > min(len(raw) - begin, LONGEST_TEXT):
-            raise _malformed(f"text {len(texts)} is longer than {LONGEST_TEXT} bytes, or than the rest of the tensor")
+        if begin > len(raw) or length > min(len(raw) - begin, LONGEST_STRING):
+            raise _malformed(f"text {len(texts)} is longer than {LONGEST_STRING} bytes, or than the rest of the tensor")
         place = begin + length
-        texts.append(text_from(raw[begin:place], len(texts)))
-    if len(texts) != shape[0]:
+        try:
+            texts.append(str(raw[begin:place], "utf-8"))
+        except UnicodeDecodeError:
+            raise _malformed(f"text {len(texts)} is not in UTF-8") from None
+    if len(texts) != count:
         raise _malformed("the tensor holds fewer texts than its shape says")
     return texts
-
-
-def text_from(raw: bytes | memoryview, number: int) -> str:
-    """Decodes a text.
-
-    Args:
-        raw: its bytes.
-        number: of the record.
-
-    Returns:
-        The text.
-
-    Raises:
-        RefusedError: status 400. It is not in UTF-8.
-    """
-    try:
-        return str(raw, "utf-8")
-    except UnicodeDecodeError:
-        raise _malformed(f"text {number} is not in UTF-8") from None
-
-
-def _check_shape(shape: Sequence[int], form: Sequence[int], most: int) -> None:
-    if len(shape) != len(form) + 1 or list(shape[1:]) != list(form):
-        raise RefusedError(f"shape must be [{', '.join(['records', *map(str, form)])}]")
-    if not 1 <= shape[0] <= most:
-        raise RefusedError(f"at most {most} records a call, and at least one", reason="too_many_records")
 
 
 def _malformed(why: str) -> RefusedError:

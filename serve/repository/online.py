@@ -1,7 +1,7 @@
 """One loaded version of a model, with what it needs to answer."""
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -108,15 +108,16 @@ class Online:
         self.model.logits(x)
         return None if time.perf_counter() - began < _AT_ONCE else ThreadPoolExecutor(1)
 
-    def _predict(self, x: Tensor, key: Hashable) -> tuple[Sequence[Any], ...]:
+    def _predict(self, x: Tensor, key: Hashable) -> tuple[Any, ...]:
         return (self.model.logits(x),)
 
-    def _explain(self, x: Tensor, key: Hashable) -> tuple[Sequence[Any], ...]:
+    def _explain(self, x: Tensor, key: Hashable) -> tuple[Any, ...]:
         target, attribution = self.model.explain(x, str(key))
-        values = list(attribution.values.numpy())
-        return target, values, attribution.error.numpy(), attribution.value_error.numpy()
+        columns = (attribution.values, attribution.error, attribution.value_error)
+        values, error, value_error = (column.cpu().numpy() for column in columns)
+        return target, list(values), error, value_error
 
-    def _certify(self, x: Tensor, key: Hashable) -> tuple[Sequence[Any], ...]:
+    def _certify(self, x: Tensor, key: Hashable) -> tuple[Any, ...]:
         assert isinstance(key, tuple)
         return self.model.certify(x, list(key))
 

@@ -1,5 +1,6 @@
 """Replies: JSON by orjson, and every error in one form, without the data of the request."""
 
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -9,15 +10,12 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from serve.answers.failures import failure, told
+from serve.answers.failures import failure
 from serve.batching import FullError
+from serve.limits.refusals import error_body, error_headers, text_of
 from serve.model import NoFiniteAnswerError
 from serve.refusals import RefusedError
 from serve.repository.loaded import UnknownModelError
-
-MOST_BYTES = 4096
-"""Greatest length of an error body."""
-_RETRY_AFTER = "1"
 
 
 def reply(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -32,18 +30,18 @@ def reply(content: Any, status: int = 200, headers: dict[str, str] | None = None
     return Response(body, status, headers, media_type="application/json")
 
 
-def refusal(status: int, why: str, headers: dict[str, str] | None = None) -> Response:
+def refusal(status: int, why: str = "", headers: dict[str, str] | None = None, *, reason: str = "") -> Response:
     """Returns an error in the form that all calls use.
 
     Args:
         status: HTTP status.
-        why: message; cut where it is too long.
+        why: message; by default what the status means.
         headers: further headers.
+        reason: code for programs.
     """
-    text = (
-        why if len(why.encode()) <= MOST_BYTES - 64 else why.encode()[: MOST_BYTES - 80].decode(errors="ignore") + " …"
-    )
-    return reply({"error": text}, status, headers)
+    body = error_body(why or text_of(status), reason)
+    own = {name.decode(): value.decode() for name, value in error_headers(status, len(body))}
+    return Response(body, status, {**own, **(headers or {})})
 
 
 def answer_errors(api: FastAPI) -> None:
@@ -53,18 +51,26 @@ def answer_errors(api: FastAPI) -> None:
         api: the application.
     """
 
-    @api.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return refusal(422, told(error))
-
     @api.exception_handler(HTTPException)
     async def failed(_: Request, error: HTTPException) -> Response:
-        return refusal(error.status_code, error.detail, dict(error.headers or {}))
+        # Starlette's own texts are the names of statuses.
+        own = "" if error.detail == HTTPStatus(error.status_code).phrase else error.detail
+        return refusal(error.status_code, own, dict(error.headers or {}))
 
-    for kind in (RefusedError, ValidationError, UnknownModelError, FullError, NoFiniteAnswerError, Exception):
+    for kind in (*_FORESEEN, Exception):
         api.exception_handler(kind)(_failed)
 
 
+_FORESEEN = (
+    RefusedError,
+    ValidationError,
+    RequestValidationError,
+    UnknownModelError,
+    FullError,
+    NoFiniteAnswerError,
+)
+
+
 async def _failed(_: Request, error: Exception) -> Response:
-    status, why = failure(error)
-    return refusal(status, why, {"Retry-After": _RETRY_AFTER} if status == 503 else None)
+    found = failure(error)
+    return refusal(found.status, found.message, reason=found.reason)

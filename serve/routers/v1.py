@@ -12,9 +12,8 @@ from serve.answers.certificates import ABOUT, certificates
 from serve.answers.explanations import about_explanations, explanations
 from serve.answers.predictions import predictions
 from serve.answers.whole import whole_answers
-from serve.inputs.records import Records
-from serve.model import MOST_EXPLAINED, MOST_RECORDS
-from serve.refusals import RefusedError
+from serve.inputs.read import MOST_RECORDS
+from serve.model import MOST_EXPLAINED
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import documented
@@ -47,7 +46,8 @@ def add_v1(api: FastAPI, loaded: Loaded) -> None:
 def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, Any]) -> None:
     async def call(name: str, request: Request, version: str | None = None) -> Response:
         online = loaded.find(name, version)
-        return await answer(online, request)  # type: ignore[no-any-return]
+        replied: Response = await answer(online, request)
+        return replied
 
     call.__doc__ = answer.__doc__
     api.post(path, tags=["model"], name=answer.__name__, **about)(call)
@@ -56,9 +56,9 @@ def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, 
 async def predict(online: Online, request: Request) -> Response:
     """Returns the predicted class of each record, with all probabilities."""
     asked = await read(request, m.PredictRequest)
-    records = records_of(online, asked.instances)
+    records = online.model.read(asked.instances)
     logits = await online.logits(records.x)
-    return reply({"predictions": predictions(online.model, logits), **online.origin})
+    return reply({"predictions": predictions(online.model, logits, records), **online.origin})
 
 
 async def explain(online: Online, request: Request) -> Response:
@@ -68,7 +68,7 @@ async def explain(online: Online, request: Request) -> Response:
     """
     asked = await read(request, m.ExplainRequest)
     fast = online.model.explainer(asked.method).name == "integrated_gradients"
-    records = records_of(online, asked.instances, most=MOST_RECORDS if fast else MOST_EXPLAINED)
+    records = online.model.read(asked.instances, most=MOST_RECORDS if fast else MOST_EXPLAINED)
     about = {**about_explanations(online.model, asked.method), **online.origin}
     pieces = explanations(online, records.x, asked.method, records.words)
     first = await anext(pieces)  # what cannot be explained is refused before anything is sent
@@ -81,7 +81,7 @@ async def explain(online: Online, request: Request) -> Response:
 async def certify(online: Online, request: Request) -> Response:
     """Returns whether the predicted class is proven not to change if each input changes by at most ε."""
     asked = await read(request, m.CertifyRequest)
-    records = records_of(online, asked.instances)
+    records = online.model.read(asked.instances)
     epsilons = asked.epsilons or list(online.model.dataset.epsilons)
     found = await certificates(online, records.x, epsilons)
     units = online.model.dataset.units
@@ -91,7 +91,7 @@ async def certify(online: Online, request: Request) -> Response:
 async def answer(online: Online, request: Request) -> Response:
     """Returns everything about each record: class, prediction set, abstention, explanation and certificate."""
     asked = await read(request, m.AnswerRequest)
-    records = records_of(online, asked.instances, most=MOST_EXPLAINED)
+    records = online.model.read(asked.instances, most=MOST_EXPLAINED)
     return reply(await whole_answers(online, records, explain=asked.explain, certify=asked.certify))
 
 
@@ -102,25 +102,6 @@ CALLS: dict[str, tuple[Any, type, type]] = {
     "answer": (answer, m.AnswerRequest, m.AnswerResponse),
 }
 """Function, request and response of each call."""
-
-
-def records_of(online: Online, given: list[Any], most: int = MOST_RECORDS) -> Records:
-    """Brings the records of a request into the form that the model takes.
-
-    Args:
-        online: the version that answers.
-        given: of the request.
-        most: greatest number of records.
-
-    Returns:
-        The records.
-
-    Raises:
-        RefusedError: one is not a record of this model.
-    """
-    if len(given) > most:
-        raise RefusedError(f"at most {most} records a call; {len(given)} were sent")
-    return Records(x=online.model.records(given, most=most), words=online.model.words(given))
 
 
 async def _events(

@@ -12,19 +12,22 @@ from serve.answers.tensors import (
     datatype_of,
     metadata_of,
     outputs_of,
+    parameters_of,
     raw_from,
     records_of_raw,
-    refuse_numbers,
+    refuse_datatype,
 )
 from serve.inputs.binary import HEADER, raw_of, split_body
+from serve.inputs.numbers import tensor_of
+from serve.inputs.read import MOST_RECORDS
 from serve.inputs.records import Records
+from serve.inputs.strict_json import check_id
 from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import documented
 from serve.routers.reading import parse, require_json
 from serve.routers.replies import reply
-from serve.routers.v1 import records_of
 
 _ALL = [m.OutputWanted(name="probabilities"), m.OutputWanted(name="class_index")]
 """What is answered where a request names no outputs."""
@@ -56,7 +59,10 @@ def add_v2(api: FastAPI, loaded: Loaded) -> None:
         asked = parse(header, m.InferRequest)
         if asked.model_name not in (None, name) or asked.model_version not in (None, "", online.version):
             raise RefusedError("model_name and model_version must be those of the path")
-        return answer(online, asked, await outputs_of(online, _records(online, asked.inputs[0], rest)))
+        if asked.id is not None:
+            check_id(asked.id)
+        records = _records(online, asked.inputs[0], rest)
+        return answer(online, asked, records, await outputs_of(online, records))
 
 
 def records_of_tensor(online: Online, tensor: m.InputTensor) -> Records:
@@ -72,33 +78,24 @@ def records_of_tensor(online: Online, tensor: m.InputTensor) -> Records:
     Raises:
         RefusedError: its shape is not that of records, or its data are not of its shape.
     """
-    data = tensor.data
+    data, model = tensor.data, online.model
     if data is None:
         raise RefusedError("a tensor needs data, or the parameter binary_data_size")
-    if online.model.reads_text:
-        refuse_numbers(tensor.datatype)
-        if tensor.shape != [len(data)]:
-            raise RefusedError("shape must be [records], as many as data holds")
-        return records_of(online, data)
-    if tensor.datatype == "BYTES":
-        raise RefusedError("this model reads numbers: datatype must be FP32 or FP64")
-    shape = online.model.dataset.shape
-    if tuple(tensor.shape[1:]) != shape:
-        raise RefusedError(f"shape must be [records, {', '.join(map(str, shape))}]")
-    flat = not isinstance(data[0] if data else None, list)
-    size = int(np.prod(shape))
-    count = len(data) // size if flat else len(data)
-    if count != tensor.shape[0] or (flat and len(data) % size):
-        raise RefusedError("the data do not hold as many numbers as shape says")
-    return records_of(online, _fold(data, (count, *shape)) if flat else data)
+    refuse_datatype(model, tensor.datatype)
+    if not model.reads_text:
+        return model.take(tensor_of(data, tensor.shape, model.dataset.shape, most=MOST_RECORDS))
+    if tensor.shape != [len(data)]:
+        raise RefusedError("shape must be [records], as many as data holds", reason="shape")
+    return model.read(data)
 
 
-def answer(online: Online, asked: m.InferRequest, outputs: dict[str, np.ndarray]) -> Response:
+def answer(online: Online, asked: m.InferRequest, records: Records, outputs: dict[str, np.ndarray]) -> Response:
     """Returns the response: JSON, and after it the outputs that were asked for as binary tensors.
 
     Args:
         online: the version that answered.
         asked: the request.
+        records: of the request.
         outputs: all of them by name.
 
     Returns:
@@ -114,7 +111,8 @@ def answer(online: Online, asked: m.InferRequest, outputs: dict[str, np.ndarray]
         else:
             about["data"] = array.ravel()
         tensors.append(about)
-    content = {**online.origin, **({"id": asked.id} if asked.id is not None else {}), "outputs": tensors}
+    content: dict[str, Any] = {**online.origin, **({"id": asked.id} if asked.id is not None else {})}
+    content |= ({"parameters": parameters} if (parameters := parameters_of(records)) else {}) | {"outputs": tensors}
     if not raws:
         return reply(content)
     header = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -127,12 +125,4 @@ def _records(online: Online, tensor: m.InputTensor, rest: memoryview | None) -> 
     raw = raw_of(rest, tensor.parameters.binary_data_size, beside_json=tensor.data is not None)
     if raw is None:
         return records_of_tensor(online, tensor)
-    return records_of_raw(online, tensor.datatype, tensor.shape, raw)
-
-
-def _fold(flat: list[Any], shape: tuple[int, ...]) -> list[Any]:
-    """Nests a flat list in row-major order."""
-    if len(shape) == 1:
-        return flat
-    size = len(flat) // shape[0]
-    return [_fold(flat[place * size : (place + 1) * size], shape[1:]) for place in range(shape[0])]
+    return records_of_raw(online.model, tensor.datatype, tensor.shape, raw)

@@ -73,7 +73,7 @@ class Watching(Watcher):
     def begin(self, *, total: int, finished: int, workers: int) -> None:
         self.moments.append(time.perf_counter())
 
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float, workers: int) -> None:
         assert not record.failed, record.error
         self.moments.append(time.perf_counter())
         if len(self.moments) % 500 == 1:

@@ -140,7 +140,7 @@ class Watching(Watcher):
         self.labels: list[str] = []
         self._third = third
 
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float, workers: int) -> None:
         self.labels.append(label)
         if len(self.labels) == 3:
             self._third()

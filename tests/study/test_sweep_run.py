@@ -12,6 +12,7 @@ import yaml
 from ray import tune
 
 from assay.data.base import Dataset
+from assay.devices import device
 from assay.errors import StorageError, UserError
 from assay.executors import Executor, LocalExecutor, Outcome
 from assay.ledger import Ledger
@@ -91,6 +92,59 @@ def test_every_point_runs_once_on_every_fold(make: Make, tmp_path: Path) -> None
     again = swept(ready, tmp_path, run=counting, watcher=watcher)
     assert (again.trials, again.ran, again.complete) == (8, 0, True) and len(counting.items) == 8
     assert watcher.began["finished"] == 8
+
+
+class Streams(LocalExecutor):
+    """Has another number of workers each time it is asked; keeps the devices of the items, and those they ran on."""
+
+    def __init__(self) -> None:
+        self.streams: list[str] = []
+        self.asked = 0
+
+    @property
+    def workers(self) -> int:  # type: ignore[override]
+        self.asked += 1
+        return self.asked
+
+    def map(self, fn: Any, items: Any, shared: Any) -> Any:
+        for kind in ("gpu", "cpu"):
+            for index, item in enumerate(getattr(items, kind)):
+                self.streams.append(kind)
+                yield Outcome(index=index, value=fn(item, shared))
+
+
+@pytest.mark.parametrize("used", ["gpu", "cpu"])
+def test_a_sweep_of_a_cohort_for_the_cpu_needs_no_gpu_and_computes_on_none(
+    used: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = make(RATES, epochs=3, scheduler="asha", samples=3, goals=("accuracy",))
+    study = ready.sweep.study
+    cohorts = {name: cohort.model_copy(update={"device": used}) for name, cohort in study.cohorts.items()}
+    sweep = replace(ready.sweep, study=study.model_copy(update={"cohorts": cohorts}))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    seen: set[str] = set()
+
+    def fails(*_: Any, **__: Any) -> None:
+        seen.add(device().type)
+        raise RuntimeError("enough")
+
+    # At a rung, and where a trial is trained to its end.
+    monkeypatch.setattr("assay.study.sweep_items.train_to_rung", fails)
+    monkeypatch.setattr("assay.study.measure.train_trial", fails)
+    for one in (replace(ready, sweep=sweep), replace(ready, sweep=sweep, rungs=None)):
+        streams = Streams()
+        swept(one, tmp_path / str(one.rungs is None), executor=streams)
+        assert set(streams.streams) == {used}
+    assert seen == {"cuda" if used == "gpu" else "cpu"}
+
+
+def test_the_time_left_is_that_of_the_workers_that_there_are_now(make: Make, tmp_path: Path) -> None:
+    watcher, streams = Memory(), Streams()
+    swept(make(), tmp_path, watcher=watcher, executor=streams)
+    assert watcher.began["workers"] == 1 and watcher.workers == [2, 3, 4, 5]
+    spent = np.cumsum([record.seconds for record in watcher.records])
+    expected = [(4 - done) * spent[done - 1] / done / (done + 1) for done in range(1, 5)]
+    assert watcher.left == pytest.approx(expected)
 
 
 def test_a_study_file_tells_the_recipes_while_a_sweep_runs(make: Make, tmp_path: Path) -> None:

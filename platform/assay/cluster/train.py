@@ -15,8 +15,9 @@ from torch import nn
 
 from assay.cluster.executor import RayExecutor
 from assay.cluster.messages import watched
+from assay.cluster.resources import TRAINING_WORKER, Reservation, gpus_for, living_nodes, refuse_impossible
 from assay.cluster.scaling import WorkerRange
-from assay.cluster.session import describe_environment, ray_session
+from assay.cluster.session import describe_environment, joins_cluster, ray_session
 from assay.cluster.streaming import readers_of
 from assay.cluster.train_worker import STATE, entropy_of, work
 from assay.data.base import Dataset
@@ -90,6 +91,7 @@ def run_distributed(
             ``train_distributed``. Nothing is stored then.
     """
     _refuse_federated(trial)
+    _refuse_gpu_of_cpu(trial, gpu=gpu)
     asked = WorkerRange.of(workers)
     recorded = str(asked) if asked.is_elastic else asked.most
     runner = Runner(keeper, {**describe_environment(), "ray_train_workers": recorded})
@@ -97,6 +99,9 @@ def run_distributed(
     with store.locked():
         remaining = remaining_work(store, trial)
         with ray_session(address, workers=asked.most, cpus=trial.threads):
+            if gpu:
+                wanted = Reservation(cpus=1, gpus=1)
+                refuse_impossible(wanted, living_nodes(), grows=joins_cluster(address), asker=TRAINING_WORKER)
             runner.begin(remaining, dataset)
             began = time.perf_counter()
             refusal: UserError | None = None
@@ -134,9 +139,11 @@ def _evaluated(
     evaluating: Callable[[int, int], None],
 ) -> TrialRecord:
     """Evaluates a trained trial, with its test records shared among workers."""
-    with RayExecutor(workers=workers, cpus=remaining.trial.threads) as executor:
+    trial = remaining.trial
+    # By default its workers would share the GPUs of the cluster.
+    with RayExecutor(workers=workers, cpus=trial.threads, gpus=gpus_for([trial.device], None)) as executor:
         watched_executor = Watched(executor, evaluating)
-        bare = run_trial(remaining.trial, watched_executor, dataset, trained=trained, known=remaining.known)
+        bare = run_trial(trial, watched_executor, dataset, trained=trained, known=remaining.known)
     return replace(bare, weights=trained.checkpoint)
 
 
@@ -254,6 +261,17 @@ def _refuse_federated(trial: Trial) -> None:
             setting="recipe",
             given=trial.recipe_name,
             allowed="jobs.study",
+        )
+
+
+def _refuse_gpu_of_cpu(trial: Trial, *, gpu: bool) -> None:
+    if gpu and trial.device == "cpu":
+        raise UserError(
+            f"--gpu asks for a GPU for each worker, and cohorts.{trial.cohort}.device is cpu: leave --gpu out, or add "
+            f"--set cohorts.{trial.cohort}.device=gpu",
+            setting="--gpu",
+            given=True,
+            allowed=False,
         )
 
 

@@ -89,6 +89,17 @@ class Files:
         with self.system.open_input_file(self.path(name)) as file:
             return bytes(file.read())
 
+    def read_text(self, name: str) -> str:
+        """Reads a text file.
+
+        Args:
+            name: within the folder.
+
+        Returns:
+            Its content; empty if there is no such file.
+        """
+        return self.read(name).decode() if self.exists(name) else ""
+
     def names(self, folder: str, suffix: str = ".parquet") -> set[str]:
         """Returns the names of the files with a suffix in a folder.
 

@@ -303,7 +303,7 @@ class Store:
         Returns:
             Its content; empty if there is no such file.
         """
-        return self._files.read(name).decode() if self._files.exists(name) else ""
+        return self._files.read_text(name)
 
     def keep_only(self, planned: Iterable[str]) -> None:
         """Makes ``trials`` the current plan: other trials move to ``superseded``, and return when planned again.

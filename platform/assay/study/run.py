@@ -44,6 +44,7 @@ class RunSummary:
     trial_seconds: float
     """Summed over the trials that ran; a federated training counts once for each worker of its pool."""
     workers: int
+    """How many there were at the end: machines may have come and gone."""
     seconds: float
     """Wall time of the whole run, the start of Ray included."""
 
@@ -93,7 +94,7 @@ def run_study(
         todo = [trial for name, trial in by_id.items() if name not in finished]
         runner = Runner(keeper, environment)
         write_study(study, store, {i: t.label for i, t in by_id.items()}, environment, fresh=bool(todo))
-        tally = _Tally(todo=len(todo), workers=executor.workers if todo else 1)
+        tally = _Tally(todo=len(todo), workers=lambda: executor.workers)
         page = _Page(partial(publish, datasets), first=len({(t.cohort, t.recipe_name) for t in by_id.values()}))
         watcher.begin(total=len(by_id), finished=len(finished), workers=tally.workers)
         try:
@@ -103,7 +104,7 @@ def run_study(
                     store.write(record)
                     mirror(record)
                     tally.add(record, trial.label)
-                    watcher.done(record, trial.label, seconds_left=tally.seconds_left)
+                    watcher.done(record, trial.label, seconds_left=tally.seconds_left, workers=tally.workers)
                     page.look(tally)
         finally:
             watcher.end()
@@ -116,19 +117,24 @@ class _Tally:
 
     Args:
         todo: number of trials to run.
-        workers: that run them.
+        workers: returns how many workers there are now; not called where there is nothing to run.
     """
 
-    def __init__(self, *, todo: int, workers: int) -> None:
-        self.todo, self.workers = todo, workers
+    def __init__(self, *, todo: int, workers: Callable[[], int]) -> None:
+        self.todo, self._workers = todo, workers
         self.done = 0
         self.spent = 0.0
         """Seconds of the trials that are done, added up."""
         self.failures: dict[str, str] = {}
 
     @property
+    def workers(self) -> int:
+        """How many workers there are now."""
+        return self._workers() if self.todo else 1
+
+    @property
     def seconds_left(self) -> float:
-        """Estimated time of the remaining trials, from the mean time of those that are done."""
+        """Estimated time of the remaining trials on the present workers, from the mean time of those that are done."""
         return (self.todo - self.done) * (self.spent / self.done) / self.workers
 
     def add(self, record: TrialRecord, label: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assay.executors import Executor
+from assay.executors import ByDevice, Executor
 from assay.store.folder import JUDGED, Store
 from assay.study.run import about_run
 from assay.study.runner import RemainingWork, Runner, TrialObserver, evaluate_work, record_of, remaining_work
@@ -76,7 +76,8 @@ def judge_chosen(
         work = [_remaining(store, target, trial) for trial in trials.values() if trial.id not in known]
         for item in work:
             runner.begin(item, prepared.dataset)
-        for outcome in executor.map(evaluate_work, work, {prepared.sweep.cohort_name: prepared.dataset}):
+        items, datasets = ByDevice(**{prepared.device: work}), {prepared.sweep.cohort_name: prepared.dataset}
+        for outcome in executor.map(evaluate_work, items, datasets):
             item = work[outcome.index]
             record = replace(record_of(outcome, item.trial), artefact=_artefact(item))
             target.write(runner.end(item.trial, replace(record, weights=b""), prepared.dataset))

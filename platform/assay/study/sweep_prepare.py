@@ -47,6 +47,11 @@ class Prepared:
     """Points that may be under way while the next one is proposed; see ``Prepared.jobs``."""
 
     @property
+    def device(self) -> str:
+        """Where its trials are computed, ``gpu`` or ``cpu``: see ``Cohort.device``."""
+        return self.sweep.study.cohorts[self.sweep.cohort_name].device
+
+    @property
     def about(self) -> dict[str, Any]:
         """What is searched and how, as plain values."""
         return {

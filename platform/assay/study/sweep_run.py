@@ -12,7 +12,7 @@ from typing import Any
 from assay import progress
 from assay.data.base import Dataset
 from assay.errors import SpecError, UserError
-from assay.executors import Executor, Outcome
+from assay.executors import ByDevice, Executor, Outcome
 from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.halving import Job
@@ -121,6 +121,7 @@ class _Tally:
     total: int
     """Trials of the whole sweep."""
     workers: int = 1
+    """Present number."""
     ended: int = 0
     """Trials that ended, earlier ones included."""
     ran: int = 0
@@ -212,7 +213,8 @@ class _Driver:
         """Runs items until none can be drawn; returns whether there was any."""
         taken: dict[int, tuple[Job, SweepItem]] = {}
         drawn = False
-        for outcome in self._executor.map(self._run, self._items(taken), self._datasets):
+        items = ByDevice(**{self._prepared.device: self._items(taken)})
+        for outcome in self._executor.map(self._run, items, self._datasets):
             drawn = True
             self._take(*taken.pop(outcome.index), outcome)
         return drawn
@@ -329,7 +331,8 @@ class _Driver:
         self.tally.spent += record.seconds
         if record.failed:
             self.tally.failures[item.trial.label] = record.error
-        self._watcher.done(record, item.trial.label, seconds_left=self.tally.seconds_left)
+        self.tally.workers = self._executor.workers
+        self._watcher.done(record, item.trial.label, seconds_left=self.tally.seconds_left, workers=self.tally.workers)
         self._write_study()
 
     def _write_study(self) -> None:
