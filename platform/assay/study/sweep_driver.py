@@ -113,6 +113,7 @@ class SweepDriver:
             with progress.listening(self._watcher.status):
                 for outcome in self._executor.map(self._run, self._items(), self._datasets):
                     self._take(outcome)
+                assert not self._jobs, "every job has ended"
                 if not self._began:  # there was nothing to run
                     self._begin(workers=1)
             return True
