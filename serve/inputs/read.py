@@ -39,7 +39,8 @@ class Reader:
     ) -> None:
         self.dataset = dataset
         self._text = dataset.modality == "text"
-        self._ranges = None if self._text else Ranges(dataset, train=train, rule=rule)
+        self.ranges = None if self._text else Ranges(dataset, train=train, rule=rule)
+        """Ranges of the inputs; None for texts."""
         self.images = ImageReader(dataset) if dataset.modality == "image" else None
         """Reader of PNG and DICOM; None where records are no images."""
         self._signals = SignalReader(dataset) if dataset.modality == "signal" else None
@@ -149,12 +150,12 @@ class Reader:
 
     def _judged(self, x: np.ndarray, *warnings: _Warnings) -> Records:
         """Returns arrays as records, with warnings about values outside the ranges."""
-        assert self._ranges is not None
+        assert self.ranges is not None
         with np.errstate(over="ignore"):
             inputs = np.ascontiguousarray(x, np.float32)
         if not inputs.flags.writeable:  # a view of a body, which a tensor may not share
             inputs = inputs.copy()
-        judged = self._ranges.judge(inputs)
+        judged = self.ranges.judge(inputs)
         records = Records(x=torch.from_numpy(inputs), outside=judged.outside, abstain=judged.abstain)
         return _with(records, *warnings, judged.warnings)
 

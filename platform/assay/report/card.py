@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from assay.data.base import Dataset
 from assay.metrics import limits_of
 from assay.privacy.unit import protected, protected_unit
 from assay.report.cells import runs_text
@@ -114,12 +115,20 @@ def card_of(finished: Finished, name: str) -> Card:
         licence=dataset.licence,
         citation=dataset.citation,
         privacy=_privacy(finished),
-        intended_use="Research. The evidence is about records like those it was tested on; it is not a medical device "
-        "and no licence to treat patients.",
+        intended_use=_intended_use(dataset),
         evidence=tuple(_evidence(finished, card)),
         flags=flags,
         inconclusive=tuple(dict.fromkeys(check.message for check in checks if check.verdict == "inconclusive")),
         warnings=_warnings(finished, card, flags),
+    )
+
+
+def _intended_use(dataset: Dataset) -> str:
+    use = dataset.intended_use
+    records = "like those it was tested on" if use is None else f"like those it was tested on: {use.records}"
+    return (
+        f"Research. The evidence is about records {records}. It is not a medical device and no licence to treat "
+        "patients."
     )
 
 
