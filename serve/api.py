@@ -7,9 +7,11 @@ from starlette.responses import RedirectResponse
 
 import assay
 from serve import messages as m
+from serve.audit_log.decision import Hook
 from serve.limits import BodyLimit, LoopbackOnly
 from serve.repository.loaded import Loaded
 from serve.routers.health import add_health
+from serve.routers.noting import CountRefusals
 from serve.routers.replies import answer_errors
 from serve.routers.v1 import add_v1
 from serve.routers.v2 import add_v2
@@ -20,13 +22,14 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAPI:
+def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook | None = None) -> FastAPI:
     """Creates the HTTP interface.
 
     Args:
         loaded: the models of this replica.
         public: whether calls from other machines are allowed.
         title: of the description.
+        log: takes what is answered, and the status of what is refused, such as ``DecisionLog.record``.
 
     Returns:
         The FastAPI application.
@@ -40,6 +43,8 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAP
     api.add_middleware(BodyLimit, most=MOST_BYTES)
     if not public:
         api.add_middleware(LoopbackOnly)
+    if log is not None:
+        api.add_middleware(CountRefusals, log=log)  # the last to be added sees every response
     answer_errors(api)
 
     @api.get("/", include_in_schema=False)
@@ -47,6 +52,6 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAP
         return RedirectResponse(f"v1/models/{loaded.names[0]}/card?html=true")
 
     add_health(api, loaded)
-    add_v2(api, loaded)
-    add_v1(api, loaded)
+    add_v2(api, loaded, log)
+    add_v1(api, loaded, log)
     return api

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+import assay
 from assay.cluster.ledger_actor import cluster_joined, opening
 from assay.cluster.resources import REPLICA
 from assay.cluster.room import require_room
@@ -19,6 +20,7 @@ from assay.cluster.session import joins_cluster, start_ray_here
 from assay.errors import UserError
 from assay.release.serving import release_served
 from serve.api import create_api
+from serve.audit_log.log import DecisionLog
 from serve.devices import device_of
 from serve.repository.loaded import Loaded
 from serve.repository.online import bring_online
@@ -60,7 +62,11 @@ def build_app(args: Mapping[str, str]) -> Application:
         finished = open_source(serving.source.model_copy(update={"artefact": chosen}), public=serving.public)
         finished = finished.on(device_of(serving.gpus))
         online = bring_online(finished, name=serving.known_as, threads=serving.threads)
-        return create_api(Loaded([online]), public=serving.public, title=serving.known_as)
+        log = open_log(serving)
+        loaded = Loaded([online], told=None if log is None else log.event)
+        return create_api(
+            loaded, public=serving.public, title=serving.known_as, log=None if log is None else log.record
+        )
 
     return (
         serve.deployment(serve.ingress(replica)())
@@ -100,6 +106,26 @@ def choose(serving: Serving) -> str:
             opening=opening(),
         )
     return finished.artefact
+
+
+def open_log(serving: Serving) -> DecisionLog | None:
+    """Opens the decision log of a replica.
+
+    Args:
+        serving: the settings.
+
+    Returns:
+        The log; None where nothing is kept.
+
+    Raises:
+        StorageError: its folder cannot be used.
+    """
+    if serving.log_folder is None:
+        return None
+    return DecisionLog(
+        serving.log_folder, full=serving.log_full, sync=serving.log_sync, days=serving.log_days,
+        about={"assay": assay.__version__},
+    )  # fmt: skip
 
 
 def _require_room(serving: Serving) -> None:

@@ -47,6 +47,10 @@ from assay.study.sweep_prepare import prepare_sweep
 from assay.tasks.classification import Classification
 from jobs.refusals import check_arguments
 from jobs.submit import JOBS, url
+from serve.audit_log.keys import Keys
+from serve.audit_log.log import DecisionLog
+from serve.audit_log.verify import verify
+from serve.settings import read_settings
 
 TEXT = Path(__file__).with_name("messages.txt")
 STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
@@ -129,6 +133,15 @@ def official(folder: Path) -> None:
 def wide_weights(folder: Path) -> None:
     (folder / "w.safetensors").write_bytes(b"PK\x03\x04 and so on")
     ResNet18(weights=str(folder / "w.safetensors")).build((3, 40, 40), 2, seed=0)
+
+
+def decided(folder: Path, *then: Callable[[], object]) -> None:
+    """A decision log with no answer in it, and what is done with it."""
+    if not (folder / "keys").exists():
+        DecisionLog(folder).close()
+    (folder / "keys").chmod(0o600)
+    for step in then:
+        step()
 
 
 CASES: dict[str, Callable[[Path], object]] = {
@@ -250,6 +263,16 @@ CASES: dict[str, Callable[[Path], object]] = {
     ),
     "the address of a dashboard in the place of a cluster": lambda folder: refuse_address("http://head:8265"),
     "an address that is none": lambda folder: url("ftp://head:8265"),
+    "a folder that holds no decision log": verify,
+    "keys of a decision log that others can read": lambda folder: decided(
+        folder, lambda: (folder / "keys").chmod(0o644), lambda: Keys(folder)
+    ),
+    "a decision log at a URI": lambda folder: read_settings(
+        {"results": "s3://bucket/mine", "recipe": "standard", "log": "s3://bucket/log"}
+    ),
+    "results at a URI without a decision log": lambda folder: read_settings(
+        {"results": "s3://bucket/mine", "recipe": "standard"}
+    ),
     "a report of nothing": lambda folder: report_of(Store(str(folder / "typo")), lambda *_: ""),
 }
 

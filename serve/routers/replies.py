@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 import serve.messages as m
+from serve.audit_log.decision import LogFullError
 from serve.batching import FullError
 from serve.model import NoFiniteAnswerError, RefusedError
 from serve.repository.loaded import UnknownModelError
@@ -86,6 +87,10 @@ def answer_errors(api: FastAPI) -> None:
     @api.exception_handler(FullError)
     async def full(_: Request, error: FullError) -> Response:
         return refusal(503, f"the model is busy: {error}", {"Retry-After": _RETRY_AFTER})
+
+    @api.exception_handler(LogFullError)
+    async def unlogged(_: Request, error: LogFullError) -> Response:
+        return refusal(503, str(error), {"Retry-After": _RETRY_AFTER})
 
     @api.exception_handler(NoFiniteAnswerError)
     async def no_answer(_: Request, error: NoFiniteAnswerError) -> Response:

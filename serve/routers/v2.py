@@ -7,22 +7,25 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from serve import messages as m
+from serve.audit_log.decision import Hook
 from serve.inputs.records import Records
 from serve.model import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import documented
+from serve.routers.noting import Note
 from serve.routers.reading import read
 from serve.routers.replies import reply
 from serve.routers.v1 import records_of
 
 
-def add_v2(api: FastAPI, loaded: Loaded) -> None:
+def add_v2(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
     """Adds the calls under ``/v2/models``.
 
     Args:
         api: the application.
         loaded: its models.
+        log: takes what is answered.
     """
 
     @api.get("/v2/models/{name}", tags=["model"])
@@ -42,6 +45,7 @@ def add_v2(api: FastAPI, loaded: Loaded) -> None:
             raise RefusedError("model_name and model_version must be those of the path")
         records = records_of_tensor(online, asked.inputs[0])
         outputs = outputs_of(online, await online.logits(records.x))
+        await Note(log, online, "infer", request)(records, outputs["class_index"])
         wanted: list[str] = [output.name for output in asked.outputs] or list(outputs)
         tensors = [{"name": one, **_tensor(outputs[one])} for one in wanted]
         return reply({**online.origin, **({"id": asked.id} if asked.id is not None else {}), "outputs": tensors})
