@@ -5,6 +5,7 @@ python -m jobs.serve start --results results/quickstart
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,6 +46,7 @@ def start(
     replicas: Annotated[int, typer.Option(min=1, help="Replicas that predict.")] = 1,
     slow_replicas: Annotated[int, typer.Option("--slow-replicas", min=1, help="Replicas that explain, and as many that certify, of each model.")] = 1,
     tokens: Annotated[str, typer.Option("--tokens", envvar="ASSAY_TOKENS", help="File of the tokens of those who may call; see jobs.tokens.")] = "tokens.json",
+    log: Annotated[str | None, typer.Option("--log", help="Folder of the decision log, or none, which keeps nothing; by default decisions beside the repository.")] = None,
     python_proxy: Annotated[bool, typer.Option("--python-proxy", help="Use Ray's Python proxy instead of HAProxy: slower, and everything is answered by the same replicas.")] = False,
 ) -> None:  # fmt: skip
     """Serve the models of a repository on this machine, on the loopback interface, until Ctrl-C.
@@ -55,7 +57,7 @@ def start(
         from serve.api import LONGEST_BODY
         from serve.limits.settings import Limits
         from serve.repository.entries import Repository
-        from serve.settings import absolute
+        from serve.settings import NO_LOG, absolute
         from serve.start import Service, keep, require_models, stop
         from serve.start import start as start_service
 
@@ -66,7 +68,7 @@ def start(
         require_models(served, repository)
         service = Service(
             repository=place, port=port, threads=threads, gpus=gpus, replicas=replicas, slow_replicas=slow_replicas,
-            apart=not python_proxy, tokens=tokens,
+            apart=not python_proxy, tokens=tokens, log=log if log == NO_LOG else absolute(log or str(Path(place).parent / "decisions")),
         )  # fmt: skip
         console.print("starting", highlight=False)
         token = start_service(service, Limits(ongoing={"": 64}, body=LONGEST_BODY))

@@ -9,12 +9,14 @@ from starlette.responses import RedirectResponse
 
 import assay
 from serve import messages as m
+from serve.audit_log.decision import Hook
 from serve.auth.middleware import Edge
 from serve.auth.settings import VARIABLE as AUTHENTICATION
 from serve.limits.middleware import Bodies, Front
 from serve.limits.settings import Limits
 from serve.repository.loaded import Loaded
 from serve.routers.health import add_health
+from serve.routers.noting import CountRefusals
 from serve.routers.replies import answer_errors
 from serve.routers.v1 import add_v1
 from serve.routers.v2 import add_v2
@@ -26,13 +28,14 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAPI:
+def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook | None = None) -> FastAPI:
     """Creates the HTTP interface.
 
     Args:
         loaded: the models of this replica.
         public: whether calls from other machines are allowed.
         title: of the description.
+        log: takes what is answered, and the status of what is refused, such as ``DecisionLog.record``.
 
     Returns:
         The FastAPI application.
@@ -50,6 +53,8 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAP
         # Without tokens only this machine is answered, unless the service is public.
         api.add_middleware(Bodies, limits=limits)
         api.add_middleware(Front, limits=limits)
+    if log is not None:
+        api.add_middleware(CountRefusals, log=log)  # the last to be added sees every response
     answer_errors(api)
 
     @api.get("/", include_in_schema=False)
@@ -57,6 +62,6 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAP
         return RedirectResponse(f"v1/models/{loaded.names[0]}/card?html=true")
 
     add_health(api, loaded)
-    add_v2(api, loaded)
-    add_v1(api, loaded)
+    add_v2(api, loaded, log)
+    add_v1(api, loaded, log)
     return api

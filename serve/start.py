@@ -45,6 +45,8 @@ class Service:
     """Of the application that predicts."""
     slow_replicas: int = 1
     """Of each application that explains or certifies."""
+    log: str = "none"
+    """Folder of the decision log, or ``none``."""
     tokens: str = "tokens.json"
     """File of the tokens of those who may call."""
     apart: bool = True
@@ -59,6 +61,7 @@ class Service:
         """
         return Serving(
             repository=self.repository,
+            log=self.log,
             model=model,
             port=self.port,
             threads=self.threads,

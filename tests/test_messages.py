@@ -47,11 +47,15 @@ from assay.study.sweep_prepare import prepare_sweep
 from assay.tasks.classification import Classification
 from jobs.refusals import check_arguments
 from jobs.submit import JOBS, url
+from serve.audit_log.keys import Keys
+from serve.audit_log.log import DecisionLog
+from serve.audit_log.verify import verify
 from serve.auth.environment import environment
 from serve.auth.jwt import KeySet
 from serve.auth.settings import AuthSettings
 from serve.auth.tokens import add_token, read_tokens, revoke_token
 from serve.limits.settings import Limits
+from serve.settings import read_settings
 
 TEXT = Path(__file__).with_name("messages.txt")
 STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
@@ -159,6 +163,15 @@ def proxy_folder(folder: Path, *, mode: int) -> object:
     made.mkdir(exist_ok=True)
     made.chmod(mode)
     return environment(Limits(), AuthSettings(), folder=made, haproxy=True)
+
+
+def decided(folder: Path, *then: Callable[[], object]) -> None:
+    """A decision log with no answer in it, and what is done with it."""
+    if not (folder / "keys").exists():
+        DecisionLog(folder).close()
+    (folder / "keys").chmod(0o600)
+    for step in then:
+        step()
 
 
 CASES: dict[str, Callable[[Path], object]] = {
@@ -294,6 +307,16 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a rate of nothing": lambda folder: AuthSettings(per_second=0),
     "a folder of the proxy that others can open": lambda folder: proxy_folder(folder, mode=0o755),
     "a folder of the proxy with a long path": lambda folder: proxy_folder(folder, mode=0o700),
+    "a folder that holds no decision log": verify,
+    "keys of a decision log that others can read": lambda folder: decided(
+        folder, lambda: (folder / "keys").chmod(0o644), lambda: Keys(folder)
+    ),
+    "a decision log at a URI": lambda folder: read_settings(
+        {"results": "s3://bucket/mine", "recipe": "standard", "log": "s3://bucket/log"}
+    ),
+    "results at a URI without a decision log": lambda folder: read_settings(
+        {"results": "s3://bucket/mine", "recipe": "standard"}
+    ),
     "a report of nothing": lambda folder: report_of(Store(str(folder / "typo")), lambda *_: ""),
 }
 

@@ -143,7 +143,7 @@ class Keys:
                 mode = f"{stat.st_mode & 0o777:o}"
                 raise StorageError(
                     f"{str(self._path)!r} has mode {mode}, and others can read the keys of the log; chmod 600 it, and "
-                    "make a new key: python -m jobs.log rotate-key",
+                    "make a new key: python -m jobs.log rotate-key FOLDER",
                     setting="log", given=mode, allowed="600",
                 )  # fmt: skip
             lines = self._path.read_bytes().splitlines()
