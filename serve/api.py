@@ -43,12 +43,13 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAP
     api.add_middleware(Bodies, limits=limits)
     api.add_middleware(Front, limits=limits)
     answer_errors(api)
+    # Routes are tried in their order, by Ray Serve too: those that are called most are first.
+    add_v1(api, loaded)
+    add_v2(api, loaded)
 
     @api.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse(f"v1/models/{loaded.names[0]}/card?html=true")
 
     add_health(api, loaded)
-    add_v2(api, loaded)
-    add_v1(api, loaded)
     return api

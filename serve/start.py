@@ -25,6 +25,19 @@ FRONT = "assay"
 APART = ("explain", "certify")
 """Calls that have deployments of their own behind HAProxy, so that they do not delay predictions."""
 _CPUS = 256
+_MOST_THREADS = 4
+"""Greatest number of threads of HAProxy."""
+_BURST = 128
+"""Calls that a replica behind HAProxy lets wait. HAProxy bounds the queue; Ray counts each call of a burst as waiting
+until the event loop has reached it, and would refuse some that have a place."""
+_QUICK = {
+    # Else each call crosses two event loops in two threads, which costs more than the prediction of a small network.
+    # What takes long runs in threads of its own (``Batcher``).
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    # Ray gives processes that compute the lowest priority but four; those that answer callers keep the usual one.
+    "RAY_worker_niceness": "0",
+}
+"""Environment variables of Ray for services, used unless the user has set them."""
 _EVERY = 1.0
 
 
@@ -57,6 +70,7 @@ class Service:
             threads=self.threads,
             gpus=self.gpus,
             replicas=self.slow_replicas if model else self.replicas,
+            **({"queued": _BURST} if self.apart else {}),
         )
 
 
@@ -87,6 +101,8 @@ def set_proxy(limits: Limits, *, apart: bool) -> None:
         apart: HAProxy, else the Python proxy.
     """
     os.environ[VARIABLE] = limits.to_json()
+    for name, value in _QUICK.items():
+        os.environ.setdefault(name, value)
     if not apart:
         os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
         os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "serve.limits.middleware.middlewares"
@@ -95,6 +111,7 @@ def set_proxy(limits: Limits, *, apart: bool) -> None:
     os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(Path(__file__).parent / "limits" / "haproxy.sh")
     os.environ.setdefault("ASSAY_PYTHON", sys.executable)
+    os.environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(min(os.cpu_count() or 1, _MOST_THREADS)))
     metrics, stats = free_ports(2)
     os.environ.setdefault("RAY_SERVE_HAPROXY_METRICS_PORT", str(metrics))
     os.environ.setdefault("RAY_SERVE_HAPROXY_STATS_PORT", str(stats))

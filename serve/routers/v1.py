@@ -16,7 +16,7 @@ from serve.inputs.read import MOST_RECORDS
 from serve.model import MOST_EXPLAINED
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
-from serve.routers.documented import documented
+from serve.routers.documented import add_call, documented
 from serve.routers.reading import read
 from serve.routers.replies import reply
 
@@ -31,16 +31,16 @@ def add_v1(api: FastAPI, loaded: Loaded) -> None:
         loaded: its models.
     """
 
+    for path in ("/v1/models/{name}:%s", "/v1/models/{name}/versions/{version}:%s"):
+        for call, (answer, asked, answered) in CALLS.items():
+            _add(api, loaded, path % call, answer, documented(asked, answered))
+
     @api.get("/v1/models/{name}/card", tags=["model"], response_model=None)
     @api.get("/v1/models/{name}/versions/{version}/card", tags=["model"], response_model=None)
     async def card(name: str, html: bool = False, version: str | None = None) -> Response:
         """Returns the model card: what the model is, its measured performance, and its warnings."""
         own = loaded.find(name, version).card
         return HTMLResponse(own.to_html()) if html else reply(own.to_json())
-
-    for path in ("/v1/models/{name}:%s", "/v1/models/{name}/versions/{version}:%s"):
-        for call, (answer, asked, answered) in CALLS.items():
-            _add(api, loaded, path % call, answer, documented(asked, answered))
 
 
 def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, 
         return replied
 
     call.__doc__ = answer.__doc__
-    api.post(path, tags=["model"], name=answer.__name__, **about)(call)
+    add_call(api, path, call, tags=["model"], name=answer.__name__, **about)
 
 
 async def predict(online: Online, request: Request) -> Response:

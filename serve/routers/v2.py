@@ -14,7 +14,7 @@ from serve.inputs.strict_json import check_id
 from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
-from serve.routers.documented import documented
+from serve.routers.documented import add_call, documented
 from serve.routers.reading import read
 from serve.routers.replies import reply
 
@@ -27,15 +27,6 @@ def add_v2(api: FastAPI, loaded: Loaded) -> None:
         loaded: its models.
     """
 
-    @api.get("/v2/models/{name}", tags=["model"])
-    @api.get("/v2/models/{name}/versions/{version}", tags=["model"])
-    async def metadata(name: str, version: str | None = None) -> m.ModelMetadata:
-        return metadata_of(loaded.find(name, version), loaded.versions(name))
-
-    about = documented(m.InferRequest, m.InferResponse)
-
-    @api.post("/v2/models/{name}/infer", tags=["model"], **about)
-    @api.post("/v2/models/{name}/versions/{version}/infer", tags=["model"], **about)
     async def infer(name: str, request: Request, version: str | None = None) -> Response:
         """Returns probabilities and classes of a tensor of records."""
         online = loaded.find(name, version)
@@ -49,6 +40,14 @@ def add_v2(api: FastAPI, loaded: Loaded) -> None:
         wanted: list[str] = [output.name for output in asked.outputs] or list(outputs)
         tensors = [{"name": one, **_tensor(outputs[one])} for one in wanted]
         return reply({**online.origin, **({"id": asked.id} if asked.id is not None else {}), "outputs": tensors})
+
+    for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+        add_call(api, path, infer, tags=["model"], **documented(m.InferRequest, m.InferResponse))
+
+    @api.get("/v2/models/{name}", tags=["model"])
+    @api.get("/v2/models/{name}/versions/{version}", tags=["model"])
+    async def metadata(name: str, version: str | None = None) -> m.ModelMetadata:
+        return metadata_of(loaded.find(name, version), loaded.versions(name))
 
 
 def metadata_of(online: Online, versions: list[str]) -> m.ModelMetadata:
