@@ -56,12 +56,13 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook
     if log is not None:
         api.add_middleware(CountRefusals, log=log)  # the last to be added sees every response
     answer_errors(api)
+    # Routes are tried in their order, by Ray Serve too: those that are called most are first.
+    add_v1(api, loaded, log)
+    add_v2(api, loaded, log)
 
     @api.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse(f"v1/models/{loaded.names[0]}/card?html=true")
 
     add_health(api, loaded)
-    add_v2(api, loaded, log)
-    add_v1(api, loaded, log)
     return api

@@ -8,11 +8,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.audit_log.decision import Decision, Hook, Refused
+from serve.auth.middleware import CALLER
 from serve.inputs.records import Records
 from serve.repository.online import Online
-
-TOKEN = "assay.token"
-"""Key of the ASGI scope under which the name of the caller's token is found, where there is one."""
 
 
 class Note:
@@ -52,7 +50,7 @@ class Note:
                 classes=classes,
                 left=left,
                 request_id=self._request.headers.get("x-request-id", ""),
-                token=str(self._request.scope.get(TOKEN, "")),
+                token=self._request.headers.get(CALLER.decode(), ""),
             )
         )
         if written is not None:

@@ -17,7 +17,7 @@ from serve.inputs.read import MOST_RECORDS
 from serve.model import MOST_EXPLAINED
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
-from serve.routers.documented import documented
+from serve.routers.documented import add_call, documented
 from serve.routers.noting import Note, classes_of
 from serve.routers.reading import read
 from serve.routers.replies import reply
@@ -34,16 +34,16 @@ def add_v1(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
         log: takes what is answered.
     """
 
+    for path in ("/v1/models/{name}:%s", "/v1/models/{name}/versions/{version}:%s"):
+        for call, (answer, asked, answered) in CALLS.items():
+            _add(api, loaded, path % call, answer, documented(asked, answered), log=log)
+
     @api.get("/v1/models/{name}/card", tags=["model"], response_model=None)
     @api.get("/v1/models/{name}/versions/{version}/card", tags=["model"], response_model=None)
     async def card(name: str, html: bool = False, version: str | None = None) -> Response:
         """Returns the model card: what the model is, its measured performance, and its warnings."""
         own = loaded.find(name, version).card
         return HTMLResponse(own.to_html()) if html else reply(own.to_json())
-
-    for path in ("/v1/models/{name}:%s", "/v1/models/{name}/versions/{version}:%s"):
-        for call, (answer, asked, answered) in CALLS.items():
-            _add(api, loaded, path % call, answer, documented(asked, answered), log=log)
 
 
 def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, Any], *, log: Hook | None) -> None:
@@ -53,7 +53,7 @@ def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, 
         return replied
 
     call.__doc__ = answer.__doc__
-    api.post(path, tags=["model"], name=answer.__name__, **about)(call)
+    add_call(api, path, call, tags=["model"], name=answer.__name__, **about)
 
 
 async def predict(online: Online, request: Request, note: Note) -> Response:
