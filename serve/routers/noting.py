@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,7 +27,9 @@ class Note:
     def __init__(self, log: Hook | None, online: Online, call: str, request: Request) -> None:
         self._log, self._online, self._call, self._request = log, online, call, request
 
-    async def __call__(self, records: Records, classes: Sequence[int], left: Sequence[bool] | None = None) -> None:
+    async def __call__(
+        self, records: Records, classes: Sequence[int] | np.ndarray, left: Sequence[bool] | None = None
+    ) -> None:
         """Notes the answer, and waits for its line where the log says so.
 
         Args:
