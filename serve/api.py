@@ -3,13 +3,13 @@
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.responses import RedirectResponse
 
 import assay
 from serve import messages as m
 from serve.limits import BodyLimit, LoopbackOnly
 from serve.repository.loaded import Loaded
 from serve.routers.health import add_health
+from serve.routers.page import add_page
 from serve.routers.replies import answer_errors
 from serve.routers.v1 import add_v1
 from serve.routers.v2 import add_v2
@@ -42,10 +42,7 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAP
         api.add_middleware(LoopbackOnly)
     answer_errors(api)
 
-    @api.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse(f"v1/models/{loaded.names[0]}/card?html=true")
-
+    add_page(api, loaded, public=public)
     add_health(api, loaded)
     add_v2(api, loaded)
     add_v1(api, loaded)

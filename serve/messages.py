@@ -20,6 +20,11 @@ RecordList = Annotated[
 ]
 
 
+OVERLAY = Field(
+    default=False, description="Whether to give each explanation of an image as a picture too, in pixels of the source."
+)
+
+
 NoParameters = Annotated[dict[str, Any], Field(max_length=0)]
 
 
@@ -71,6 +76,7 @@ class ExplainRequest(Request):
         description="`default` is the method of the study's evaluation of explanations, with its "
         "settings; `faithfulness` of the answer says whether the card states its faithfulness.",
     )
+    overlay: bool = OVERLAY
 
 
 class CertifyRequest(Request):
@@ -89,6 +95,7 @@ class AnswerRequest(Request):
     instances: RecordList
     explain: bool = Field(default=True, description="Whether to explain each prediction.")
     certify: bool = Field(default=True, description="Whether to certify each prediction.")
+    overlay: bool = OVERLAY
 
 
 class Origin(BaseModel):
@@ -197,6 +204,17 @@ class PredictResponse(Origin):
     predictions: list[Prediction]
 
 
+class Overlay(BaseModel):
+    """Explanation of an image as a picture that is laid over it."""
+
+    png: str = Field(description="PNG in base64: colours by value, and transparent where the value is 0.")
+    source: list[int] = Field(description="Height and width in pixels of the image that it covers.")
+    box: list[float] = Field(
+        description="Left, upper, right and lower end of the part that became the record, in pixels of that image."
+    )
+    pixels: int = Field(description="Pixels of that image, along each side, for which one of the overlay stands.")
+
+
 class Explanation(BaseModel):
     """Attribution of one record's prediction to its inputs."""
 
@@ -213,6 +231,7 @@ class Explanation(BaseModel):
     value_error: float | None = Field(
         default=None, description="Greatest difference of a value between two rules, relative to the greatest value."
     )
+    overlay: Overlay | None = None
 
 
 class ExplainResponse(Origin):
@@ -224,6 +243,9 @@ class ExplainResponse(Origin):
         description="Whether the card states the faithfulness of this method with these settings."
     )
     error_is: str = Field(description="Kind of the error: completeness error or additivity error.")
+    overlay_scale: float | None = Field(
+        default=None, description="Absolute value at which the colours of all overlays of the call end."
+    )
     explanations: list[Explanation]
 
 

@@ -8,11 +8,14 @@ from assay.tasks.class_scores import lac, softmax
 from serve.answers.certificates import ABOUT, certificates
 from serve.answers.explanations import about_explanations, explanations
 from serve.answers.held_out import ABSTENTION, ALPHA, out_of_distribution
+from serve.answers.overlays import add_overlays
 from serve.inputs.records import Records
 from serve.repository.online import Online
 
 
-async def whole_answers(online: Online, records: Records, *, explain: bool, certify: bool) -> dict[str, Any]:
+async def whole_answers(
+    online: Online, records: Records, *, explain: bool, certify: bool, overlay: bool = False
+) -> dict[str, Any]:
     """Answers records with everything that the model can say about them.
 
     Args:
@@ -20,6 +23,7 @@ async def whole_answers(online: Online, records: Records, *, explain: bool, cert
         records: of the call.
         explain: whether to explain each prediction; where the model cannot be explained, the answer says why.
         certify: whether to certify each prediction; likewise.
+        overlay: whether to give explanations of images as pictures too.
 
     Returns:
         The answer.
@@ -34,6 +38,9 @@ async def whole_answers(online: Online, records: Records, *, explain: bool, cert
             for one in piece:
                 answers[place]["explanation"] = one
                 place += 1
+        if overlay:
+            found = [one["explanation"] for one in answers]
+            shared["explanation"]["overlay_scale"] = await add_overlays(online.model, found, records.placements)
     if certify and online.model.unbounded:
         shared["certificate"] = {"not_given": online.model.unbounded}
     elif certify:

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from serve import messages as m
 from serve.answers.certificates import ABOUT, certificates
 from serve.answers.explanations import about_explanations, explanations
+from serve.answers.overlays import add_overlays, require_overlays
 from serve.answers.predictions import predictions
 from serve.answers.whole import whole_answers
 from serve.inputs.records import Records
@@ -67,14 +68,21 @@ async def explain(online: Online, request: Request) -> Response:
     With ``Accept: text/event-stream`` the explanations come as they are made, as server-sent events.
     """
     asked = await read(request, m.ExplainRequest)
+    streamed = request.headers.get("accept") == EVENTS
+    if asked.overlay:
+        require_overlays(online.model, len(asked.instances))
+        if streamed:
+            raise RefusedError("overlays share one scale, which is known at the end: ask for them without a stream")
     fast = online.model.explainer(asked.method).name == "integrated_gradients"
     records = records_of(online, asked.instances, most=MOST_RECORDS if fast else MOST_EXPLAINED)
     about = {**about_explanations(online.model, asked.method), **online.origin}
     pieces = explanations(online, records.x, asked.method, records.words)
     first = await anext(pieces)  # what cannot be explained is refused before anything is sent
-    if request.headers.get("accept") == EVENTS:
+    if streamed:
         return StreamingResponse(_events(about, len(records.x), first, pieces), media_type=EVENTS)
     found = [*first, *[one async for piece in pieces for one in piece]]
+    if asked.overlay:
+        about["overlay_scale"] = await add_overlays(online.model, found, records.placements)
     return reply({**about, "explanations": found})
 
 
@@ -91,8 +99,11 @@ async def certify(online: Online, request: Request) -> Response:
 async def answer(online: Online, request: Request) -> Response:
     """Returns everything about each record: class, prediction set, abstention, explanation and certificate."""
     asked = await read(request, m.AnswerRequest)
+    if asked.overlay:
+        require_overlays(online.model, len(asked.instances))
     records = records_of(online, asked.instances, most=MOST_EXPLAINED)
-    return reply(await whole_answers(online, records, explain=asked.explain, certify=asked.certify))
+    whole = await whole_answers(online, records, explain=asked.explain, certify=asked.certify, overlay=asked.overlay)
+    return reply(whole)
 
 
 CALLS: dict[str, tuple[Any, type, type]] = {

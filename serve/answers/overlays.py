@@ -1,0 +1,124 @@
+"""Overlays: explanations of images as pictures in the pixels of the image that was sent."""
+
+import asyncio
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from assay.report.figures.explanation_scale import colours
+from serve.inputs.placement import Placement
+from serve.model import RefusedError, ServedModel
+
+MOST_OVERLAYS = 8
+"""Greatest number of records in one call with overlays."""
+MOST_SIDE = 2048
+"""Greatest height and width of an overlay; one of a larger image has fewer pixels than the image."""
+_SHOWN = 0.995
+"""Share of the values of a call within the scale of colours: a single pixel does not make all others pale."""
+_STEPS = 127
+"""Colours on each side of 0."""
+
+
+def require_overlays(model: ServedModel, records: int) -> None:
+    """Refuses overlays of records that are no images, and of too many.
+
+    Args:
+        model: that is asked.
+        records: their number.
+
+    Raises:
+        RefusedError: says what is allowed.
+    """
+    if model.dataset.modality != "image":
+        raise RefusedError("overlays are of images, and this model takes other records; leave overlay out")
+    if records > MOST_OVERLAYS:
+        raise RefusedError(f"at most {MOST_OVERLAYS} records a call with overlays; {records} were sent")
+
+
+async def add_overlays(
+    model: ServedModel, explanations: Sequence[dict[str, Any]], placements: Sequence[Placement | None]
+) -> float:
+    """Adds an overlay to each explanation of a call. All have one scale of colours.
+
+    Args:
+        model: that was explained.
+        explanations: of the records of the call.
+        placements: of their images, empty if none is known. An overlay without one has the pixels of the record.
+
+    Returns:
+        The absolute value at which the colours end.
+    """
+    maps = [np.asarray(one["attributions"], np.float32).sum(0) for one in explanations]
+    scale = scale_of(maps)
+
+    def add() -> None:
+        for number, one in enumerate(explanations):
+            one["overlay"] = overlay(maps[number], scale, placements[number] if placements else None)
+
+    await asyncio.to_thread(add)
+    return scale
+
+
+def scale_of(maps: Sequence[np.ndarray]) -> float:
+    """Returns the absolute value at which the colours of maps end.
+
+    Args:
+        maps: (height, width) each.
+
+    Returns:
+        The value; 1 where all values are 0.
+    """
+    values = np.abs(np.concatenate([one.ravel() for one in maps]))
+    return float(np.quantile(values, _SHOWN)) or float(values.max()) or 1.0
+
+
+def overlay(values: np.ndarray, scale: float, placement: Placement | None) -> dict[str, Any]:
+    """Draws one explanation.
+
+    Args:
+        values: (height, width) of the record.
+        scale: absolute value at which the colours end.
+        placement: of the record in its image; None where the record is the image.
+
+    Returns:
+        The fields of ``messages.Overlay``.
+    """
+    source, pixels = values.shape, 1
+    box: tuple[float, ...] = (0, 0, values.shape[1], values.shape[0])
+    if placement is not None:
+        source, box = placement.source, placement.box
+        pixels = math.ceil(max(source) / MOST_SIDE)
+        values = _fewer(placement, pixels).overlay(values)
+    steps = np.rint(_STEPS * (values / scale).clip(-1, 1)).astype(int) + _STEPS
+    picture = Image.fromarray(steps.astype(np.uint8), mode="P")
+    palette, opacities = _palette()
+    picture.putpalette(palette)
+    content = io.BytesIO()
+    picture.save(content, "PNG", transparency=opacities)
+    png = base64.b64encode(content.getvalue()).decode()
+    return {"png": png, "source": list(source), "box": list(box), "pixels": pixels}
+
+
+def _fewer(placement: Placement, pixels: int) -> Placement:
+    """Returns the same place in an image whose pixels are larger."""
+    height, width = placement.source
+    left, upper, right, lower = (end / pixels for end in placement.box)
+    return replace(
+        placement,
+        source=(math.ceil(height / pixels), math.ceil(width / pixels)),
+        box=(left, upper, right, lower),
+    )
+
+
+@cache
+def _palette() -> tuple[bytes, bytes]:
+    """Returns the colours of the steps, and their opacities."""
+    table = np.rint(255 * colours(2 * _STEPS + 1)).astype(np.uint8)
+    return table[:, :3].tobytes(), table[:, 3].tobytes()

@@ -1,0 +1,175 @@
+/** Forms in which a record is typed, pasted or uploaded, one for each kind of record. */
+
+import { el, number } from "./dom.js";
+
+/** Returns the form of a model's records: its element, `fill(record)`, `read()`, and `view()` for explanations. */
+export function formOf(facts, changed) {
+  const forms = { tabular: tableForm, image: imageForm, signal: signalForm, text: textForm };
+  const kind = facts.modality === "tabular" && !facts.fields.length ? "signal" : facts.modality;
+  return forms[kind](facts, changed);
+}
+
+/** Features with their units and ranges. */
+function tableForm(facts, changed) {
+  const inputs = facts.fields.map((field, place) => fieldOf(field, place, changed));
+  const head = ["feature", "value", "unit", `${facts.range_is} range`];
+  const element = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Features of the record" },
+    el("table", { class: "fields" },
+      el("thead", {}, el("tr", {}, head.map((text) => el("th", { scope: "col" }, text)))),
+      el("tbody", {}, inputs.map((one) => one.row))));
+  return {
+    element,
+    fill: (record) => inputs.forEach((one, place) => one.set(record[place])),
+    read: () => inputs.map((one) => one.get()),
+    view: () => facts.fields.map((field, place) => ({ name: field.name, value: inputs[place].shown() })),
+  };
+}
+
+function fieldOf(field, place, changed) {
+  const id = `field-${place}`;
+  const category = field.kind === "category";
+  const input = el("input", category ? { id, type: "checkbox" } : { id, type: "number", step: "any", required: true });
+  const note = el("span", { class: "outside", id: `${id}-note` });
+  const range = category ? "no or yes" : `${number(field.low, 4)} to ${number(field.high, 4)}`;
+  const judge = () => {
+    const value = Number(input.value);
+    const slack = 1e-6 * (field.high - field.low);
+    const side = category || !input.value ? "" : value > field.high + slack ? "▲ above" : value < field.low - slack ? "▼ below" : "";
+    note.textContent = side;
+    input.toggleAttribute("data-outside", side !== "");
+  };
+  input.setAttribute("aria-describedby", `${id}-range ${id}-note`);
+  input.addEventListener("input", () => { judge(); changed(); });
+  const row = el("tr", {},
+    el("th", { scope: "row" }, el("label", { for: id }, field.name)),
+    el("td", {}, input),
+    el("td", { class: "soft unit" }, field.unit || "–"),
+    el("td", { class: "soft range" }, el("span", { id: `${id}-range` }, range), " ", note));
+  const value = () => (category ? Number(input.checked) : Number(input.value));
+  return {
+    row,
+    get: () => (value() - field.center) / field.scale,
+    set: (given) => {
+      const own = field.center + field.scale * given;
+      if (category) input.checked = own >= 0.5;
+      else input.value = Number(own.toPrecision(7));
+      judge();
+    },
+    shown: () => (category ? (input.checked ? "yes" : "no") : `${number(value(), 5)}${field.unit ? ` ${field.unit}` : ""}`),
+  };
+}
+
+/** An image: a file, brought to the pixels of the model, or a sample. */
+function imageForm(facts, changed) {
+  const [channels, height, width] = facts.shape;
+  const canvas = el("canvas", { width, height, class: "picture", role: "img", "aria-label": "The image as the model takes it" });
+  const told = el("p", { class: "soft" }, `The model takes ${width} × ${height} pixels, ${channels === 1 ? "grey" : `${channels} channels`}.`);
+  const file = el("input", { type: "file", id: "file", accept: "image/png,image/jpeg" });
+  let record = null;
+  const show = (given) => { record = given; paint(canvas, record, facts.ends); };
+  file.addEventListener("change", async () => {
+    const [chosen] = file.files;
+    if (!chosen) return;
+    try {
+      const loaded = await decoded(chosen, facts);
+      show(loaded.record);
+      told.textContent = loaded.told;
+    } catch {
+      record = null;
+      told.textContent = "This file is no image that the browser can read: choose a PNG or JPEG.";
+    }
+    changed();
+  });
+  const element = el("div", {},
+    el("p", {}, el("label", { for: "file" }, "Upload an image "), file),
+    el("div", { class: "frame" }, canvas), told);
+  return {
+    element,
+    fill: (given) => { file.value = ""; show(given); },
+    read: () => { if (!record) throw new Error("choose an image first"); return record; },
+    view: () => ({ canvas, width, height }),
+  };
+}
+
+/** Reads the pixels of a file: its centre in the proportions of the record, scaled to the record's size. */
+async function decoded(file, facts) {
+  const [channels, height, width] = facts.shape;
+  const picture = await createImageBitmap(file);
+  const share = Math.min(picture.width / width, picture.height / height);
+  const [wide, high] = [share * width, share * height];
+  const canvas = el("canvas", { width, height });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, (picture.width - wide) / 2, (picture.height - high) / 2, wide, high, 0, 0, width, height);
+  const { data } = context.getImageData(0, 0, width, height);
+  const level = (at, k) => (channels === 3 ? data[at + k] : 0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2]) / 255;
+  const record = Array.from({ length: channels }, (_, k) => {
+    const [low, high_] = facts.ends[k];
+    return Array.from({ length: height }, (_, row) =>
+      Array.from({ length: width }, (_, column) => low + (high_ - low) * level(4 * (row * width + column), k)));
+  });
+  const cut = wide < picture.width - 1 || high < picture.height - 1 ? "its centre was cut out and " : "";
+  return { record, told: `${file.name}, ${picture.width} × ${picture.height} pixels: ${cut}scaled to ${width} × ${height} by this page.` };
+}
+
+/** Draws a record into a canvas, from the least to the greatest valid value of each channel. */
+function paint(canvas, record, ends) {
+  const { width, height } = canvas;
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(width, height);
+  for (let at = 0; at < width * height; at += 1) {
+    for (let k = 0; k < 3; k += 1) {
+      const channel = record.length === 3 ? k : 0;
+      const [low, high] = ends[channel];
+      pixels.data[4 * at + k] = Math.round((255 * (record[channel][Math.floor(at / width)][at % width] - low)) / (high - low));
+    }
+    pixels.data[4 * at + 3] = 255;
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+/** Numbers that are pasted or uploaded: one line a channel. */
+function signalForm(facts, changed) {
+  const [channels, samples] = facts.shape.length === 2 ? facts.shape : [1, facts.shape[0]];
+  const text = el("textarea", { id: "numbers", rows: 10, spellcheck: "false", required: true, "aria-describedby": "numbers-told" });
+  const file = el("input", { type: "file", id: "file", accept: ".csv,.txt,.json,text/plain" });
+  text.addEventListener("input", changed);
+  file.addEventListener("change", async () => {
+    const [chosen] = file.files;
+    if (!chosen) return;
+    text.value = await chosen.text();
+    changed();
+  });
+  const read = () => {
+    const lines = text.value.trim().split(/\n+/).map((line) => line.replace(/[[\]]/g, " ").split(/[\s,;]+/).filter((one) => one));
+    const numbers = lines.flat().map(Number);
+    if (numbers.some((one) => !Number.isFinite(one))) throw new Error("the record holds something else than numbers");
+    if (numbers.length !== channels * samples) {
+      throw new Error(`the record needs ${channels * samples} numbers (${channels} × ${samples}), and has ${numbers.length}`);
+    }
+    const rows = Array.from({ length: channels }, (_, k) => numbers.slice(k * samples, (k + 1) * samples));
+    return facts.shape.length === 2 ? rows : rows[0];
+  };
+  const element = el("div", {},
+    el("p", {}, el("label", { for: "file" }, "Upload a file of numbers "), file),
+    el("label", { for: "numbers" }, "or paste numbers"), text,
+    el("p", { id: "numbers-told", class: "soft" }, `${channels} × ${samples} numbers in ${facts.units}, one line a channel.`));
+  return {
+    element,
+    fill: (record) => { text.value = (facts.shape.length === 2 ? record : [record]).map((row) => row.map((one) => Number(one.toPrecision(7))).join(", ")).join("\n"); },
+    read,
+    view: () => read(),
+  };
+}
+
+/** A text. */
+function textForm(facts, changed) {
+  const text = el("textarea", { id: "text", rows: 8, required: true });
+  text.addEventListener("input", changed);
+  return {
+    element: el("div", {}, el("label", { for: "text" }, "Text"), text),
+    fill: (record) => { text.value = record; },
+    read: () => text.value,
+    view: () => text.value,
+  };
+}
