@@ -1,12 +1,14 @@
 """The HTTP interface of the loaded models, independent of Ray."""
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
 
 import assay
 from serve import messages as m
-from serve.limits import BodyLimit, LoopbackOnly
+from serve.limits.middleware import Bodies, Front
+from serve.limits.settings import Limits
 from serve.repository.loaded import Loaded
 from serve.routers.health import add_health
 from serve.routers.page import add_page
@@ -37,9 +39,9 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAP
         description="Predictions, explanations, certificates and cards of trained models.",
         responses=_REFUSALS,
     )
-    api.add_middleware(BodyLimit, most=MOST_BYTES)
-    if not public:
-        api.add_middleware(LoopbackOnly)
+    limits = replace(Limits.from_environment(), body=MOST_BYTES, public=public)
+    api.add_middleware(Bodies, limits=limits)
+    api.add_middleware(Front, limits=limits)
     answer_errors(api)
 
     add_page(api, loaded, public=public)

@@ -196,6 +196,9 @@ class Prediction(BaseModel):
     class_name: str
     class_index: int
     probabilities: dict[str, float] = Field(description="Probability of each class.")
+    warnings: list[str] | None = Field(
+        default=None, description="Values outside the training range, missing values that were filled."
+    )
 
 
 class PredictResponse(Origin):
@@ -300,7 +303,6 @@ class Answer(Prediction):
     prediction_set: PredictionSet
     out_of_distribution: Unfamiliarity
     left_to_clinician: Abstention
-    warnings: list[str] = Field(description="Values outside the training range, missing values that were filled.")
     explanation: Explanation | None = None
     certificate: dict[str, Any] | None = None
 
@@ -319,3 +321,4 @@ class Refusal(BaseModel):
     """Error response."""
 
     error: str = Field(description="What is wrong and what is allowed; never the data of the request.")
+    reason: str = Field(default="", description="Code for programs, where the status does not say enough.")

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 from assay.bounds.interval import UnboundableError, certified_by_intervals
-from assay.data.base import Language
-from assay.data.text.words import words_of
 from assay.devices import repeatable
 from assay.evaluations.explained_maps import settings_of
 from assay.explain.base import Attribution, Explainer, ExplanationError
@@ -21,18 +19,15 @@ from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.study.finished import Finished
 from assay.threats import Threat
+from serve.inputs.read import MOST_RECORDS, Reader
+from serve.inputs.records import Records
+from serve.refusals import RefusedError
 
-MOST_RECORDS = 256
-"""Greatest number of records in one call: explanations of more would delay other calls."""
 MOST_EXPLAINED = 32
 """Greatest number of records in one call of methods that cost many times as much as integrated gradients."""
 _EXPLAINERS: dict[str, Explainer] = {"integrated_gradients": IntegratedGradients(tolerance=0.02), "shap": DeepShap()}
 """Explanation methods by the name of a request; more accurate than usual, since an answer is read alone. What a request
 does not name is answered as the study measured it."""
-
-
-class RefusedError(Exception):
-    """A request cannot be answered. The message says what is allowed and repeats nothing of the request."""
 
 
 class NoFiniteAnswerError(Exception):
@@ -62,9 +57,8 @@ class ServedModel:
         vectors = word_vectors(self._model)
         bounds = finished.dataset.bounds if vectors is None else vector_bounds(vectors)
         self._bounds = bounds.on(self._device)
-        self._low, self._high = (
-            np.broadcast_to(end, self.dataset.shape) for end in (self.dataset.low, self.dataset.high)
-        )
+        train = None if finished.private else finished.split.train
+        self.reader = Reader(finished.dataset, train=train)
         self._reference = finished.explanations.reference(self._subject)
         self.default = finished.explanations.default(self._subject, self._reference)
         self._one_at_a_time = threading.Lock()
@@ -87,47 +81,45 @@ class ServedModel:
         """Whether records are texts."""
         return self.dataset.language is not None
 
-    def records(self, given: list[Any], *, most: int = MOST_RECORDS) -> Tensor:
-        """Checks records and converts them to the input of the model.
+    def read(self, given: list[Any], *, most: int = MOST_RECORDS) -> Records:
+        """Checks records and brings them into the form that the model takes, where the model is.
 
         Args:
-            given: records as nested lists, or texts.
+            given: records as lists of its inputs, as objects of named values with their units, or texts.
             most: greatest number of records.
 
         Returns:
-            (n, ...) float32, or word numbers for texts, where the model is.
+            The records.
 
         Raises:
-            RefusedError: there are too many records, or one is not numeric, has another shape, or is out of bounds;
-                names the record and the input.
+            RefusedError: there are too many, or one is no record of this model.
         """
-        if len(given) > most:
-            raise RefusedError(f"at most {most} records a call; {len(given)} were sent")
-        if self.dataset.language is not None:
-            return self._read(self.dataset.language, given)
-        try:
-            array = np.asarray(given)
-        except ValueError:
-            raise RefusedError(f"the records are not all of shape {self.dataset.shape}") from None
-        if array.dtype.kind not in "iuf":
-            raise RefusedError(f"a record holds something else than numbers, or is not of shape {self.dataset.shape}")
-        if array.shape[1:] != self.dataset.shape:
-            raise RefusedError(f"each record must have shape {self.dataset.shape}, not {array.shape[1:]}")
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32)
-        # Written as "not within", so that NaN counts as outside.
-        outside = ~((array >= self._low) & (array <= self._high))
-        if outside.any():
-            record, *place = (int(i) for i in np.argwhere(outside)[0])
-            raise RefusedError(f"record {record}: {self._named(place)} is not a number {self._range(place)}")
-        return torch.from_numpy(array).to(self._device)
+        return self._placed(self.reader.read(given, most=most))
+
+    def take(self, x: np.ndarray, *, most: int = MOST_RECORDS) -> Records:
+        """Checks a tensor of records, as ``read`` does.
+
+        Args:
+            x: (n, ...) float32 or float64.
+            most: greatest number of records.
+
+        Returns:
+            The records.
+
+        Raises:
+            RefusedError: they are none that the model takes.
+        """
+        return self._placed(self.reader.take(x, most=most))
+
+    def _placed(self, records: Records) -> Records:
+        return replace(records, x=records.x.to(self._device))
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> np.ndarray:
         """Runs the model.
 
         Args:
-            x: (n, ...) records from ``records``.
+            x: (n, ...) records from ``read``.
 
         Returns:
             (n, classes) logits, float32.
@@ -236,7 +228,7 @@ class ServedModel:
         """Attributes each record's predicted class to its inputs, or to its words; see ``Explainer.scalar``.
 
         Args:
-            x: (n, ...) records from ``records``.
+            x: (n, ...) records from ``read``.
             method: ``default``, ``integrated_gradients`` or ``shap``.
 
         Returns:
@@ -260,23 +252,11 @@ class ServedModel:
             attribution = replace(attribution, values=attribution.values.sum(-1))
         return target.cpu().numpy(), attribution
 
-    def words(self, texts: list[Any]) -> list[list[str]] | None:
-        """Returns the word at each position of texts.
-
-        Args:
-            texts: that ``records`` accepted.
-
-        Returns:
-            Words of each text; None for a model of other records.
-        """
-        language = self.dataset.language
-        return None if language is None else [language.pieces(words_of(text)) for text in texts]
-
     def certify(self, x: Tensor, epsilons: list[float]) -> tuple[np.ndarray, np.ndarray]:
         """Certifies the predicted class of each record by interval bounds.
 
         Args:
-            x: (n, ...) records from ``records``.
+            x: (n, ...) records from ``read``.
             epsilons: radii (L∞) in the units of the data.
 
         Returns:
@@ -297,22 +277,6 @@ class ServedModel:
         """Returns for which records the predicted class is proven not to change within ε, (n,) bool."""
         threat = Threat(norm="linf", epsilon=epsilon, bounds=self._bounds, goal=self._task.criterion)
         return certified_by_intervals(self._subject.decided.model, x, target, threat, task=self._task)
-
-    def _read(self, language: Language, given: list[Any]) -> Tensor:
-        """Converts texts to the input of the model."""
-        for number, text in enumerate(given):
-            if not isinstance(text, str) or not words_of(text):
-                raise RefusedError(f"record {number} is no text: this model reads strings of at least one word")
-        return torch.from_numpy(language.encode([words_of(text) for text in given])).to(self._device)
-
-    def _named(self, place: list[int]) -> str:
-        if not self.dataset.feature_names:
-            return f"input {place}"
-        return repr(self.dataset.feature_names[int(np.ravel_multi_index(place, self.dataset.shape))])
-
-    def _range(self, place: list[int]) -> str:
-        low, high = (float(end[tuple(place)]) for end in (self._low, self._high))
-        return f"from {low:g} to {high:g} ({self.dataset.units})"
 
     def _try_shap(self) -> str:
         # Random records: one that equals its reference would be explained by any rule.

@@ -14,7 +14,8 @@ from PIL import Image
 
 from assay.report.figures.explanation_scale import colours
 from serve.inputs.placement import Placement
-from serve.model import RefusedError, ServedModel
+from serve.model import ServedModel
+from serve.refusals import RefusedError
 
 MOST_OVERLAYS = 8
 """Greatest number of records in one call with overlays."""

@@ -78,8 +78,10 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
     scores = lac(raw)
     answers = []
     for row, k in enumerate(model.decisions(logits).tolist()):
-        foreign = rules.greatest_score is not None and unfamiliar[row] > rules.greatest_score
+        outside = bool(records.outside) and records.outside[row]
+        foreign = outside or (rules.greatest_score is not None and unfamiliar[row] > rules.greatest_score)
         warnings = list(records.warnings[row]) if records.warnings else []
+        doubt = records.abstain[row] if records.abstain else ""
         answers.append(
             {
                 "class_name": names[k],
@@ -92,7 +94,7 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
                     "limit": rules.greatest_score,
                     "unfamiliar": bool(foreign),
                 },
-                "left_to_clinician": _left(online, float(certainty[row]), foreign),
+                "left_to_clinician": _left(online, float(certainty[row]), foreign, doubt),
                 "warnings": warnings,
             }
         )
@@ -110,8 +112,10 @@ def _set(online: Online, scores: np.ndarray, foreign: bool) -> dict[str, Any]:
     return about
 
 
-def _left(online: Online, certainty: float, foreign: bool) -> dict[str, Any]:
+def _left(online: Online, certainty: float, foreign: bool, doubt: str) -> dict[str, Any]:
     rules = online.held_out
+    if doubt:
+        return {"left": True, "why": doubt}
     if foreign:
         return {"left": True, "why": "the record is unlike those that the model was tested on"}
     if rules.least_certainty is None:

@@ -1,1 +1,1 @@
-"""What a caller sends, checked and brought into the form that a model takes."""
+"""What a caller sends, read as the records that a model takes."""

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from serve.inputs.strict_json import JSONError, parse_json
+from serve.inputs.strict_json import parse_json
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -24,14 +24,12 @@ async def read(request: Request, kind: type[Body]) -> Body:
         The body.
 
     Raises:
-        HTTPException: it is not JSON (400), or says that it is something else (415).
+        RefusedError: it is not JSON.
+        HTTPException: it says that it is something else (415).
         ValidationError: it is not of this kind.
     """
     require_json(request)
-    try:
-        return kind.model_validate(parse_json(await request.body()))
-    except JSONError as error:
-        raise HTTPException(400, str(error)) from None
+    return kind.model_validate(parse_json(await request.body()))
 
 
 def require_json(request: Request) -> None:

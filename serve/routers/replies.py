@@ -1,5 +1,6 @@
 """Replies: JSON by orjson, and every error in one form, without the data of the request."""
 
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -11,14 +12,11 @@ from starlette.responses import Response
 
 import serve.messages as m
 from serve.batching import FullError
-from serve.model import NoFiniteAnswerError, RefusedError
+from serve.limits.refusals import describe_faults, error_body, error_headers, text_of
+from serve.model import NoFiniteAnswerError
+from serve.refusals import RefusedError
 from serve.repository.loaded import UnknownModelError
 
-MOST_BYTES = 4096
-"""Greatest length of an error body."""
-_MOST_ERRORS = 5
-"""Errors of one request that are named; the others are counted."""
-_RETRY_AFTER = "1"
 _OURS = {name for kind in vars(m).values() if hasattr(kind, "model_fields") for name in kind.model_fields}
 
 
@@ -34,30 +32,30 @@ def reply(content: Any, status: int = 200, headers: dict[str, str] | None = None
     return Response(body, status, headers, media_type="application/json")
 
 
-def refusal(status: int, why: str, headers: dict[str, str] | None = None) -> Response:
+def refusal(status: int, why: str = "", headers: dict[str, str] | None = None, *, reason: str = "") -> Response:
     """Returns an error in the form that all calls use.
 
     Args:
         status: HTTP status.
-        why: message; cut where it is too long.
+        why: message; by default what the status means.
         headers: further headers.
+        reason: code for programs.
     """
-    text = (
-        why if len(why.encode()) <= MOST_BYTES - 64 else why.encode()[: MOST_BYTES - 80].decode(errors="ignore") + " …"
-    )
-    return reply({"error": text}, status, headers)
+    body = error_body(why or text_of(status), reason)
+    own = {name.decode(): value.decode() for name, value in error_headers(status, len(body))}
+    return Response(body, status, {**own, **(headers or {})})
 
 
 def told(error: ValidationError | RequestValidationError) -> str:
-    """Returns the first errors of a request, without unknown keys and values, which are the caller's own text.
+    """Returns the first faults of a request, without unknown keys and values, which are the caller's own text.
 
     Args:
         error: of pydantic.
     """
-    details = error.errors() if isinstance(error, RequestValidationError) else _first(error)
-    lines = list(dict.fromkeys(map(_told, details[:_MOST_ERRORS])))
-    more = len(details) - _MOST_ERRORS
-    return "; ".join([*lines, f"and {more} more"] if more > 0 else lines)
+    if isinstance(error, RequestValidationError):
+        return describe_faults(error.errors(), _OURS)
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return describe_faults(details, _OURS)
 
 
 def answer_errors(api: FastAPI) -> None:
@@ -69,7 +67,7 @@ def answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(RefusedError)
     async def refused(_: Request, error: RefusedError) -> Response:
-        return refusal(422, str(error))
+        return refusal(error.status, str(error), reason=error.reason)
 
     @api.exception_handler(ValidationError)
     async def unfit(_: Request, error: ValidationError) -> Response:
@@ -85,7 +83,7 @@ def answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(FullError)
     async def full(_: Request, error: FullError) -> Response:
-        return refusal(503, f"the model is busy: {error}", {"Retry-After": _RETRY_AFTER})
+        return refusal(503, f"the model is busy: {error}")
 
     @api.exception_handler(NoFiniteAnswerError)
     async def no_answer(_: Request, error: NoFiniteAnswerError) -> Response:
@@ -93,19 +91,10 @@ def answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def failed(_: Request, error: HTTPException) -> Response:
-        return refusal(error.status_code, error.detail, dict(error.headers or {}))
+        # Starlette's own texts are the names of statuses.
+        own = "" if error.detail == HTTPStatus(error.status_code).phrase else error.detail
+        return refusal(error.status_code, own, dict(error.headers or {}))
 
     @api.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> Response:
-        return refusal(500, "the server failed on this call; its log says where")
-
-
-def _first(error: ValidationError) -> list[Any]:
-    return error.errors(include_url=False, include_context=False, include_input=False)
-
-
-def _told(detail: Any) -> str:
-    where = [str(part) for part in detail["loc"] if isinstance(part, int) or part in _OURS]
-    if detail["type"] == "extra_forbidden":
-        return f"{'.'.join(where) or 'the body'} holds a key that is not allowed"
-    return f"{'.'.join(where) or 'the body'}: {detail['msg']}"
+        return refusal(500)

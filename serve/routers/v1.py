@@ -13,8 +13,9 @@ from serve.answers.explanations import about_explanations, explanations
 from serve.answers.overlays import add_overlays, require_overlays
 from serve.answers.predictions import predictions
 from serve.answers.whole import whole_answers
-from serve.inputs.records import Records
-from serve.model import MOST_EXPLAINED, MOST_RECORDS, RefusedError
+from serve.inputs.read import MOST_RECORDS
+from serve.model import MOST_EXPLAINED
+from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import documented
@@ -57,9 +58,9 @@ def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, 
 async def predict(online: Online, request: Request) -> Response:
     """Returns the predicted class of each record, with all probabilities."""
     asked = await read(request, m.PredictRequest)
-    records = records_of(online, asked.instances)
+    records = online.model.read(asked.instances)
     logits = await online.logits(records.x)
-    return reply({"predictions": predictions(online.model, logits), **online.origin})
+    return reply({"predictions": predictions(online.model, logits, records), **online.origin})
 
 
 async def explain(online: Online, request: Request) -> Response:
@@ -74,7 +75,7 @@ async def explain(online: Online, request: Request) -> Response:
         if streamed:
             raise RefusedError("overlays share one scale, which is known at the end: ask for them without a stream")
     fast = online.model.explainer(asked.method).name == "integrated_gradients"
-    records = records_of(online, asked.instances, most=MOST_RECORDS if fast else MOST_EXPLAINED)
+    records = online.model.read(asked.instances, most=MOST_RECORDS if fast else MOST_EXPLAINED)
     about = {**about_explanations(online.model, asked.method), **online.origin}
     pieces = explanations(online, records.x, asked.method, records.words)
     first = await anext(pieces)  # what cannot be explained is refused before anything is sent
@@ -89,7 +90,7 @@ async def explain(online: Online, request: Request) -> Response:
 async def certify(online: Online, request: Request) -> Response:
     """Returns whether the predicted class is proven not to change if each input changes by at most ε."""
     asked = await read(request, m.CertifyRequest)
-    records = records_of(online, asked.instances)
+    records = online.model.read(asked.instances)
     epsilons = asked.epsilons or list(online.model.dataset.epsilons)
     found = await certificates(online, records.x, epsilons)
     units = online.model.dataset.units
@@ -101,7 +102,7 @@ async def answer(online: Online, request: Request) -> Response:
     asked = await read(request, m.AnswerRequest)
     if asked.overlay:
         require_overlays(online.model, len(asked.instances))
-    records = records_of(online, asked.instances, most=MOST_EXPLAINED)
+    records = online.model.read(asked.instances, most=MOST_EXPLAINED)
     whole = await whole_answers(online, records, explain=asked.explain, certify=asked.certify, overlay=asked.overlay)
     return reply(whole)
 
@@ -113,25 +114,6 @@ CALLS: dict[str, tuple[Any, type, type]] = {
     "answer": (answer, m.AnswerRequest, m.AnswerResponse),
 }
 """Function, request and response of each call."""
-
-
-def records_of(online: Online, given: list[Any], most: int = MOST_RECORDS) -> Records:
-    """Brings the records of a request into the form that the model takes.
-
-    Args:
-        online: the version that answers.
-        given: of the request.
-        most: greatest number of records.
-
-    Returns:
-        The records.
-
-    Raises:
-        RefusedError: one is not a record of this model.
-    """
-    if len(given) > most:
-        raise RefusedError(f"at most {most} records a call; {len(given)} were sent")
-    return Records(x=online.model.records(given, most=most), words=online.model.words(given))
 
 
 async def _events(

@@ -7,14 +7,16 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from serve import messages as m
+from serve.inputs.numbers import tensor_of
+from serve.inputs.read import MOST_RECORDS
 from serve.inputs.records import Records
-from serve.model import RefusedError
+from serve.inputs.strict_json import check_id
+from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import documented
 from serve.routers.reading import read
 from serve.routers.replies import reply
-from serve.routers.v1 import records_of
 
 
 def add_v2(api: FastAPI, loaded: Loaded) -> None:
@@ -40,6 +42,8 @@ def add_v2(api: FastAPI, loaded: Loaded) -> None:
         asked = await read(request, m.InferRequest)
         if asked.model_name not in (None, name) or asked.model_version not in (None, "", online.version):
             raise RefusedError("model_name and model_version must be those of the path")
+        if asked.id is not None:
+            check_id(asked.id)
         records = records_of_tensor(online, asked.inputs[0])
         outputs = outputs_of(online, await online.logits(records.x))
         wanted: list[str] = [output.name for output in asked.outputs] or list(outputs)
@@ -99,17 +103,10 @@ def records_of_tensor(online: Online, tensor: m.InputTensor) -> Records:
     Raises:
         RefusedError: its shape is not that of records, or its data are not of its shape.
     """
-    if online.model.reads_text:
-        return records_of(online, tensor.data)
-    shape = online.model.dataset.shape
-    if tuple(tensor.shape[1:]) != shape:
-        raise RefusedError(f"shape must be [records, {', '.join(map(str, shape))}]")
-    flat = not isinstance(tensor.data[0] if tensor.data else None, list)
-    size = int(np.prod(shape))
-    count = len(tensor.data) // size if flat else len(tensor.data)
-    if count != tensor.shape[0] or (flat and len(tensor.data) % size):
-        raise RefusedError("the data do not hold as many numbers as shape says")
-    return records_of(online, _fold(tensor.data, (count, *shape)) if flat else tensor.data)
+    model = online.model
+    if model.reads_text:
+        return model.read(tensor.data)
+    return model.take(tensor_of(tensor.data, tensor.shape, model.dataset.shape, most=MOST_RECORDS))
 
 
 def outputs_of(online: Online, logits: np.ndarray) -> dict[str, np.ndarray]:
@@ -129,11 +126,3 @@ def outputs_of(online: Online, logits: np.ndarray) -> dict[str, np.ndarray]:
 def _tensor(array: np.ndarray) -> dict[str, Any]:
     datatype = "FP32" if array.dtype == np.float32 else "INT64"
     return {"datatype": datatype, "shape": list(array.shape), "data": array.ravel()}
-
-
-def _fold(flat: list[Any], shape: tuple[int, ...]) -> list[Any]:
-    """Nests a flat list in row-major order."""
-    if len(shape) == 1:
-        return flat
-    size = len(flat) // shape[0]
-    return [_fold(flat[place * size : (place + 1) * size], shape[1:]) for place in range(shape[0])]

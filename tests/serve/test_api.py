@@ -163,12 +163,12 @@ def tensor(**changed: Any) -> dict[str, Any]:
 
 
 REFUSED: list[tuple[str, Any, int, str]] = [
-    (f"{V1}:predict", {"instances": [[SECRET] * 30]}, 422, "something else than numbers"),
-    (f"{V1}:predict", {"instances": [["0.5"] * 30]}, 422, "something else than numbers"),
-    (f"{V1}:predict", {"instances": [[True] * 30]}, 422, "something else than numbers"),
-    (f"{V1}:predict", {"instances": [[None] * 30]}, 422, "something else than numbers"),
-    (f"{V1}:predict", {"instances": [[0.0] * 29]}, 422, "must have shape (30,), not (29,)"),
-    (f"{V1}:predict", {"instances": [[0.0] * 30, [0.0]]}, 422, "not all of shape (30,)"),
+    (f"{V1}:predict", {"instances": [[SECRET] * 30]}, 422, "something else than finite numbers"),
+    (f"{V1}:predict", {"instances": [["0.5"] * 30]}, 422, "something else than finite numbers"),
+    (f"{V1}:predict", {"instances": [[True] * 30]}, 422, "something else than finite numbers"),
+    (f"{V1}:predict", {"instances": [[None] * 30]}, 422, "something else than finite numbers"),
+    (f"{V1}:predict", {"instances": [[0.0] * 29]}, 422, "record 0 is not of the shape that the model takes"),
+    (f"{V1}:predict", {"instances": [[0.0] * 30, [0.0]]}, 422, "record 1 is not of the shape that the model takes"),
     (f"{V1}:predict", {"instances": []}, 422, "instances"),
     (f"{V1}:predict", {"instances": [[0.0] * 30] * 257}, 422, "at most 256 records a call; 257 were sent"),
     (
@@ -192,7 +192,7 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     (f"{V2}/infer", tensor(name=SECRET), 422, "'records'"),
     (f"{V2}/infer", tensor(datatype="INT8"), 422, "'FP32', 'FP64' or 'BYTES'"),
     (f"/v1/models/{SECRET}:predict", {"instances": [[0.0] * 30]}, 404, "this server has 'standard'"),
-    (f"/v3/{SECRET}", {}, 404, "Not Found"),
+    (f"/v3/{SECRET}", {}, 404, "nothing at this path"),
 ]
 
 
@@ -202,7 +202,7 @@ def test_an_error_says_what_is_allowed_and_not_what_was_sent(
 ) -> None:
     answer = client.post(path, json=body)
     assert answer.status_code == status, answer.text
-    assert set(answer.json()) == {"error"}
+    assert {"error"} <= set(answer.json()) <= {"error", "reason"}
     assert said in answer.json()["error"]
     for sent in (SECRET, "4321.5", "1e+300"):
         assert sent not in answer.text

@@ -104,7 +104,7 @@ def test_every_answer_on_a_gpu_is_that_on_the_cpu(store: Store) -> None:
         for place in (torch.device("cpu"), DEVICE):
             moved = open_finished(store, recipe="standard").on(place)
             served = ServedModel(moved)
-            x = served.records(records)
+            x = served.read(records).x
             assert {x.device.type, *(weights.device.type for weights in moved.model.parameters())} == {place.type}
             maps = [served.explain(x, method) for method in ("default", "shap")]
             assert not served.unexplained and not served.unbounded

