@@ -210,12 +210,14 @@ class PredictResponse(Origin):
 class Overlay(BaseModel):
     """Explanation of an image as a picture that is laid over it."""
 
-    png: str = Field(description="PNG in base64: colours by value, and transparent where the value is 0.")
+    png: str = Field(
+        description="PNG in base64 that covers the image, with at most 2048 pixels a side: colours by value, and "
+        "transparent where the value is 0."
+    )
     source: list[int] = Field(description="Height and width in pixels of the image that it covers.")
     box: list[float] = Field(
         description="Left, upper, right and lower end of the part that became the record, in pixels of that image."
     )
-    pixels: int = Field(description="Pixels of that image, along each side, for which one of the overlay stands.")
 
 
 class Explanation(BaseModel):
@@ -241,6 +243,7 @@ class ExplainResponse(Origin):
     """Explanations, one for each record."""
 
     method: str = Field(description="The method that explained: for `default`, the one that it stands for.")
+    explained: str = Field(description="The number to which the attributions contribute.")
     compared_with: str = Field(description="The reference with which the record is compared.")
     faithfulness: str = Field(
         description="Whether the card states the faithfulness of this method with these settings."

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -91,12 +90,11 @@ def overlay(values: np.ndarray, scale: float, placement: Placement | None) -> di
     Returns:
         The fields of ``messages.Overlay``.
     """
-    source, pixels = values.shape, 1
+    source = values.shape
     box: tuple[float, ...] = (0, 0, values.shape[1], values.shape[0])
     if placement is not None:
         source, box = placement.source, placement.box
-        pixels = math.ceil(max(source) / MOST_SIDE)
-        values = _fewer(placement, pixels).overlay(values)
+        values = _smaller(placement).overlay(values)
     steps = np.rint(_STEPS * (values / scale).clip(-1, 1)).astype(int) + _STEPS
     picture = Image.fromarray(steps.astype(np.uint8), mode="P")
     palette, opacities = _palette()
@@ -104,18 +102,17 @@ def overlay(values: np.ndarray, scale: float, placement: Placement | None) -> di
     content = io.BytesIO()
     picture.save(content, "PNG", transparency=opacities)
     png = base64.b64encode(content.getvalue()).decode()
-    return {"png": png, "source": list(source), "box": list(box), "pixels": pixels}
+    return {"png": png, "source": list(source), "box": list(box)}
 
 
-def _fewer(placement: Placement, pixels: int) -> Placement:
-    """Returns the same place in an image whose pixels are larger."""
-    height, width = placement.source
-    left, upper, right, lower = (end / pixels for end in placement.box)
-    return replace(
-        placement,
-        source=(math.ceil(height / pixels), math.ceil(width / pixels)),
-        box=(left, upper, right, lower),
-    )
+def _smaller(placement: Placement) -> Placement:
+    """Returns the same place in the same image with at most ``MOST_SIDE`` pixels a side."""
+    share = min(1.0, MOST_SIDE / max(placement.source))
+    height, width = (max(1, round(share * side)) for side in placement.source)
+    down, across = height / placement.source[0], width / placement.source[1]
+    left, upper, right, lower = placement.box
+    box = (left * across, upper * down, right * across, lower * down)
+    return replace(placement, source=(height, width), box=box)
 
 
 @cache

@@ -1,5 +1,6 @@
 """The whole answer to a record: class, prediction set, abstention, explanation, certificate, and what limits them."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,11 @@ def _left(online: Online, certainty: float, foreign: bool, doubt: str) -> dict[s
         return {"left": True, "why": "the record is unlike those that the model was tested on"}
     if rules.least_certainty is None:
         return {"left": False, "why": f"no rule of abstention: {rules.source}"}
+    if math.isinf(rules.least_certainty):
+        why = (
+            f"{rules.source} do not show that its errors stay at or below {ABSTENTION.risk:.0%}, however certain it is"
+        )
+        return {"left": True, "why": why}
     if certainty < rules.least_certainty:
         why = f"the model is too uncertain to keep its errors at or below {ABSTENTION.risk:.0%}"
         return {"left": True, "why": why}

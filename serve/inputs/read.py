@@ -31,7 +31,8 @@ class Reader:
     ) -> None:
         self.dataset = dataset
         self._text = dataset.modality == "text"
-        self._ranges = None if self._text else Ranges(dataset, train=train, rule=rule)
+        self.ranges = None if self._text else Ranges(dataset, train=train, rule=rule)
+        """Ranges of the inputs; None for texts."""
         named = dataset.modality == "tabular" and bool(dataset.feature_names)
         self.columns = NamedColumns(dataset) if named else None
         """Columns by which records may be named; None where records are no table, or its features have no names."""
@@ -82,10 +83,10 @@ class Reader:
 
     def _judged(self, x: np.ndarray, warnings: list[list[str]] | None = None) -> Records:
         """Returns arrays as records, with warnings about values outside the ranges."""
-        assert self._ranges is not None
+        assert self.ranges is not None
         with np.errstate(over="ignore"):
             inputs = np.ascontiguousarray(x, np.float32)
-        judged = self._ranges.judge(inputs)
+        judged = self.ranges.judge(inputs)
         told: tuple[tuple[str, ...], ...] = judged.warnings
         if warnings is not None and any(warnings):
             ranges = told or ((),) * len(x)

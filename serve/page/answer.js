@@ -58,7 +58,7 @@ function bars(probabilities) {
 function set(given) {
   if (!given.classes?.length && !given.valid) return state("unknown", "None", given.why_not);
   const classes = given.classes.length ? `{ ${given.classes.join(", ")} }` : "{ } no class";
-  const share = percent(given.coverage).replace(".0 ", " ");
+  const share = `${Math.round(100 * given.coverage)}\u00a0%`;
   return el("div", {}, el("p", { class: "set" }, classes),
     given.valid
       ? state("good", "Promised", `it holds the true class of ${share} of records like those that calibrated it`)
@@ -97,5 +97,5 @@ function origin(whole, facts) {
     el("dt", {}, "model"), el("dd", {}, whole.model_name),
     el("dt", {}, "version"), el("dd", {}, whole.model_version),
     el("dt", {}, "artefact"), el("dd", {}, el("code", {}, whole.artefact || "none")),
-    el("dt", {}, "trained as"), el("dd", {}, facts.recipe)));
+    el("dt", {}, "trained as"), el("dd", {}, facts.trained_as)));
 }

@@ -37,14 +37,9 @@ export function signed(value, digits = 3) {
   return value > 0 ? `+${text}` : text;
 }
 
-/** Returns a share in per cent. */
+/** Returns a share in per cent; one that rounding makes 0 or 1 is said to be near it. */
 export function percent(share) {
-  if (share > 0 && share < 0.001) return "< 0.1 %";
-  if (share < 1 && share > 0.999) return "> 99.9 %";
-  return `${(100 * share).toFixed(1)} %`;
-}
-
-/** Returns words for a count of things. */
-export function counted(count, thing) {
-  return `${count} ${thing}${count === 1 ? "" : "s"}`;
+  if (share > 0 && share < 0.001) return "<\u00a00.1\u00a0%";
+  if (share > 0.999) return ">\u00a099.9\u00a0%";
+  return `${(100 * share).toFixed(1)}\u00a0%`;
 }

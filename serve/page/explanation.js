@@ -8,11 +8,11 @@ const SHOWN = 12;
 /** Returns the panel; `view` is what the form shows of the record. */
 export function explanationPanel(explanation, about, facts, view) {
   if (!explanation) return null;
-  const draw = { image: map, signal: trace, text: words, tabular: facts.fields.length ? contributions : trace }[facts.modality];
+  const draw = { image: map, signal: trace, text: words, tabular: facts.columns.length ? contributions : trace }[facts.modality];
   const errors = [`${about.error_is}: ${number(explanation.error)}`];
   if (explanation.value_error !== undefined) errors.push(`greatest difference of a value between two rules: ${percent(explanation.value_error)} of the greatest`);
   return panel(`Why ${explanation.class_name}`, "explanation",
-    el("p", {}, el("b", { class: "for" }, "+ for"), ` and `, el("b", { class: "against" }, "− against"), ` ${explanation.class_name}, in log-odds or, by SHAP, in its lead`),
+    el("p", {}, el("b", { class: "for" }, "+ for"), ` and `, el("b", { class: "against" }, "− against"), ` ${explanation.class_name}: contributions to ${about.explained}`),
     draw(explanation, facts, view, about),
     el("dl", {},
       el("dt", {}, "method"), el("dd", {}, about.method.replaceAll("_", " ")),
@@ -86,7 +86,7 @@ function strongest(attributions) {
     }
   }
   const most = Math.max(...blocks.map((one) => Math.abs(one.value)));
-  const large = blocks.filter((one) => Math.abs(one.value) > 0.15 * most).sort((a, b) => b.value - a.value);
+  const large = blocks.filter((one) => Math.abs(one.value) > 0.25 * most).sort((a, b) => b.value - a.value);
   return [...large.filter((one) => one.value > 0).slice(0, 3), ...large.filter((one) => one.value < 0).slice(-3)];
 }
 
@@ -95,7 +95,7 @@ function legend(scale, most) {
   const canvas = el("canvas", { width: scale.length, height: 1, class: "scale", role: "img", "aria-label": `Colours from ${signed(-most)} to ${signed(most)}` });
   const context = canvas.getContext("2d");
   scale.forEach((_, place) => { context.fillStyle = colour(scale, (2 * place) / (scale.length - 1) - 1); context.fillRect(place, 0, 1, 1); });
-  return el("p", { class: "legend" }, el("span", {}, `− against ${number(-most)}`), canvas, el("span", {}, `${signed(most)} for +`));
+  return el("p", { class: "legend" }, el("span", {}, `${number(-most)} against`), canvas, el("span", {}, `${signed(most)} for`));
 }
 
 /** Returns the colour of a share of the greatest value, with its sign. */

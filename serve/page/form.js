@@ -5,57 +5,70 @@ import { el, number } from "./dom.js";
 /** Returns the form of a model's records: its element, `fill(record)`, `read()`, and `view()` for explanations. */
 export function formOf(facts, changed) {
   const forms = { tabular: tableForm, image: imageForm, signal: signalForm, text: textForm };
-  const kind = facts.modality === "tabular" && !facts.fields.length ? "signal" : facts.modality;
+  const kind = facts.modality === "tabular" && !facts.columns.length ? "signal" : facts.modality;
   return forms[kind](facts, changed);
 }
 
-/** Features with their units and ranges. */
+/** Features with their units and ranges. An empty field is a missing value. */
 function tableForm(facts, changed) {
-  const inputs = facts.fields.map((field, place) => fieldOf(field, place, changed));
-  const head = ["feature", "value", "unit", `${facts.range_is} range`];
+  const fields = facts.columns.map((column, place) => (column.categories ? choiceOf : fieldOf)(column, `field-${place}`, changed));
+  const units = facts.columns.some((column) => column.unit);
+  const head = ["feature", "value", ...(units ? ["unit"] : []), `${facts.range_is} range`];
+  const rows = facts.columns.map((column, place) => {
+    const field = fields[place];
+    return el("tr", {},
+      el("th", { scope: "row" }, el("label", { for: field.input.id }, column.name)),
+      el("td", {}, field.input),
+      units ? el("td", { class: "soft unit" }, column.unit || "–") : null,
+      el("td", { class: "soft range" }, el("span", { id: `${field.input.id}-range` }, field.range), " ", field.note));
+  });
   const element = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Features of the record" },
     el("table", { class: "fields" },
       el("thead", {}, el("tr", {}, head.map((text) => el("th", { scope: "col" }, text)))),
-      el("tbody", {}, inputs.map((one) => one.row))));
+      el("tbody", {}, rows)));
+  const named = (of) => Object.fromEntries(facts.columns.map((column, place) => [column.name, of(fields[place], column)]));
   return {
     element,
-    fill: (record) => inputs.forEach((one, place) => one.set(record[place])),
-    read: () => inputs.map((one) => one.get()),
-    view: () => facts.fields.map((field, place) => ({ name: field.name, value: inputs[place].shown() })),
+    fill: (record) => facts.columns.forEach((column, place) => fields[place].set(record[column.name])),
+    read: () => named((field) => field.get()),
+    view: () => {
+      const inputs = facts.inputs.map((name) => ({ name, value: "" }));
+      facts.columns.forEach((column, place) => column.inputs.forEach((input) => { inputs[input].value = fields[place].shown(); }));
+      return inputs;
+    },
   };
 }
 
-function fieldOf(field, place, changed) {
-  const id = `field-${place}`;
-  const category = field.kind === "category";
-  const input = el("input", category ? { id, type: "checkbox" } : { id, type: "number", step: "any", required: true });
+/** A number, which says where it lies outside its range. */
+function fieldOf(column, id, changed) {
+  const [low, high] = column.range;
+  const input = el("input", { id, type: "number", step: "any", required: !column.may_be_missing, "aria-describedby": `${id}-range ${id}-note` });
   const note = el("span", { class: "outside", id: `${id}-note` });
-  const range = category ? "no or yes" : `${number(field.low, 4)} to ${number(field.high, 4)}`;
   const judge = () => {
-    const value = Number(input.value);
-    const slack = 1e-6 * (field.high - field.low);
-    const side = category || !input.value ? "" : value > field.high + slack ? "▲ above" : value < field.low - slack ? "▼ below" : "";
+    const slack = 1e-6 * (high - low);
+    const side = !input.value ? "" : Number(input.value) > high + slack ? "▲ above" : Number(input.value) < low - slack ? "▼ below" : "";
     note.textContent = side;
     input.toggleAttribute("data-outside", side !== "");
   };
-  input.setAttribute("aria-describedby", `${id}-range ${id}-note`);
   input.addEventListener("input", () => { judge(); changed(); });
-  const row = el("tr", {},
-    el("th", { scope: "row" }, el("label", { for: id }, field.name)),
-    el("td", {}, input),
-    el("td", { class: "soft unit" }, field.unit || "–"),
-    el("td", { class: "soft range" }, el("span", { id: `${id}-range` }, range), " ", note));
-  const value = () => (category ? Number(input.checked) : Number(input.value));
   return {
-    row,
-    get: () => (value() - field.center) / field.scale,
-    set: (given) => {
-      const own = field.center + field.scale * given;
-      if (category) input.checked = own >= 0.5;
-      else input.value = Number(own.toPrecision(7));
-      judge();
-    },
-    shown: () => (category ? (input.checked ? "yes" : "no") : `${number(value(), 5)}${field.unit ? ` ${field.unit}` : ""}`),
+    input, note, range: `${number(low, 4)} to ${number(high, 4)}`,
+    get: () => (input.value === "" ? null : Number(input.value)),
+    set: (given) => { input.value = Number(given.toPrecision(7)); judge(); },
+    shown: () => (input.value === "" ? "missing" : `${number(Number(input.value), 5)}${column.unit ? ` ${column.unit}` : ""}`),
+  };
+}
+
+/** One of the categories of a column. */
+function choiceOf(column, id, changed) {
+  const options = column.categories.map((name) => el("option", { value: name }, name));
+  if (column.may_be_missing) options.push(el("option", { value: "" }, "missing"));
+  const input = el("select", { id, onchange: changed, "aria-describedby": `${id}-range` }, options);
+  return {
+    input, note: "", range: `${column.categories.length} categories`,
+    get: () => input.value || null,
+    set: (given) => { input.value = given; },
+    shown: () => input.value || "missing",
   };
 }
 

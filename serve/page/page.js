@@ -63,6 +63,7 @@ async function showModel() {
   page.panels.replaceChildren(el("p", { class: "soft" }, "Choose or change a record, then ask."));
   page.stale.hidden = true;
   showSample();
+  document.body.dataset.ready = page.model.value;
 }
 
 function showSample() {
@@ -102,7 +103,7 @@ function show(whole, view) {
   const [answer] = whole.answers;
   const panels = panelsOf(answer, whole, facts);
   const why = explanationPanel(answer.explanation, whole.explanation, facts, view);
-  page.panels.replaceChildren(...[panels.decision, why, panels.certificate, panels.limits, panels.origin].filter((one) => one));
+  page.panels.replaceChildren(el("div", { class: "column" }, panels.decision, panels.certificate), el("div", { class: "column" }, why, panels.limits, panels.origin));
   page.said.textContent = `Answer: ${answer.class_name}, ${percent(answer.probabilities[answer.class_name])}${answer.left_to_clinician.left ? ", left to the clinician" : ""}`;
   const narrow = page.answer.getBoundingClientRect().top > window.innerHeight / 2;
   if (narrow) page.answer.scrollIntoView();
@@ -125,7 +126,6 @@ async function start() {
   if (!models.length) throw new Error("this server has no model");
   page.model.replaceChildren(...models.map((name) => el("option", { value: name }, name)));
   await showModel();
-  document.body.dataset.ready = "true";
 }
 
 page.model.addEventListener("change", tried(() => { page.version.replaceChildren(); return showModel(); }));

@@ -25,7 +25,7 @@ class Sample:
 
     title: str
     record: Any
-    """As a request has it: nested lists, or a text."""
+    """As a request has it: named values of a table, nested lists, or a text."""
 
 
 def samples_of(model: ServedModel, *, public: bool) -> tuple[list[Sample], str]:
@@ -43,7 +43,7 @@ def samples_of(model: ServedModel, *, public: bool) -> tuple[list[Sample], str]:
     if why:
         return neutral, why
     rows = _chosen(model.finished)
-    samples = [_sample(model.dataset, row) for row in rows.tolist()]
+    samples = [_sample(model, row) for row in rows.tolist()]
     return [*samples, *neutral], "" if samples else "every test record is a copy of a training record"
 
 
@@ -79,17 +79,23 @@ def _chosen(finished: Finished) -> np.ndarray:
     return np.array([by_class[k][place] for place, k in places[:MOST]], int)
 
 
-def _sample(dataset: Dataset, row: int) -> Sample:
+def _sample(model: ServedModel, row: int) -> Sample:
+    dataset = model.dataset
     truth = dataset.class_names[int(dataset.y[row])]
-    return Sample(title=f"test record {row}, in truth {truth}", record=_record(dataset, row))
-
-
-def _record(dataset: Dataset, row: int) -> Any:
-    if dataset.language is None:
-        return np.asarray(dataset.x[row : row + 1])[0]
-    written = dataset.x if dataset.written is None else dataset.written
-    return " ".join(dataset.words[word] for word in np.asarray(written[row]).tolist() if word)
+    record = _text(dataset, row) if model.reads_text else _record(model, np.asarray(dataset.x[row : row + 1])[0])
+    return Sample(title=f"test record {row}, in truth {truth}", record=record)
 
 
 def _neutral(model: ServedModel) -> Sample:
-    return Sample(title=f"neutral record, with which explanations compare: {model.compared_with}", record=model.neutral)
+    title = f"neutral record, with which explanations compare: {model.compared_with}"
+    return Sample(title=title, record=_record(model, model.neutral))
+
+
+def _record(model: ServedModel, inputs: np.ndarray) -> Any:
+    columns = model.reader.columns
+    return inputs if columns is None else columns.record(inputs)
+
+
+def _text(dataset: Dataset, row: int) -> str:
+    written = dataset.x if dataset.written is None else dataset.written
+    return " ".join(dataset.words[word] for word in np.asarray(written[row]).tolist() if word)

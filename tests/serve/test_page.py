@@ -61,16 +61,16 @@ class Visit:
         self.page.wait_for_selector("body[data-ready]")
 
     def choose(self, model: str) -> None:
-        with self.page.expect_response(f"**/page/models/{model}"):
-            self.page.select_option("#model", model)
-        self.page.wait_for_function(f"document.querySelector('#card').href.includes('/{model}/')")
+        self.page.select_option("#model", model)
+        self.page.wait_for_selector(f"body[data-ready={model}]")
 
     def ask(self) -> Any:
-        """Asks by the keyboard; returns the answer of the server."""
+        """Asks by the keyboard; returns the answer of the server. ``sent`` is what was asked."""
         with self.page.expect_response("**:answer") as answered:
             self.page.focus("#send")
             self.page.keyboard.press("Enter")
         self.page.wait_for_selector("#send:not(:disabled)")
+        self.sent = answered.value.request.post_data_json
         return answered.value.json()
 
     def text(self, where: str) -> str:
@@ -92,10 +92,8 @@ def test_a_changed_value_is_asked_and_answered_in_full(visit: Visit, table: Onli
     visit.page.fill("#field-0", "17.5")
     whole = visit.ask()
     (answer,) = whole["answers"]
-    # What was typed, in the unit of the feature, is what the model was asked.
-    feature = dataset.features[0]
-    sent = visit.page.evaluate("() => Number(document.querySelector('#field-0').value)")
-    assert (sent - feature.center) / feature.scale == pytest.approx((17.5 - feature.center) / feature.scale)
+    # What was typed is sent in the unit of the feature, by its name.
+    assert visit.sent["instances"][0]["mean radius"] == 17.5 and len(visit.sent["instances"][0]) == 30
     assert visit.text(".decision .class") == answer["class_name"]
     assert visit.text(".decision .set") == "{ " + ", ".join(answer["prediction_set"]["classes"]) + " }"
     assert visit.page.locator(".decision .bars tr").count() == 2
@@ -117,7 +115,7 @@ def test_an_image_is_uploaded_and_its_map_is_laid_over_it(visit: Visit, tmp_path
     visit.choose("images")
     Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) * 6, (40, 1))).save(tmp_path / "ramp.png")
     visit.page.set_input_files("#file", tmp_path / "ramp.png")
-    visit.page.wait_for_function("document.querySelector('#record').textContent.includes('ramp.png')")
+    visit.page.wait_for_selector("#record :text('ramp.png')")
     whole = visit.ask()
     drawn = whole["answers"][0]["explanation"]["overlay"]
     assert base64.b64decode(drawn["png"]).startswith(b"\x89PNG") and drawn["source"] == [28, 28]
@@ -181,11 +179,13 @@ def test_samples_are_test_records_and_no_copies_of_training_records(table: Onlin
     copied = replace(table.model.finished, dataset=replace(finished.dataset, x=x))
     for one, has_it in ((finished, True), (copied, False)):
         samples, why = samples_of(bring_online(one, name="one").model, public=False)
-        shown = [np.asarray(sample.record) for sample in samples[:-1]]
-        assert not why and len(shown) == 6
-        assert any(np.array_equal(record, x[row]) for record in shown) == has_it
+        assert not why and len(samples) == 7
+        columns = table.model.reader.columns
+        assert columns is not None
+        shown = columns.inputs([sample.record for sample in samples[:-1]])[0].astype(np.float32)
+        assert any(np.allclose(record, x[row], atol=1e-5) for record in shown) == has_it
         test = one.dataset.x[one.split.test]
-        assert all((test == record).all(1).any() for record in shown)
+        assert all((abs(test - record) < 1e-5).all(1).any() for record in shown)
 
 
 def test_the_range_of_training_records_of_a_private_model_is_not_told(store: Store, table: Online) -> None:
@@ -193,12 +193,12 @@ def test_the_range_of_training_records_of_a_private_model_is_not_told(store: Sto
     for one, private in ((table, False), (online, True)):
         facts = facts_of(one, ["1"], public=False)
         dataset = one.model.dataset
-        first = facts["fields"][0]
+        low, high = facts["columns"][0]["range"]
         feature = dataset.features[0]
         valid = feature.center + feature.scale * dataset.high[0]
         trained_on = feature.center + feature.scale * dataset.x[one.model.finished.split.train, 0].max()
         assert facts["range_is"] == ("valid" if private else "training")
-        assert first["high"] == pytest.approx(valid if private else trained_on, rel=1e-6)
+        assert low < high == pytest.approx(valid if private else trained_on, rel=1e-6)
 
 
 def test_overlays_are_of_images_and_of_few(table: Online, images: Online) -> None:
