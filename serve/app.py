@@ -20,8 +20,10 @@ from assay.errors import UserError
 from assay.release.serving import release_served
 from serve.api import create_api
 from serve.devices import device_of
-from serve.repository.loaded import Loaded
-from serve.repository.online import bring_online
+from serve.limits.taken import require_free
+from serve.repository.entries import Repository, Version
+from serve.repository.loaded import Loaded, follow
+from serve.repository.online import Online, bring_online
 from serve.repository.opening import open_source
 from serve.settings import Serving, read_settings
 
@@ -48,19 +50,30 @@ def build_app(args: Mapping[str, str]) -> Application:
         serving = read_settings(args)
         if not starts_here:
             _require_room(serving)
-        chosen = choose(serving)
+        chosen = "" if serving.repository else choose(serving)
         if starts_here:
-            _start_here(serving.port)
+            start_here(serving.port)
             _require_room(serving)
     except UserError as error:
         # ``serve run`` prints this exception as one line, without a traceback.
         raise ClickException(str(error)) from error
+    return application(serving, chosen)
+
+
+def application(serving: Serving, chosen: str = "") -> Application:
+    """Builds the application of checked settings.
+
+    Args:
+        serving: the settings.
+        chosen: hash of the weights of the one model that is served; empty with a repository.
+
+    Returns:
+        The application.
+    """
 
     def replica() -> FastAPI:
-        finished = open_source(serving.source.model_copy(update={"artefact": chosen}), public=serving.public)
-        finished = finished.on(device_of(serving.gpus))
-        online = bring_online(finished, name=serving.known_as, threads=serving.threads)
-        return create_api(Loaded([online]), public=serving.public, title=serving.known_as)
+        loaded = _of_repository(serving) if serving.repository else _of_one(serving, chosen)
+        return create_api(loaded, public=serving.public, title=serving.known_as)
 
     return (
         serve.deployment(serve.ingress(replica)())
@@ -73,6 +86,25 @@ def build_app(args: Mapping[str, str]) -> Application:
         )
         .bind()
     )
+
+
+def _of_repository(serving: Serving) -> Loaded:
+    """Loads the models of a repository, and follows it as long as this process lives."""
+    loaded = Loaded()
+
+    def load(name: str, version: Version) -> Online:
+        finished = open_source(version, public=serving.public).on(device_of(serving.gpus))
+        return bring_online(finished, name=name, version=version.version, threads=serving.threads)
+
+    follow(loaded, Repository(serving.repository), [serving.model] if serving.model else None, load)
+    return loaded
+
+
+def _of_one(serving: Serving, chosen: str) -> Loaded:
+    """Loads the one model of a service without a repository, with the weights that were chosen."""
+    source = serving.source.model_copy(update={"artefact": chosen})
+    finished = open_source(source, public=serving.public).on(device_of(serving.gpus))
+    return Loaded([bring_online(finished, name=serving.known_as, threads=serving.threads)])
 
 
 def choose(serving: Serving) -> str:
@@ -108,7 +140,16 @@ def _require_room(serving: Serving) -> None:
         require_room(serving.reserved, serving.replicas, grows=joins_cluster(None), asker=REPLICA, seconds=serving.wait)
 
 
-def _start_here(port: int) -> None:
+def start_here(port: int) -> None:
+    """Starts Ray and Serve on this machine, on the loopback interface only.
+
+    Args:
+        port: of the service.
+
+    Raises:
+        UserError: the port is taken, or Ray does not start.
+    """
+    require_free(port)
     start_ray_here(namespace="serve", log_to_driver=True)
     serve.start(
         proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": TIMEOUT}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from assay.cluster.resources import Reservation
 from assay.cluster.waiting import WAIT
@@ -18,9 +18,14 @@ class Serving(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    results: str
+    repository: str = ""
+    """Folder or URI of a repository: all its models are served, and followed as they change. Else one model is served,
+    which ``results`` and ``recipe`` name."""
+    model: str = ""
+    """Only this model of the repository."""
+    results: str = ""
     """Folder or URI of a study."""
-    recipe: str
+    recipe: str = ""
     cohort: str | None = None
     """Name of the cohort; by default the first that has the recipe."""
     fold: int = Field(default=1, ge=1)
@@ -54,10 +59,18 @@ class Serving(BaseModel):
     queued: int = Field(default=32, ge=1)
     """Waiting calls; the next call gets status 503 at once."""
 
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Serving":
+        if bool(self.repository) == bool(self.results and self.recipe):
+            raise ValueError("give a repository, or results and recipe")
+        if self.repository and (self.results or self.recipe or self.name):
+            raise ValueError("with a repository, its entries name the models: leave out results, recipe and name")
+        return self
+
     @property
     def known_as(self) -> str:
         """Name of the model in the paths of all calls."""
-        return self.name or self.recipe
+        return self.name or self.recipe or self.model or "models"
 
     @property
     def reserved(self) -> Reservation:
@@ -87,6 +100,14 @@ def read_settings(given: Mapping[str, str]) -> Serving:
     except ValidationError as error:
         message = f"serve: {'; '.join(explain(error))}; settings: {', '.join(Serving.model_fields)}"
         raise SpecError(message, **first_mistake(error)) from None
-    if "://" in found.results:
-        return found
-    return found.model_copy(update={"results": str(Path(found.results).expanduser().resolve())})
+    places = {key: absolute(value) for key in ("results", "repository") if (value := getattr(found, key))}
+    return found.model_copy(update=places)
+
+
+def absolute(location: str) -> str:
+    """Returns a folder with its full path, for processes that run elsewhere; a URI stays as it is.
+
+    Args:
+        location: folder or URI.
+    """
+    return location if "://" in location else str(Path(location).expanduser().resolve())

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from assay.data.base import Dataset
 from assay.report.figures.explanation_scale import colours
 from serve.inputs.placement import Placement
+from serve.inputs.records import Records
 from serve.model import ServedModel
 from serve.refusals import RefusedError
 
@@ -42,15 +44,13 @@ def require_overlays(model: ServedModel, records: int) -> None:
         raise RefusedError(f"at most {MOST_OVERLAYS} records a call with overlays; {records} were sent")
 
 
-async def add_overlays(
-    model: ServedModel, explanations: Sequence[dict[str, Any]], placements: Sequence[Placement | None]
-) -> float:
+async def add_overlays(model: ServedModel, explanations: Sequence[dict[str, Any]], records: Records) -> float:
     """Adds an overlay to each explanation of a call. All have one scale of colours.
 
     Args:
         model: that was explained.
         explanations: of the records of the call.
-        placements: of their images, empty if none is known. An overlay without one has the pixels of the record.
+        records: of the call. The overlay of one whose placement in an image is not known has the pixels of the record.
 
     Returns:
         The absolute value at which the colours end.
@@ -59,8 +59,10 @@ async def add_overlays(
     scale = scale_of(maps)
 
     def add() -> None:
+        x = records.x.cpu().numpy()
         for number, one in enumerate(explanations):
-            one["overlay"] = overlay(maps[number], scale, placements[number] if placements else None)
+            placement = records.placements[number] if records.placements else None
+            one["overlay"] = {**overlay(maps[number], scale, placement), "record": picture(x[number], model.dataset)}
 
     await asyncio.to_thread(add)
     return scale
@@ -88,7 +90,7 @@ def overlay(values: np.ndarray, scale: float, placement: Placement | None) -> di
         placement: of the record in its image; None where the record is the image.
 
     Returns:
-        The fields of ``messages.Overlay``.
+        Picture, size and place, as in ``messages.Overlay``.
     """
     source = values.shape
     box: tuple[float, ...] = (0, 0, values.shape[1], values.shape[0])
@@ -96,13 +98,31 @@ def overlay(values: np.ndarray, scale: float, placement: Placement | None) -> di
         source, box = placement.source, placement.box
         values = _smaller(placement).overlay(values)
     steps = np.rint(_STEPS * (values / scale).clip(-1, 1)).astype(int) + _STEPS
-    picture = Image.fromarray(steps.astype(np.uint8), mode="P")
+    drawn = Image.fromarray(steps.astype(np.uint8), mode="P")
     palette, opacities = _palette()
-    picture.putpalette(palette)
+    drawn.putpalette(palette)
+    return {"png": _encoded(drawn, transparency=opacities), "source": list(source), "box": list(box)}
+
+
+def picture(record: np.ndarray, dataset: Dataset) -> str:
+    """Draws an image as the model takes it, from the least to the greatest valid value of each channel.
+
+    Args:
+        record: (channels, height, width); of other channels than 3 the first is drawn.
+        dataset: whose bounds are those of valid values.
+
+    Returns:
+        PNG in base64.
+    """
+    low, high = (np.broadcast_to(end, record.shape) for end in (dataset.low, dataset.high))
+    levels = np.rint(255 * ((record - low) / (high - low)).clip(0, 1)).astype(np.uint8)
+    return _encoded(Image.fromarray(np.moveaxis(levels, 0, -1) if len(levels) == 3 else levels[0]))
+
+
+def _encoded(drawn: Image.Image, **settings: Any) -> str:
     content = io.BytesIO()
-    picture.save(content, "PNG", transparency=opacities)
-    png = base64.b64encode(content.getvalue()).decode()
-    return {"png": png, "source": list(source), "box": list(box)}
+    drawn.save(content, "PNG", **settings)
+    return base64.b64encode(content.getvalue()).decode()
 
 
 def _smaller(placement: Placement) -> Placement:

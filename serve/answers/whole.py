@@ -41,7 +41,7 @@ async def whole_answers(
                 place += 1
         if overlay:
             found = [one["explanation"] for one in answers]
-            shared["explanation"]["overlay_scale"] = await add_overlays(online.model, found, records.placements)
+            shared["explanation"]["overlay_scale"] = await add_overlays(online.model, found, records)
     if certify and online.model.unbounded:
         shared["certificate"] = {"not_given": online.model.unbounded}
     elif certify:
@@ -103,10 +103,11 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
 
 
 def _set(online: Online, scores: np.ndarray, foreign: bool) -> dict[str, Any]:
+    """Returns the prediction set, which always has the likeliest class: an empty set helps no reader."""
     rules, names = online.held_out, online.model.dataset.class_names
     if rules.set_threshold is None:
         return {"valid": False, "why_not": f"no records calibrate it: {rules.source}"}
-    classes = [names[k] for k in np.flatnonzero(scores <= rules.set_threshold).tolist()]
+    classes = [names[k] for k in np.flatnonzero(scores <= max(rules.set_threshold, scores.min())).tolist()]
     about: dict[str, Any] = {"classes": classes, "coverage": 1 - ALPHA, "valid": not foreign}
     if foreign:
         about["why_not"] = "the record is unlike those that calibrated the set: its coverage is not promised"

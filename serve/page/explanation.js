@@ -5,7 +5,7 @@ import { el, number, percent, signed, svg } from "./dom.js";
 
 const SHOWN = 12;
 
-/** Returns the panel; `view` is what the form shows of the record. */
+/** Returns the panel; `view` is what the form shows of a table or a signal. */
 export function explanationPanel(explanation, about, facts, view) {
   if (!explanation) return null;
   const draw = { image: map, signal: trace, text: words, tabular: facts.columns.length ? contributions : trace }[facts.modality];
@@ -40,16 +40,20 @@ function contributions(explanation, facts, view) {
 }
 
 /** The image, and the image with its map, its scale of colours, and signs at the strongest places. */
-function map(explanation, facts, view, about) {
+function map(explanation, facts, _, about) {
   const { overlay } = explanation;
-  const copy = el("canvas", { width: view.width, height: view.height, class: "picture", role: "img", "aria-label": "The record" });
-  copy.getContext("2d").drawImage(view.canvas, 0, 0);
-  const under = copy.cloneNode();
-  under.getContext("2d").drawImage(view.canvas, 0, 0);
+  const [high, wide] = overlay.source;
+  const [left, upper, right, lower] = overlay.box;
+  const stack = (...above) => {
+    const record = el("img", { src: `data:image/png;base64,${overlay.record}`, alt: "The record as the model takes it", class: "over record" });
+    Object.assign(record.style, { left: share(left, wide), top: share(upper, high), width: share(right - left, wide), height: share(lower - upper, high) });
+    const found = el("div", { class: "stack" }, record, ...above);
+    found.style.aspectRatio = `${wide} / ${high}`;
+    return found;
+  };
   const over = el("img", { src: `data:image/png;base64,${overlay.png}`, alt: "Map of contributions over the record", class: "over" });
   const places = strongest(explanation.attributions);
   const marks = svg("svg", { class: "over", viewBox: `0 0 ${overlay.source[1]} ${overlay.source[0]}`, "aria-hidden": "true" });
-  const [left, upper, right, lower] = overlay.box;
   const size = Math.max(...overlay.source) / 14;
   for (const one of places) {
     marks.append(svg("text", { x: left + one.across * (right - left), y: upper + one.down * (lower - upper), "font-size": size, class: "mark" }, one.value < 0 ? "−" : "+"));
@@ -57,12 +61,17 @@ function map(explanation, facts, view, about) {
   const slider = el("input", { type: "range", min: 0, max: 100, value: 100, id: "opacity", oninput: () => { over.style.opacity = slider.value / 100; } });
   return el("div", {},
     el("div", { class: "side-by-side" },
-      el("figure", {}, el("div", { class: "stack" }, copy), el("figcaption", {}, "record")),
-      el("figure", {}, el("div", { class: "stack" }, under, over, marks), el("figcaption", {}, "record with its map"))),
+      el("figure", {}, stack(), el("figcaption", {}, "record, as the model takes it")),
+      el("figure", {}, stack(over, marks), el("figcaption", {}, "record with its map"))),
     legend(facts.scale, about.overlay_scale),
     el("p", {}, el("label", { for: "opacity" }, "strength of the map "), slider),
     el("details", {}, el("summary", {}, "Strongest places in words"),
       el("ul", {}, places.map((one) => el("li", {}, `${signed(one.value)} ${where(one)} (row ${one.row + 1}, column ${one.column + 1})`)))));
+}
+
+/** Returns a part of a length for CSS. */
+function share(part, length) {
+  return `${(100 * part) / length}%`;
 }
 
 function where({ down, across }) {

@@ -72,40 +72,62 @@ function choiceOf(column, id, changed) {
   };
 }
 
-/** An image: a file, brought to the pixels of the model, or a sample. */
+/**
+ * An image: a sample, or a file. Where the model's data set says how files become records, the file is sent as it is;
+ * else this page brings it to the pixels of the model.
+ */
 function imageForm(facts, changed) {
   const [channels, height, width] = facts.shape;
-  const canvas = el("canvas", { width, height, class: "picture", role: "img", "aria-label": "The image as the model takes it" });
+  const canvas = el("canvas", { width, height, class: "picture", role: "img", "aria-label": "The chosen image" });
   const told = el("p", { class: "soft" }, `The model takes ${width} × ${height} pixels, ${channels === 1 ? "grey" : `${channels} channels`}.`);
-  const file = el("input", { type: "file", id: "file", accept: "image/png,image/jpeg" });
-  let record = null;
-  const show = (given) => { record = given; paint(canvas, record, facts.ends); };
+  const accept = facts.files ? ".png,.dcm,image/png,application/dicom" : "image/png,image/jpeg";
+  const file = el("input", { type: "file", id: "file", accept });
+  let instance = null;
+  const show = (given, record) => { instance = given; canvas.hidden = false; Object.assign(canvas, { width, height }); paint(canvas, record, facts.ends); };
   file.addEventListener("change", async () => {
     const [chosen] = file.files;
     if (!chosen) return;
     try {
-      const loaded = await decoded(chosen, facts);
-      show(loaded.record);
+      const loaded = facts.files ? await sentAsItIs(chosen, canvas) : await scaled(chosen, facts);
+      if (loaded.record) show(loaded.record, loaded.record);
+      else instance = loaded.instance;
       told.textContent = loaded.told;
     } catch {
-      record = null;
-      told.textContent = "This file is no image that the browser can read: choose a PNG or JPEG.";
+      instance = null;
+      told.textContent = "This file is no image that the browser can read.";
     }
     changed();
   });
   const element = el("div", {},
-    el("p", {}, el("label", { for: "file" }, "Upload an image "), file),
+    el("p", {}, el("label", { for: "file" }, facts.files ? "Upload PNG or DICOM " : "Upload an image "), file),
     el("div", { class: "frame" }, canvas), told);
   return {
     element,
-    fill: (given) => { file.value = ""; show(given); },
-    read: () => { if (!record) throw new Error("choose an image first"); return record; },
-    view: () => ({ canvas, width, height }),
+    fill: (given) => { file.value = ""; show(given, given); },
+    read: () => { if (!instance) throw new Error("choose an image first"); return instance; },
+    view: () => null,
   };
 }
 
+/** Returns a file as a request has it, and draws it where the browser can. */
+async function sentAsItIs(file, canvas) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const kind = bytes[0] === 0x89 && bytes[1] === 0x50 ? "png" : "dicom";
+  const parts = [];
+  for (let at = 0; at < bytes.length; at += 0x6000) parts.push(btoa(String.fromCharCode(...bytes.subarray(at, at + 0x6000))));
+  canvas.hidden = kind === "dicom";
+  let size = "DICOM, which browsers do not draw: the answer has the record as the model takes it";
+  if (kind === "png") {
+    const picture = await createImageBitmap(file);
+    Object.assign(canvas, { width: picture.width, height: picture.height });
+    canvas.getContext("2d").drawImage(picture, 0, 0);
+    size = `${picture.width} × ${picture.height} pixels`;
+  }
+  return { instance: { [kind]: parts.join("") }, told: `${file.name}, ${size}.` };
+}
+
 /** Reads the pixels of a file: its centre in the proportions of the record, scaled to the record's size. */
-async function decoded(file, facts) {
+async function scaled(file, facts) {
   const [channels, height, width] = facts.shape;
   const picture = await createImageBitmap(file);
   const share = Math.min(picture.width / width, picture.height / height);

@@ -90,7 +90,7 @@ class Loaded:
             raise UnknownModelError(f"no such model; this server has {_listed(self._names)}")
         return own
 
-    def update(self, entry: Entry, load: Callable[[Version], Online]) -> None:
+    def update(self, entry: Entry, load: Callable[[str, Version], Online]) -> None:
         """Loads and unloads versions until they are those of an entry; requests are answered meanwhile.
 
         A version answers by default once it is loaded, and the former one until then. One that cannot be loaded is
@@ -98,7 +98,7 @@ class Loaded:
 
         Args:
             entry: all versions of one name.
-            load: opens a version.
+            load: opens a version of a name.
         """
         before = self._names.get(entry.name, _Name())
         versions, failed = dict(before.versions), dict[str, str]()
@@ -107,7 +107,7 @@ class Loaded:
             if same is not None and same.artefact == version.artefact:
                 continue
             try:
-                versions[version.version] = load(version)
+                versions[version.version] = load(entry.name, version)
             except (UserError, OSError) as error:
                 logger.error("version %s of %s was not loaded: %s", version.version, entry.name, error)
                 failed[version.version] = str(error)
@@ -127,7 +127,7 @@ class Loaded:
 
 
 def follow(
-    loaded: Loaded, repository: Repository, names: Iterable[str] | None, load: Callable[[Version], Online]
+    loaded: Loaded, repository: Repository, names: Iterable[str] | None, load: Callable[[str, Version], Online]
 ) -> threading.Thread:
     """Loads what the repository says, then looks for changes in a thread, once a second.
 
@@ -135,7 +135,7 @@ def follow(
         loaded: the versions of this replica.
         repository: what is served.
         names: the models of this replica; all of the repository if None.
-        load: opens a version.
+        load: opens a version of a name.
 
     Returns:
         The thread; it ends with the process.

@@ -83,7 +83,7 @@ async def explain(online: Online, request: Request) -> Response:
         return StreamingResponse(_events(about, len(records.x), first, pieces), media_type=EVENTS)
     found = [*first, *[one async for piece in pieces for one in piece]]
     if asked.overlay:
-        about["overlay_scale"] = await add_overlays(online.model, found, records.placements)
+        about["overlay_scale"] = await add_overlays(online.model, found, records)
     return reply({**about, "explanations": found})
 
 

@@ -31,7 +31,7 @@ from assay.study.plan import load_datasets, plan
 from assay.study.spec import Study
 from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes, to_bytes
-from serve.app import _start_here, build_app
+from serve.app import build_app, start_here
 
 ROOT = Path(__file__).parents[2]
 PORT = 18123
@@ -46,7 +46,7 @@ def forgotten(results: Path) -> Iterator[None]:
 
 def without_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build the application, and start neither Ray nor Serve for it."""
-    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    monkeypatch.setattr("serve.app.start_here", lambda port: None)
     monkeypatch.setattr("serve.app._require_room", lambda serving: None)
 
 
@@ -201,7 +201,7 @@ def server(results: Path, shared_ray: str) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         # All that the application does where no Ray runs yet, but for starting one.
         patch.setattr("serve.app.start_ray_here", lambda **settings: None)
-        _start_here(PORT)
+        start_here(PORT)
     ray_serve.run(application)
     yield f"http://127.0.0.1:{PORT}"
     ray_serve.shutdown()
@@ -253,7 +253,7 @@ def test_ray_and_its_proxy_are_started_on_the_loopback_interface(monkeypatch: py
     started: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr("ray.init", lambda **settings: started.update({"ray": settings}))
     monkeypatch.setattr("serve.app.serve.start", lambda **settings: started.update({"proxy": settings}))
-    _start_here(PORT)
+    start_here(PORT)
     assert started["ray"]["_node_ip_address"] == started["proxy"]["http_options"]["host"] == "127.0.0.1"
     assert started["proxy"]["http_options"]["port"] == PORT
 

@@ -12,12 +12,13 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from assay.store.folder import Store
-from assay.study.finished import Finished, open_finished
+from assay.study.finished import open_finished
 from serve.api import create_api
 from serve.page.facts import facts_of
 from serve.page.samples import samples_of
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online, bring_online
+from tests.serve.inputs.dicom_files import dicom_bytes
 from tests.serve.pages import Served, trained
 
 
@@ -27,22 +28,25 @@ def table(store: Store) -> Online:
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    folder = tmp_path_factory.mktemp("images")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Online:
+    """A model whose data set says how files become records."""
+    model = {"name": "mlp", "hidden": [8]}
+    finished = trained(tmp_path_factory.mktemp("digits"), "digits", "digits", model, epochs=2, learning_rate=0.01)
+    return bring_online(finished, name="digits")
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> Online:
+    """A model whose data set says nothing of files: the page makes records of them."""
     dataset = {"name": "planted_images", "size": 120}
-    return trained(
-        folder, "images", dataset, {"name": "cnn", "channels": [4], "hidden": 8}, epochs=2, learning_rate=0.01
-    )
+    model = {"name": "mlp", "hidden": [8]}
+    finished = trained(tmp_path_factory.mktemp("arrays"), "arrays", dataset, model, epochs=2, learning_rate=0.01)
+    return bring_online(finished, name="arrays")
 
 
 @pytest.fixture(scope="module")
-def images(picture: Finished) -> Online:
-    return bring_online(picture, name="images")
-
-
-@pytest.fixture(scope="module")
-def address(table: Online, images: Online) -> Iterator[str]:
-    served = Served(table, images)
+def address(table: Online, images: Online, arrays: Online) -> Iterator[str]:
+    served = Served(table, images, arrays)
     yield served.address
     served.stop()
 
@@ -111,21 +115,51 @@ def test_a_changed_value_is_asked_and_answered_in_full(visit: Visit, table: Onli
     assert visit.page.locator("#stale").is_visible()
 
 
-def test_an_image_is_uploaded_and_its_map_is_laid_over_it(visit: Visit, tmp_path: Path) -> None:
-    visit.choose("images")
-    Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) * 6, (40, 1))).save(tmp_path / "ramp.png")
-    visit.page.set_input_files("#file", tmp_path / "ramp.png")
-    visit.page.wait_for_selector("#record :text('ramp.png')")
+def ramp(folder: Path) -> Path:
+    """A file of 60 × 40 pixels, brighter from left to right."""
+    Image.fromarray(np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))).save(folder / "ramp.png")
+    return folder / "ramp.png"
+
+
+def test_a_file_is_sent_as_it_is_and_its_map_lies_over_its_own_pixels(visit: Visit, tmp_path: Path) -> None:
+    visit.choose("digits")
+    visit.page.set_input_files("#file", ramp(tmp_path))
+    visit.page.wait_for_selector("#record :text('60 × 40 pixels')")
     whole = visit.ask()
+    assert base64.b64decode(visit.sent["instances"][0]["png"]) == (tmp_path / "ramp.png").read_bytes()
     drawn = whole["answers"][0]["explanation"]["overlay"]
-    assert base64.b64decode(drawn["png"]).startswith(b"\x89PNG") and drawn["source"] == [28, 28]
-    shown = visit.page.locator("img.over")
-    assert shown.evaluate("one => one.decode().then(() => [one.naturalWidth, one.naturalHeight])") == [28, 28]
-    # The record rises from left to right, as the file does.
-    edge = "one => { const d = one.getContext('2d').getImageData(0, 14, 28, 1).data; return [d[0], d[4 * 27]]; }"
-    left, right = visit.page.locator(".frame canvas").evaluate(edge)
-    assert left < 30 and right > 200
-    assert "interval bound" in visit.text(".certificate") or "radius" in visit.text(".certificate")
+    assert drawn["source"] == [40, 60]
+    size = "one => one.decode().then(() => [one.naturalWidth, one.naturalHeight])"
+    assert visit.page.locator("img.over:not(.record)").evaluate(size) == [60, 40]
+    record = visit.page.locator("img.record").first
+    assert record.evaluate(size) == [8, 8]
+    # The record lies where it was cut out of the image.
+    left, upper, right, lower = drawn["box"]
+    place = "one => [one.offsetLeft / one.parentElement.offsetWidth, one.offsetWidth / one.parentElement.offsetWidth]"
+    assert record.evaluate(place) == pytest.approx([left / 60, (right - left) / 60], abs=0.02)
+    assert "interval bound" in visit.text(".certificate") or "proven" in visit.text(".certificate")
+
+
+def test_a_dicom_file_is_sent_though_no_browser_draws_it(visit: Visit, tmp_path: Path) -> None:
+    visit.choose("digits")
+    (tmp_path / "one.dcm").write_bytes(dicom_bytes())
+    visit.page.set_input_files("#file", tmp_path / "one.dcm")
+    visit.page.wait_for_selector("#record :text('browsers do not draw')")
+    assert visit.page.locator("#record canvas").is_hidden()
+    visit.ask()
+    assert base64.b64decode(visit.sent["instances"][0]["dicom"]) == dicom_bytes()
+    assert visit.page.locator("img.record").count() == 2
+
+
+def test_an_image_is_scaled_by_the_page_where_the_data_set_does_not_say_how(visit: Visit, tmp_path: Path) -> None:
+    visit.choose("arrays")
+    visit.page.set_input_files("#file", ramp(tmp_path))
+    visit.page.wait_for_selector("#record :text('by this page')")
+    visit.ask()
+    (record,) = np.array(visit.sent["instances"][0])
+    assert record.shape == (28, 28)
+    # The middle 40 of 60 columns, which rise from 40 to 196 of 255.
+    np.testing.assert_allclose(record, np.tile((40 + 160 * (np.arange(28) + 0.5) / 28) / 255, (28, 1)), atol=0.03)
 
 
 def test_an_error_is_shown_as_text(visit: Visit) -> None:
@@ -201,14 +235,14 @@ def test_the_range_of_training_records_of_a_private_model_is_not_told(store: Sto
         assert low < high == pytest.approx(valid if private else trained_on, rel=1e-6)
 
 
-def test_overlays_are_of_images_and_of_few(table: Online, images: Online) -> None:
-    api = create_api(Loaded([table, images]), public=False)
+def test_overlays_are_of_images_and_of_few(table: Online, arrays: Online) -> None:
+    api = create_api(Loaded([table, arrays]), public=False)
     client = TestClient(api, base_url="http://localhost:8000", client=("127.0.0.1", 5000))
     record = np.full((1, 28, 28), 0.5).tolist()
     refused = client.post("/v1/models/standard:answer", json={"instances": [[0.0] * 30], "overlay": True})
     assert (refused.status_code, "overlays are of images" in refused.json()["error"]) == (422, True)
-    refused = client.post("/v1/models/images:explain", json={"instances": [record] * 9, "overlay": True})
+    refused = client.post("/v1/models/arrays:explain", json={"instances": [record] * 9, "overlay": True})
     assert (refused.status_code, "at most 8 records" in refused.json()["error"]) == (422, True)
-    found = client.post("/v1/models/images:explain", json={"instances": [record] * 2, "overlay": True}).json()
+    found = client.post("/v1/models/arrays:explain", json={"instances": [record] * 2, "overlay": True}).json()
     assert found["overlay_scale"] > 0
     assert found["explanations"][0]["overlay"] == found["explanations"][1]["overlay"]

@@ -1,0 +1,157 @@
+"""Runs the service of a repository on this machine: one application with everything, and others for what is slow."""
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ray import serve
+from ray.serve import RunTarget
+from ray.serve import status as serve_status
+
+from assay.cluster.session import start_ray_here
+from assay.errors import UserError
+from serve.app import TIMEOUT, application
+from serve.limits.settings import SECRET, VARIABLE, Limits
+from serve.limits.taken import free_ports, require_free
+from serve.repository.entries import Repository
+from serve.settings import Serving
+
+FRONT = "assay"
+"""The application that answers everything for which no other one runs."""
+APART = ("explain", "certify")
+"""Calls that have deployments of their own behind HAProxy, so that they do not delay predictions."""
+_CPUS = 256
+_EVERY = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """Settings of a service on this machine."""
+
+    repository: str
+    port: int = 8000
+    threads: int = 1
+    gpus: float = 0.0
+    replicas: int = 1
+    """Of the application that predicts."""
+    slow_replicas: int = 1
+    """Of each application that explains or certifies."""
+    apart: bool = True
+    """Whether explanations and certificates have applications of their own, behind HAProxy. Else one application
+    answers everything, behind Ray's Python proxy."""
+
+    def settings(self, model: str = "") -> Serving:
+        """Returns the settings of an application.
+
+        Args:
+            model: its only model; all of the repository by default.
+        """
+        return Serving(
+            repository=self.repository,
+            model=model,
+            port=self.port,
+            threads=self.threads,
+            gpus=self.gpus,
+            replicas=self.slow_replicas if model else self.replicas,
+        )
+
+
+def start(service: Service, limits: Limits) -> None:
+    """Starts Ray, its proxy and all applications of a repository.
+
+    Args:
+        service: the settings.
+        limits: of the proxy.
+
+    Raises:
+        UserError: the port is taken, or Ray does not start.
+    """
+    require_free(service.port)
+    set_proxy(limits, apart=service.apart)
+    # On one machine, reserving CPUs would only keep a model waiting that was asked for.
+    start_ray_here(namespace="serve", log_to_driver=False, num_cpus=_CPUS)
+    options = {"host": "127.0.0.1", "port": service.port, "request_timeout_s": TIMEOUT}
+    serve.start(proxy_location="HeadOnly", http_options=options)
+    serve.run_many([RunTarget(application(service.settings()), name=FRONT, route_prefix="/"), *_apart(service)])
+
+
+def set_proxy(limits: Limits, *, apart: bool) -> None:
+    """Sets the environment by which Ray's proxies take our limits; before Ray starts.
+
+    Args:
+        limits: of what callers may send.
+        apart: HAProxy, else the Python proxy.
+    """
+    os.environ[VARIABLE] = limits.to_json()
+    if not apart:
+        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
+        os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "serve.limits.middleware.middlewares"
+        return
+    os.environ.setdefault(SECRET, secrets.token_urlsafe(32))
+    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+    os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(Path(__file__).parent / "limits" / "haproxy.sh")
+    os.environ.setdefault("ASSAY_PYTHON", sys.executable)
+    metrics, stats = free_ports(2)
+    os.environ.setdefault("RAY_SERVE_HAPROXY_METRICS_PORT", str(metrics))
+    os.environ.setdefault("RAY_SERVE_HAPROXY_STATS_PORT", str(stats))
+
+
+def keep(service: Service, say: Callable[[str], None]) -> None:
+    """Starts and ends applications as names come and go in the repository, until interrupted.
+
+    Args:
+        service: the settings.
+        say: shows a message.
+    """
+    repository = Repository(service.repository)
+    served = set(repository.names())
+    while True:
+        time.sleep(_EVERY)
+        now = set(repository.names())
+        if now == served:
+            continue
+        for name in sorted(served - now):
+            for kind in APART:
+                if (app := f"{name}-{kind}") in serve_status().applications:
+                    serve.delete(app)
+            say(f"{name} is no longer served")
+        if service.apart and now - served:
+            serve.run_many(_apart(replace(service), only=now - served))
+        for name in sorted(now - served):
+            say(f"{name} is served")
+        served = now
+
+
+def _apart(service: Service, only: set[str] | None = None) -> list[RunTarget]:
+    """Returns the applications of what is slow, two for each model."""
+    if not service.apart:
+        return []
+    names = [name for name in Repository(service.repository).names() if only is None or name in only]
+    return [
+        RunTarget(application(service.settings(name)), name=f"{name}-{kind}", route_prefix=f"/models/{name}/{kind}")
+        for name in names
+        for kind in APART
+    ]
+
+
+def require_models(repository: Repository, location: str) -> None:
+    """Raises an error if a repository is empty.
+
+    Args:
+        repository: that is to be served.
+        location: of it, for the message.
+
+    Raises:
+        UserError: it has no model.
+    """
+    if not repository.names():
+        raise UserError(
+            f"{location} has no model yet; add one: python -m jobs.serve load NAME --results RESULTS "
+            f"--repository {location}",
+            setting="--repository",
+            given=location,
+        )
