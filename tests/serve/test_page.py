@@ -14,6 +14,7 @@ from PIL import Image
 from assay.store.folder import Store
 from assay.study.finished import open_finished
 from serve.api import create_api
+from serve.model import ServedModel
 from serve.page.facts import facts_of
 from serve.page.samples import samples_of
 from serve.repository.loaded import Loaded
@@ -92,6 +93,7 @@ def visit(browser: Any, address: str) -> Iterator[Visit]:
 
 def test_a_changed_value_is_asked_and_answered_in_full(visit: Visit, table: Online) -> None:
     dataset = table.model.dataset
+    visit.choose("standard")
     assert visit.page.locator("#record tbody tr").count() == 30
     visit.page.fill("#field-0", "17.5")
     whole = visit.ask()
@@ -134,7 +136,7 @@ def test_a_file_is_sent_as_it_is_and_its_map_lies_over_its_own_pixels(visit: Vis
     record = visit.page.locator("img.record").first
     assert record.evaluate(size) == [8, 8]
     # The record lies where it was cut out of the image.
-    left, upper, right, lower = drawn["box"]
+    left, _, right, _ = drawn["box"]
     place = "one => [one.offsetLeft / one.parentElement.offsetWidth, one.offsetWidth / one.parentElement.offsetWidth]"
     assert record.evaluate(place) == pytest.approx([left / 60, (right - left) / 60], abs=0.02)
     assert "interval bound" in visit.text(".certificate") or "proven" in visit.text(".certificate")
@@ -142,12 +144,13 @@ def test_a_file_is_sent_as_it_is_and_its_map_lies_over_its_own_pixels(visit: Vis
 
 def test_a_dicom_file_is_sent_though_no_browser_draws_it(visit: Visit, tmp_path: Path) -> None:
     visit.choose("digits")
-    (tmp_path / "one.dcm").write_bytes(dicom_bytes())
+    content = dicom_bytes(np.arange(600, dtype=np.uint8).reshape(20, 30))
+    (tmp_path / "one.dcm").write_bytes(content)
     visit.page.set_input_files("#file", tmp_path / "one.dcm")
     visit.page.wait_for_selector("#record :text('browsers do not draw')")
     assert visit.page.locator("#record canvas").is_hidden()
     visit.ask()
-    assert base64.b64decode(visit.sent["instances"][0]["dicom"]) == dicom_bytes()
+    assert base64.b64decode(visit.sent["instances"][0]["dicom"]) == content
     assert visit.page.locator("img.record").count() == 2
 
 
@@ -163,6 +166,7 @@ def test_an_image_is_scaled_by_the_page_where_the_data_set_does_not_say_how(visi
 
 
 def test_an_error_is_shown_as_text(visit: Visit) -> None:
+    visit.choose("standard")
     visit.page.fill("#field-0", "99999")
     with visit.page.expect_response("**:answer") as answered:
         visit.page.click("#send")
@@ -199,8 +203,7 @@ def test_records_are_shown_only_where_the_data_allow_it(store: Store, change: st
     finished = open_finished(store, recipe="private" if change == "private" else "standard")
     if change == "licence":
         finished = replace(finished, dataset=replace(finished.dataset, licence="CC BY-NC 4.0"))
-    online = bring_online(finished, name="one")
-    samples, why = samples_of(online.model, public=change == "public")
+    samples, why = samples_of(ServedModel(finished), public=change == "public")
     assert [one.title.startswith("neutral") for one in samples] == [True]
     assert {"public": "served to others", "private": "trained privately", "licence": "CC BY-NC 4.0"}[change] in why
 
@@ -212,7 +215,7 @@ def test_samples_are_test_records_and_no_copies_of_training_records(table: Onlin
     x[finished.split.train[0]] = x[row]
     copied = replace(table.model.finished, dataset=replace(finished.dataset, x=x))
     for one, has_it in ((finished, True), (copied, False)):
-        samples, why = samples_of(bring_online(one, name="one").model, public=False)
+        samples, why = samples_of(ServedModel(one), public=False)
         assert not why and len(samples) == 7
         columns = table.model.reader.columns
         assert columns is not None
