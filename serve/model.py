@@ -71,6 +71,12 @@ class ServedModel:
         return self._reference.source
 
     @property
+    def neutral(self) -> np.ndarray:
+        """The record with which explanations compare others, within the bounds; in the shape of a record."""
+        middle = self._reference.baseline(torch.zeros(1, *self.dataset.shape, device=self._device))
+        return np.asarray(middle[0].cpu().numpy().clip(self.dataset.low, self.dataset.high))
+
+    @property
     def reads_text(self) -> bool:
         """Whether records are texts."""
         return self.dataset.language is not None
