@@ -6,6 +6,7 @@ Every length is compared with the bytes that are there before anything is made o
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from serve.refusals import RefusedError
 
 HEADER = "Inference-Header-Content-Length"
 """Header that gives the length of the JSON; binary tensors follow it."""
-_ELEMENTS = {"FP32": np.dtype("<f4"), "FP64": np.dtype("<f8")}
+_ELEMENTS: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "FP64": np.dtype("<f8")}
 _LENGTH = re.compile(r"[0-9]{1,10}")
 _PREFIX = 4
 """Bytes that give the length of a text."""
@@ -96,7 +97,7 @@ def array_from(
     if not np.isfinite(array).all():
         raise _malformed("the tensor holds NaN or infinity")
     least = np.abs(array[array != 0]).max(initial=0)
-    if 0 < least < np.finfo(element).tiny:
+    if 0 < least < np.finfo(array.dtype).tiny:
         # So read small whole numbers and powers of two in the other order.
         raise _malformed("no number of the tensor is above the least normal one: send them in little-endian order")
     # A copy in the order of this machine: what is not copied cannot be written to, which PyTorch warns about.
