@@ -104,7 +104,7 @@ def response_of(online: Online, asked: m.InferRequest, records: Records, outputs
     answer = pb.ModelInferResponse(model_name=online.name, model_version=online.version, id=asked.id)
     for name, text in {"artefact": online.artefact, **parameters_of(records)}.items():
         answer.parameters[name].string_param = text
-    wanted = {output.name: asked.is_binary(output) for output in asked.outputs}
+    wanted: dict[str, bool] = {output.name: asked.is_binary(output) for output in asked.outputs}
     for name, raw in (wanted or dict.fromkeys(OUTPUTS, asked.parameters.binary_data_output)).items():
         array = outputs[name]
         tensor = answer.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)

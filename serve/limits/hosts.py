@@ -7,6 +7,7 @@ call is known by its Host, Origin or Sec-Fetch-Site header, and refused.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from serve.limits.settings import Limits
@@ -40,6 +41,7 @@ def values(headers: Headers, name: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for key, value in headers if key == name]
 
 
+@lru_cache(maxsize=1024)
 def split_host(given: str) -> tuple[str, int | None] | None:
     """Splits a Host header.
 
@@ -62,6 +64,7 @@ def split_host(given: str) -> tuple[str, int | None] | None:
     return name.removesuffix("."), None if port is None else int(port)
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(address: str) -> bool:
     """Returns whether an address is one of this machine's loopback interface.
 

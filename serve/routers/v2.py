@@ -17,6 +17,7 @@ from serve.answers.tensors import (
     records_of_raw,
     refuse_datatype,
 )
+from serve.audit_log.decision import Hook
 from serve.inputs.binary import HEADER, raw_of, split_body
 from serve.inputs.numbers import tensor_of
 from serve.inputs.read import MOST_RECORDS
@@ -26,6 +27,7 @@ from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import documented
+from serve.routers.noting import Note
 from serve.routers.reading import parse, require_json
 from serve.routers.replies import reply
 
@@ -33,12 +35,13 @@ _ALL = [m.OutputWanted(name="probabilities"), m.OutputWanted(name="class_index")
 """What is answered where a request names no outputs."""
 
 
-def add_v2(api: FastAPI, loaded: Loaded) -> None:
+def add_v2(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
     """Adds the calls under ``/v2/models``.
 
     Args:
         api: the application.
         loaded: its models.
+        log: takes what is answered.
     """
 
     @api.get("/v2/models/{name}", tags=["model"])
@@ -62,7 +65,9 @@ def add_v2(api: FastAPI, loaded: Loaded) -> None:
         if asked.id is not None:
             check_id(asked.id)
         records = _records(online, asked.inputs[0], rest)
-        return answer(online, asked, records, await outputs_of(online, records))
+        outputs = await outputs_of(online, records)
+        await Note(log, online, "infer", request)(records, outputs["class_index"].tolist())
+        return answer(online, asked, records, outputs)
 
 
 def records_of_tensor(online: Online, tensor: m.InputTensor) -> Records:

@@ -55,7 +55,7 @@ def test_a_failure_says_why_on_one_line(seen: tuple[ConsoleWatcher, Any]) -> Non
     watcher, text = seen
     watcher.begin(total=2, finished=0, workers=1)
     failed = record(error="ValueError: [bold]odd[/bold] shape\nTraceback …")
-    watcher.done(failed, "made · standard · fold 1", seconds_left=4, workers=2)
+    watcher.done(failed, "made · standard · fold 1", seconds_left=4, workers=1)
     watcher.end()
     lines = text().splitlines()
     assert lines[0] == "2 trials on 1 worker"

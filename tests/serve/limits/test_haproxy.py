@@ -82,6 +82,15 @@ def test_nothing_but_the_service_listens_beyond_this_machine() -> None:
     assert "mode 600 level admin" in text
 
 
+def test_times_are_limited() -> None:
+    text = harden(rendered(), LIMITS, secret=SECRET, errors="/f")
+    found = dict(re.findall(r"^    timeout (\S+) (\d+)s$", text, re.MULTILINE))
+    assert found == {
+        **{"connect": "5", "client": "30", "http-keep-alive": "30"},
+        **{"http-request": "2", "queue": "5", "server": "10"},
+    }
+
+
 def test_tls_and_client_certificates_are_asked_for() -> None:
     limits = Limits(certificate="/c.pem", client_authorities="/a.pem")
     text = harden(rendered(), limits, secret=SECRET, errors="/f")
@@ -147,7 +156,7 @@ def test_inner_paths_are_closed_to_callers(front: Proxy, replicas: dict[str, Rep
 
 def test_health_is_answered_while_all_replicas_are_busy(front: Proxy, replicas: dict[str, Replica]) -> None:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        busy = [pool.submit(call, front.port, request("/", b"{}", b"X-Do: wait2")) for _ in range(5)]
+        busy = [pool.submit(call, front.port, request("/", b"{}", b"X-Do: wait1")) for _ in range(5)]
         while replicas["front"].working < 2:
             time.sleep(0.01)
         for kind in ("live", "ready"):
@@ -170,7 +179,7 @@ def test_a_queue_that_is_full_refuses_at_once(front: Proxy, replicas: dict[str, 
     """Case 7: of forty calls, two are worked on, three wait, the others are told when to come back."""
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
         answers = list(
-            pool.map(lambda _: call(front.port, request("/v1/models/M:explain", b"{}", b"X-Do: wait2")), range(40))
+            pool.map(lambda _: call(front.port, request("/v1/models/M:explain", b"{}", b"X-Do: wait1")), range(40))
         )
     assert replicas["explain"].most_working <= 2
     refused = [one for one in answers if one.status == 503]
@@ -257,10 +266,11 @@ def test_slow_bodies_take_no_place(front: Proxy, replicas: dict[str, Replica]) -
 
 
 def test_slow_headers_are_cut(front: Proxy) -> None:
-    answer = call(front.port, b"POST / HTTP/1.1\r\nHost: localhost\r\n", then=b"X: 1\r\n", after=1)
+    answer = call(front.port, b"POST / HTTP/1.1\r\nHost: localhost\r\n", then=b"X: 1\r\n", after=0.2)
     assert answer.status == 408 and answer.seconds < 20
 
 
+@pytest.mark.slow  # the limit itself: test_times_are_limited
 def test_an_answer_that_does_not_come_is_given_up(tmp_path: Path) -> None:
     replica = Replica().start()
     with proxy(tmp_path, {"/": [replica.port]}, Limits(answer_seconds=1)) as front:
