@@ -16,13 +16,16 @@ from typing import Any
 import uvloop
 
 
+SPLIT = b"\r\n\r\n"
+"""Between the headers and the body."""
+
+
 class Connection(asyncio.Protocol):
     """One client. Answers must have a Content-Length.
 
     Args:
         requests: bytes of whole requests, sent in turn.
         first: number of the request with which it begins.
-        ended: set once the connection is closed.
     """
 
     def __init__(self, requests: list[bytes], first: int) -> None:
@@ -45,7 +48,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         if self._wanted < 0:
-            head = self._buffer.find(b"\r\n\r\n")
+            head = self._buffer.find(SPLIT)
             if head < 0:
                 return
             lower = bytes(self._buffer[:head]).lower()
@@ -60,7 +63,8 @@ class Connection(asyncio.Protocol):
             self.seconds.append(now - self._sent)
             self.ends.append(now)
         else:
-            self.refused[status] = self.refused.get(status, 0) + 1
+            said = f"{status} {bytes(self._buffer).partition(SPLIT)[2][:120].decode(errors='replace')}"
+            self.refused[said] = self.refused.get(said, 0) + 1
         self._buffer.clear()
         self._wanted = -1
         if not self.closed:
@@ -114,6 +118,7 @@ async def run(task: dict[str, Any]) -> dict[str, Any]:
         return {"answers": 0, "refused": refused}
     return {
         "answers": len(times),
+        "sent": sum(len(client.seconds) for client in clients),
         "per_second": round(len(times) / (until - began), 2),
         "p50_ms": round(1000 * statistics.median(times), 3),
         "p99_ms": round(1000 * times[min(len(times) - 1, int(0.99 * len(times)))], 3),
