@@ -15,7 +15,6 @@ from typing import Any
 
 import uvloop
 
-
 SPLIT = b"\r\n\r\n"
 """Between the headers and the body."""
 
