@@ -28,11 +28,18 @@ LINE_SECONDS = 30.0
 # Characters by which the place is found again where the log is read once more.
 OVERLAP = 200
 
+# HTTP's code for what is not there.
+_NOT_FOUND = 404
+
 T = TypeVar("T")
 
 
 class LostContactError(Exception):
     """The cluster does not answer; the job may still run."""
+
+
+class ForgottenError(Exception):
+    """The cluster answers, and does not know the job: its head was started again, and kept no list of its jobs."""
 
 
 class Display:
@@ -127,6 +134,7 @@ async def follow_job(client: "JobSubmissionClient", submission: str, display: Di
 
     Raises:
         LostContactError: the cluster has not answered for a minute.
+        ForgottenError: the cluster answers that there is no such job.
     """
     from aiohttp import ClientError
 
@@ -148,9 +156,40 @@ async def follow_job(client: "JobSubmissionClient", submission: str, display: Di
                 return job
             answered = time.monotonic()
         except (OSError, RuntimeError, ClientError) as error:
+            if says_unknown(error) and await is_forgotten(client, submission):
+                raise ForgottenError from None
             if time.monotonic() - answered > CONNECT_SECONDS:
                 raise LostContactError(str(error) or type(error).__name__) from None
         await asyncio.sleep(1)
+
+
+def says_unknown(error: Exception) -> bool:
+    """Returns whether an error is the cluster's answer that it has no such job, and not a lost connection.
+
+    Args:
+        error: that the library raised, as ``RuntimeError`` or as that of a refused WebSocket.
+
+    Returns:
+        True if it is.
+    """
+    return getattr(error, "status", None) == _NOT_FOUND or "does not exist" in str(error)
+
+
+async def is_forgotten(client: "JobSubmissionClient", submission: str) -> bool:
+    """Asks the cluster whether it knows a job.
+
+    Args:
+        client: of the job server.
+        submission: ID.
+
+    Returns:
+        True if it answers that it does not; False if it knows the job, or does not answer.
+    """
+    try:
+        await answer(client.get_job_info, submission)
+    except (OSError, RuntimeError) as error:
+        return says_unknown(error)
+    return False
 
 
 async def tail(client: "JobSubmissionClient", submission: str, display: Display) -> AsyncIterator[str]:

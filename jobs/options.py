@@ -31,6 +31,16 @@ def _reservable(gpus: float | None) -> float | None:
     return gpus
 
 
+def _joinable(address: str | None) -> str | None:
+    """Returns the address of a cluster if a job can join it; checked before anything is read or sent to a cluster."""
+    if address is not None:
+        with user_errors():
+            from assay.cluster.session import refuse_address
+
+            refuse_address(address)
+    return address
+
+
 def _ending(seconds: float) -> float:
     """Returns how long to wait if it is a time that ends."""
     if not math.isfinite(seconds):
@@ -44,7 +54,7 @@ RecipeName = Annotated[str, typer.Option("--recipe", help="Name of the recipe.")
 CohortOption = Annotated[str | None, typer.Option("--cohort", help="Name of the cohort; by default the first that has the recipe.")]
 FoldOption = Annotated[int, typer.Option("--fold", min=1, help="Fold to hold out, from 1.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study, such as split.folds=3 or preset=smoke. Repeatable.")]
-Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join; by default that of RAY_ADDRESS.")]
+Address = Annotated[str | None, typer.Option("--address", callback=_joinable, help="Ray cluster to join: auto, HOST:6379 or ray://HOST:10001; by default that of RAY_ADDRESS.")]
 GpusPerTrial = Annotated[float | None, typer.Option("--gpus-per-trial", min=0, callback=_reservable, help="GPUs that each worker reserves: a share of one, such as 0.5, or whole ones. Default: an equal share where the cluster has GPUs. 0 uses no GPU.")]
 WaitForWorkers = Annotated[float, typer.Option("--wait-for-workers", min=0, callback=_ending, envvar="ASSAY_WAIT_FOR_WORKERS", metavar="SECONDS", help="How long to wait for the first worker, on a cluster whose machines still have to start.")]
 WAIT_FOR_WORKERS = 300.0

@@ -27,7 +27,7 @@ class ConsoleWatcher:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._done = self._total = 0
+        self._done = self._total = self._workers = 0
         self._lines, self._told = lines_wanted(), -STATUS_SECONDS
         self._bar = Progress(
             TextColumn("[bold]{task.fields[doing]}"),
@@ -47,7 +47,7 @@ class ConsoleWatcher:
 
     def begin(self, *, total: int, finished: int, workers: int) -> None:
         """Prints the number of trials, and starts the progress bar; see ``Watcher.begin``."""
-        self._total, self._done = total, finished
+        self._total, self._done, self._workers = total, finished, workers
         if finished == total:
             self._console.print(
                 f"all {total} trials were finished before" if total > 1 else "the trial was finished before"
@@ -79,8 +79,8 @@ class ConsoleWatcher:
         elif not self._console.is_terminal:
             self._console.print(f"  {said}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
-    def done(self, record: "TrialRecord", label: str, *, seconds_left: float) -> None:
-        """Prints a line for a finished trial; see ``Watcher.done``."""
+    def done(self, record: "TrialRecord", label: str, *, seconds_left: float, workers: int) -> None:
+        """Prints a line for a finished trial, and the number of workers if it has changed; see ``Watcher.done``."""
         self._done += 1
         if self._lines:
             self._tell(label, finished=True, seconds_left=seconds_left)
@@ -88,7 +88,7 @@ class ConsoleWatcher:
                 return
         mark = "[red]failed[/red]" if record.failed else "[green]done[/green]"
         left = (
-            f"{self._total - self._done} left, about {duration(seconds_left)}"
+            f"{self._total - self._done} left, about {duration(seconds_left)}{self._changed(workers)}"
             if self._done < self._total
             else "all done"
         )
@@ -103,6 +103,11 @@ class ConsoleWatcher:
     def end(self) -> None:
         """Stops the progress bar."""
         self._bar.stop()
+
+    def _changed(self, workers: int) -> str:
+        """Returns the number of workers in words if it is not the one that was told last."""
+        told, self._workers = self._workers, workers
+        return "" if told == workers else f" on {count_of(workers, 'worker')}"
 
     def _tell(self, doing: str, *, finished: bool = False, seconds_left: float | None = None) -> None:
         """Prints a line for programs, if they are wanted: of each finished piece, and of others once a second at most."""

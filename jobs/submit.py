@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -35,6 +36,12 @@ ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 INTERRUPTED = 130
 # EX_TEMPFAIL of sysexits.h: how the job ends is not known, and following it again may tell.
 LOST_CONTACT = 75
+# The job ended with the head of its cluster.
+FORGOTTEN = 1
+RESUME = (
+    "What it had finished is in its folder of results: submit it again with the same --results, and it goes on from "
+    "there (jobs.train from its last checkpoint)"
+)
 
 
 def main(
@@ -50,7 +57,8 @@ def main(
 ) -> None:  # fmt: skip
     """Submit a job to a Ray cluster with this checkout as its working folder, and follow it to its end.
 
-    The exit code is that of the job; 1 if the job was stopped or never began, 75 if the cluster no longer answers.
+    The exit code is that of the job; 1 if the job was stopped, never began, or ended with the head of its cluster, 75 if
+    the cluster no longer answers.
     """
     with user_errors():
         from assay.errors import UserError
@@ -103,7 +111,7 @@ def followed(client: "JobSubmissionClient", server: str, submission: str, *, sto
     Returns:
         The exit code: that of the job, unless contact was lost or the user interrupts.
     """
-    from jobs.following import Display, LostContactError, follow_job, verdict
+    from jobs.following import Display, ForgottenError, LostContactError, follow_job, verdict
 
     try:
         with Display(console) as display:
@@ -113,6 +121,12 @@ def followed(client: "JobSubmissionClient", server: str, submission: str, *, sto
             f"the Ray cluster at {server} no longer answers ({error}); the job may still run. {ways(server, submission)}"
         )
         return LOST_CONTACT
+    except ForgottenError:
+        _say(
+            f"the Ray cluster at {server} answers, and no longer knows {submission}: its head was started again, which "
+            f"ended the job. {RESUME}"
+        )
+        return FORGOTTEN
     except KeyboardInterrupt:
         _interrupted(client, server, submission, stop_too=stop_too)
         return INTERRUPTED
@@ -147,19 +161,24 @@ def url(address: str) -> str:
         The URL without a slash at its end.
 
     Raises:
-        UserError: the scheme is neither ``http`` nor ``https``.
+        UserError: it is no such URL: another scheme, no host, or a port that is none.
     """
     from assay.errors import UserError
 
-    scheme, given, _ = address.partition("://")
-    if given and scheme not in ("http", "https"):
+    read = urlsplit(address if "://" in address else f"http://{address}")
+    try:
+        usable = read.scheme in ("http", "https") and bool(read.hostname) and read.port != 0 and " " not in address
+    except ValueError:  # a port that is no number, or beyond 65535
+        usable = False
+    if not usable or address == "auto":
         raise UserError(
-            f"--address {address}: jobs are submitted to the cluster's dashboard, http://HOST:8265 or https://HOST",
+            f"--address {address}: jobs are submitted to the cluster's dashboard; give http://HOST:8265, https://HOST "
+            f"or HOST:8265, or set {ADDRESS_VARIABLE} to it",
             setting="--address",
             given=address,
-            allowed=("http", "https"),
+            allowed=("http://HOST:8265", "https://HOST", "HOST:8265"),
         )
-    return (address if given else f"http://{address}").rstrip("/")
+    return read.geturl().rstrip("/")
 
 
 def connect(server: str) -> "JobSubmissionClient":
@@ -190,7 +209,8 @@ def connect(server: str) -> "JobSubmissionClient":
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise UserError(
             f"no Ray cluster answers at {server} ({error}); start one with `ray start --head`, or give --address or "
-            f"{ADDRESS_VARIABLE} the address of a cluster's dashboard, which on Kubernetes may need a port forwarded"
+            f"{ADDRESS_VARIABLE} the address of a cluster's dashboard, such as http://HOST:8265, which on Kubernetes may "
+            "need a port forwarded. The port of ray:// and that of the head (6379) take no jobs"
         ) from None
 
 
@@ -281,7 +301,8 @@ def known(client: "JobSubmissionClient", server: str, submission: str) -> None:
         found = None
     if found != submission:
         raise UserError(
-            f"the Ray cluster at {server} has no submission {submission!r}; `ray job list --address {server}` lists them"
+            f"the Ray cluster at {server} has no submission {submission!r}: `ray job list --address {server}` lists those "
+            f"it knows. If its head was started again since, the job ended with it. {RESUME}"
         )
 
 

@@ -4,74 +4,33 @@ serve run serve.app:build_app results=results/quickstart recipe=interval_bounds
 """
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import ray
-import torch
 from click import ClickException
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray import serve
 from ray.serve import Application
 
+import assay
 from assay.cluster.ledger_actor import cluster_joined, opening
-from assay.cluster.session import start_ray_here
-from assay.errors import SpecError, UserError
-from assay.registry import explain, first_mistake
-from assay.release.candidates import for_others, require_same_weights
+from assay.cluster.resources import REPLICA
+from assay.cluster.room import require_room
+from assay.cluster.session import joins_cluster, start_ray_here
+from assay.errors import UserError
 from assay.release.serving import release_served
-from assay.report.card import card_of
-from assay.store.folder import Store
-from assay.study.finished import Finished, open_finished
-from assay.study.spec import PathName
 from serve.api import create_api
-from serve.model import ServedModel
+from serve.audit_log.log import DecisionLog
+from serve.devices import device_of
+from serve.limits.taken import require_free
+from serve.repository.entries import Repository, Version
+from serve.repository.loaded import Loaded, follow
+from serve.repository.online import Online, bring_online
+from serve.repository.opening import open_source
+from serve.settings import Serving, read_settings
 
 TIMEOUT = 60.0
 """Seconds after which a call is cancelled."""
-
-
-class Serving(BaseModel):
-    """Settings of a service; each may be given as ``key=value`` to ``serve run``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    results: str
-    """Folder or URI of a study."""
-    recipe: str
-    cohort: str | None = None
-    """Name of the cohort; by default the first that has the recipe."""
-    fold: int = Field(default=1, ge=1)
-    repeat: int = Field(default=1, ge=1)
-    client: str = ""
-    """Client whose own model is served, where the recipe personalises: its site, or its number; by default the shared
-    model."""
-    name: PathName | None = None
-    """Name of the model in the paths of all calls; by default the name of the recipe."""
-    public: bool = False
-    """Whether calls from other machines are allowed; refused for a model whose privacy claim does not hold."""
-    ledger: str | None = None
-    """Folder of the ledgers, where a public model is charged once, before its first answer; by default beside the
-    folder of the results."""
-    budget: float | None = Field(default=None, gt=0)
-    """Total ε of all releases from the data; needed at the first release. A different value is refused later."""
-    purpose: str = "served to others"
-    """For the processing record."""
-    port: int = Field(default=8000, ge=1, le=65535)
-    """Port, if Serve is started on this machine; on a cluster its configuration decides."""
-    replicas: int = Field(default=1, ge=1)
-    threads: int = Field(default=1, ge=1)
-    """Torch threads of a replica."""
-    ongoing: int = Field(default=8, ge=1)
-    """Simultaneous calls of a replica."""
-    queued: int = Field(default=32, ge=1)
-    """Waiting calls; the next call gets status 503 at once."""
-
-    @property
-    def known_as(self) -> str:
-        """Name of the model in the paths of all calls."""
-        return self.name or self.recipe
 
 
 def build_app(args: Mapping[str, str]) -> Application:
@@ -86,33 +45,40 @@ def build_app(args: Mapping[str, str]) -> Application:
         The application.
 
     Raises:
-        ClickException: the model does not exist, or may not be served.
+        ClickException: the model does not exist, may not be served, or the cluster has no room for a replica.
     """
+    starts_here = not ray.is_initialized() and "RAY_ADDRESS" not in os.environ
     try:
-        serving = _read(args)
-        finished = _open(serving)
-        if serving.public:
-            release_served(
-                finished,
-                results=serving.results,
-                known_as=serving.known_as,
-                purpose=serving.purpose,
-                ledger=serving.ledger,
-                budget=serving.budget,
-                joined=cluster_joined(),
-                opening=opening(),
-            )
-        chosen = finished.artefact
+        serving = read_settings(args)
+        if not starts_here:
+            _require_room(serving)
+        chosen = "" if serving.repository else choose(serving)
+        if starts_here:
+            start_here(serving.port)
+            _require_room(serving)
     except UserError as error:
         # ``serve run`` prints this exception as one line, without a traceback.
         raise ClickException(str(error)) from error
-    if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
-        _start_here(serving.port)
+    return application(serving, chosen)
+
+
+def application(serving: Serving, chosen: str = "") -> Application:
+    """Builds the application of checked settings.
+
+    Args:
+        serving: the settings.
+        chosen: hash of the weights of the one model that is served; empty with a repository.
+
+    Returns:
+        The application.
+    """
 
     def replica() -> FastAPI:
-        torch.set_num_threads(serving.threads)
-        finished = _open(serving, chosen)
-        return create_api(ServedModel(finished), card_of(finished, serving.known_as), public=serving.public)
+        log = open_log(serving)
+        told = None if log is None else log.event
+        loaded = _of_repository(serving, told) if serving.repository else _of_one(serving, chosen, told)
+        record = None if log is None else log.record
+        return create_api(loaded, public=serving.public, title=serving.known_as, log=record)
 
     return (
         serve.deployment(serve.ingress(replica)())
@@ -121,54 +87,96 @@ def build_app(args: Mapping[str, str]) -> Application:
             num_replicas=serving.replicas,
             max_ongoing_requests=serving.ongoing,
             max_queued_requests=serving.queued,
-            ray_actor_options={"num_cpus": serving.threads},
+            ray_actor_options={"num_cpus": serving.threads, "num_gpus": serving.gpus},
+            # A line a call costs a tenth of a prediction; calls are counted by the metrics.
+            logging_config={"enable_access_log": False},
         )
         .bind()
     )
 
 
-def _read(args: Mapping[str, str]) -> Serving:
-    try:
-        given = Serving.model_validate(dict(args))
-    except ValidationError as error:
-        message = f"serve: {'; '.join(explain(error))}; settings: {', '.join(Serving.model_fields)}"
-        raise SpecError(message, **first_mistake(error)) from None
-    if "://" in given.results:
-        return given
-    return given.model_copy(update={"results": str(Path(given.results).expanduser().resolve())})
+def _of_repository(serving: Serving, told: Callable[..., None] | None) -> Loaded:
+    """Loads the models of a repository, and follows it as long as this process lives."""
+    loaded = Loaded(told=told)
+
+    def load(name: str, version: Version) -> Online:
+        finished = open_source(version, public=serving.public).on(device_of(serving.gpus))
+        return bring_online(finished, name=name, version=version.version, threads=serving.threads)
+
+    follow(loaded, Repository(serving.repository), [serving.model] if serving.model else None, load)
+    return loaded
 
 
-def _open(serving: Serving, chosen: str = "") -> Finished:
-    """Returns the model to serve, with the figures that may be shown.
+def _of_one(serving: Serving, chosen: str, told: Callable[..., None] | None) -> Loaded:
+    """Loads the one model of a service without a repository, with the weights that were chosen."""
+    source = serving.source.model_copy(update={"artefact": chosen})
+    finished = open_source(source, public=serving.public).on(device_of(serving.gpus))
+    return Loaded([bring_online(finished, name=serving.known_as, threads=serving.threads)], told=told)
+
+
+def choose(serving: Serving) -> str:
+    """Opens the model that a service asks for, and charges it where others will call it.
 
     Args:
-        chosen: hash of the weights. When a replica restarts after a failure, the store may hold other weights.
+        serving: the settings.
+
+    Returns:
+        Hash of its weights.
+
+    Raises:
+        UserError: it does not exist, or may not be served.
     """
-    store = Store(serving.results)
-    finished = open_finished(
-        store,
-        recipe=serving.recipe,
-        cohort=serving.cohort,
-        fold=serving.fold,
-        repeat=serving.repeat,
-        client=serving.client,
-    )
-    if chosen:
-        require_same_weights(finished.trial, chosen=chosen, found=finished.artefact)
-    if not serving.public:
-        return finished
-    if finished.objections:
-        raise SpecError(
-            f"public=true: {serving.recipe!r} may not leave this machine: {'; '.join(finished.objections)}; "
-            "serve it with public=false",
-            setting="public",
-            given=True,
-            allowed=finished.objections,
+    finished = open_source(serving.source, public=serving.public)
+    if serving.public:
+        release_served(
+            finished,
+            results=serving.results,
+            known_as=serving.known_as,
+            purpose=serving.purpose,
+            ledger=serving.ledger,
+            budget=serving.budget,
+            joined=cluster_joined(),
+            opening=opening(),
         )
-    return for_others(store, finished) if finished.private else finished
+    return finished.artefact
 
 
-def _start_here(port: int) -> None:
+def open_log(serving: Serving) -> DecisionLog | None:
+    """Opens the decision log of a replica.
+
+    Args:
+        serving: the settings.
+
+    Returns:
+        The log; None where nothing is kept.
+
+    Raises:
+        StorageError: its folder cannot be used.
+    """
+    if serving.log_folder is None:
+        return None
+    return DecisionLog(
+        serving.log_folder, full=serving.log_full, sync=serving.log_sync, days=serving.log_days,
+        about={"assay": assay.__version__},
+    )  # fmt: skip
+
+
+def _require_room(serving: Serving) -> None:
+    """Refuses replicas for which the cluster has no room: Serve would wait for it without an end."""
+    with cluster_joined():
+        require_room(serving.reserved, serving.replicas, grows=joins_cluster(None), asker=REPLICA, seconds=serving.wait)
+
+
+def start_here(port: int) -> None:
+    """Starts Ray and Serve on this machine, on the loopback interface only.
+
+    Args:
+        port: of the service.
+
+    Raises:
+        UserError: the port is taken, or Ray does not start.
+    """
+    require_free(port)
     start_ray_here(namespace="serve", log_to_driver=True)
     serve.start(
         proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": TIMEOUT}

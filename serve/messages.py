@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 
 class Request(BaseModel):
     """Request that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 RecordList = Annotated[
@@ -20,33 +21,91 @@ RecordList = Annotated[
 ]
 
 
+OVERLAY = Field(
+    default=False, description="Whether to give each explanation of an image as a picture too, in pixels of the source."
+)
+
+
+class Parameters(Request):
+    """Parameters of the Open Inference Protocol. One that is not supported is refused, never ignored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_supported(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.keys() <= cls.model_fields.keys():
+            raise PydanticCustomError(
+                "parameters", "none but {known} is supported", {"known": ", ".join(cls.model_fields)}
+            )
+        return given
+
+
+class RequestParameters(Parameters):
+    """Parameters of a request."""
+
+    binary_data_output: bool = Field(default=False, description="Whether outputs are binary that say nothing else.")
+
+
+class InputParameters(Parameters):
+    """Parameters of an input tensor."""
+
+    binary_data_size: int | None = Field(
+        default=None, description="Length in bytes of the binary tensor, which follows the JSON."
+    )
+
+
+class OutputParameters(Parameters):
+    """Parameters of an output tensor."""
+
+    binary_data: bool | None = Field(default=None, description="Whether this output is binary.")
+
+
 class InputTensor(Request):
     """All records of a request as one tensor."""
 
     name: Literal["records"]
     shape: Annotated[
         list[Annotated[int, Field(ge=1)]],
-        Field(min_length=2, description="Number of records, then the shape of a record."),
+        Field(min_length=1, max_length=8, description="Number of records, then the shape of a record."),
     ]
-    datatype: Literal["FP32", "FP64"]
-    data: Annotated[list[Any], Field(description="Flat in row-major order, or nested.")]
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Ignored.")
+    datatype: Literal["FP32", "FP64", "BYTES"]
+    data: list[Any] | None = Field(
+        default=None,
+        description="Flat in row-major order, or nested; texts of a model of texts. Absent in a binary tensor.",
+    )
+    parameters: InputParameters = Field(default_factory=InputParameters)
 
 
 class OutputWanted(Request):
     """Name of a requested output tensor."""
 
     name: Literal["probabilities", "class_index"]
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Ignored.")
+    parameters: OutputParameters = Field(default_factory=OutputParameters)
+
+
+def _each_once(outputs: list[OutputWanted]) -> list[OutputWanted]:
+    if len({output.name for output in outputs}) < len(outputs):
+        raise PydanticCustomError("twice", "each output may be asked for once")
+    return outputs
 
 
 class InferRequest(Request):
     """Request of the Open Inference Protocol."""
 
     id: Annotated[str, Field(max_length=128)] | None = None
+    model_name: Annotated[str, Field(max_length=256)] | None = Field(
+        default=None, description="As KServe's client sends it; must be the name in the path."
+    )
+    model_version: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Likewise.")
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=1)]
-    outputs: list[OutputWanted] = Field(default_factory=list, description="All of them by default.")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Ignored.")
+    outputs: Annotated[list[OutputWanted], Field(max_length=8), AfterValidator(_each_once)] = Field(
+        default_factory=list, description="All of them by default."
+    )
+    parameters: RequestParameters = Field(default_factory=RequestParameters)
+
+    def is_binary(self, output: OutputWanted) -> bool:
+        """Returns whether an output is answered as a binary tensor."""
+        own = output.parameters.binary_data
+        return self.parameters.binary_data_output if own is None else own
 
 
 class PredictRequest(Request):
@@ -64,6 +123,7 @@ class ExplainRequest(Request):
         description="`default` is the method of the study's evaluation of explanations, with its "
         "settings; `faithfulness` of the answer says whether the card states its faithfulness.",
     )
+    overlay: bool = OVERLAY
 
 
 class CertifyRequest(Request):
@@ -74,6 +134,38 @@ class CertifyRequest(Request):
         list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],
         Field(max_length=32, description="Radii (L∞) in the units of the data; those of the data set by default."),
     ] = Field(default_factory=list)
+
+
+class AnswerRequest(Request):
+    """Request for everything about each record."""
+
+    instances: RecordList
+    explain: bool = Field(default=True, description="Whether to explain each prediction.")
+    certify: bool = Field(default=True, description="Whether to certify each prediction.")
+    overlay: bool = OVERLAY
+
+
+class Origin(BaseModel):
+    """Which model answered."""
+
+    model_name: str
+    model_version: str
+    artefact: str = Field(description="Hash of its weights.")
+
+
+class IndexRequest(Request):
+    """Request for the versions of all models."""
+
+    ready: bool = Field(default=False, description="Whether to leave out versions that could not be loaded.")
+
+
+class IndexEntry(BaseModel):
+    """One version of a served model."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str = ""
 
 
 class TensorInfo(BaseModel):
@@ -87,15 +179,19 @@ class TensorInfo(BaseModel):
 class OutputTensor(TensorInfo):
     """Output tensor with its data, flat in row-major order."""
 
-    data: list[float] | list[int]
+    data: list[float] | list[int] | None = Field(default=None, description="Absent in a binary tensor.")
+    parameters: dict[str, int] | None = Field(
+        default=None, description="Of a binary tensor, `binary_data_size`: its length in bytes."
+    )
 
 
-class InferResponse(BaseModel):
+class InferResponse(Origin):
     """Response of the Open Inference Protocol."""
 
-    model_name: str
-    model_version: str = Field(description="Trial of the study in which the model was trained and measured.")
     id: str | None = None
+    parameters: dict[str, str] | None = Field(
+        default=None, description="`warnings` about records: values outside the training range."
+    )
     outputs: list[OutputTensor]
 
 
@@ -111,7 +207,9 @@ class ModelMetadata(BaseModel):
     """Inputs, outputs, classes and abilities of the model."""
 
     name: str
-    versions: list[str]
+    versions: list[str] = Field(description="Loaded versions; the first answers where a path names none.")
+    artefact: str = Field(description="Hash of the weights of this version.")
+    trial: str = Field(description="Trial of the study in which it was trained and measured.")
     platform: str = "pytorch"
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
@@ -157,12 +255,29 @@ class Prediction(BaseModel):
     class_name: str
     class_index: int
     probabilities: dict[str, float] = Field(description="Probability of each class.")
+    warnings: list[str] | None = Field(
+        default=None, description="Values outside the training range, missing values that were filled."
+    )
 
 
-class PredictResponse(BaseModel):
+class PredictResponse(Origin):
     """Predictions, one for each record."""
 
     predictions: list[Prediction]
+
+
+class Overlay(BaseModel):
+    """Explanation of an image as a picture that is laid over it."""
+
+    png: str = Field(
+        description="PNG in base64 that covers the image, with at most 2048 pixels a side: colours by value, and "
+        "transparent where the value is 0."
+    )
+    record: str = Field(description="PNG in base64 of the record as the model takes it.")
+    source: list[int] = Field(description="Height and width in pixels of the image that it covers.")
+    box: list[float] = Field(
+        description="Left, upper, right and lower end of the part that became the record, in pixels of that image."
+    )
 
 
 class Explanation(BaseModel):
@@ -178,17 +293,25 @@ class Explanation(BaseModel):
         description="Difference between the sum of the attributions and the change that is explained, relative to that "
         "change, or to the greatest attribution where that is larger."
     )
+    value_error: float | None = Field(
+        default=None, description="Greatest difference of a value between two rules, relative to the greatest value."
+    )
+    overlay: Overlay | None = None
 
 
-class ExplainResponse(BaseModel):
+class ExplainResponse(Origin):
     """Explanations, one for each record."""
 
     method: str = Field(description="The method that explained: for `default`, the one that it stands for.")
+    explained: str = Field(description="The number to which the attributions contribute.")
     compared_with: str = Field(description="The reference with which the record is compared.")
     faithfulness: str = Field(
         description="Whether the card states the faithfulness of this method with these settings."
     )
     error_is: str = Field(description="Kind of the error: completeness error or additivity error.")
+    overlay_scale: float | None = Field(
+        default=None, description="Absolute value at which the colours of all overlays of the call end."
+    )
     explanations: list[Explanation]
 
 
@@ -201,7 +324,7 @@ class Certificate(BaseModel):
     )
 
 
-class CertifyResponse(BaseModel):
+class CertifyResponse(Origin):
     """Certificates, one for each record."""
 
     norm: str = "linf"
@@ -212,7 +335,53 @@ class CertifyResponse(BaseModel):
     certificates: list[Certificate]
 
 
+class PredictionSet(BaseModel):
+    """Classes among which the true one lies with a stated probability."""
+
+    classes: list[str] = []
+    coverage: float | None = None
+    valid: bool = Field(description="Whether the coverage is promised for this record.")
+    why_not: str = ""
+
+
+class Unfamiliarity(BaseModel):
+    """How unlike the held-out records a record is."""
+
+    score: float
+    limit: float | None = Field(description="Greatest score of a familiar record; null without held-out records.")
+    unfamiliar: bool
+
+
+class Abstention(BaseModel):
+    """Whether the model leaves the record to the clinician."""
+
+    left: bool
+    why: str
+
+
+class Answer(Prediction):
+    """Everything about one record."""
+
+    probabilities_are: str
+    prediction_set: PredictionSet
+    out_of_distribution: Unfamiliarity
+    left_to_clinician: Abstention
+    explanation: Explanation | None = None
+    certificate: dict[str, Any] | None = None
+
+
+class AnswerResponse(Origin):
+    """Everything about each record."""
+
+    answers: list[Answer]
+    explanation: dict[str, Any] | None = Field(default=None, description="What holds for all explanations.")
+    certificate: dict[str, Any] | None = Field(default=None, description="What holds for all certificates.")
+    calibrated_on: str = Field(description="Records that calibrated probabilities, sets and abstention.")
+    against: list[str] = Field(description="What the model's checks say against it.")
+
+
 class Refusal(BaseModel):
     """Error response."""
 
     error: str = Field(description="What is wrong and what is allowed; never the data of the request.")
+    reason: str = Field(default="", description="Code for programs, where the status does not say enough.")

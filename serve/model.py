@@ -1,6 +1,7 @@
 """The served model: predictions, explanations and certificates of checked records."""
 
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -10,8 +11,7 @@ import torch
 from torch import Tensor
 
 from assay.bounds.interval import UnboundableError, certified_by_intervals
-from assay.data.base import Language
-from assay.data.text.words import words_of
+from assay.devices import repeatable
 from assay.evaluations.explained_maps import settings_of
 from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.methods.deep_shap import DeepShap
@@ -19,9 +19,10 @@ from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.study.finished import Finished
 from assay.threats import Threat
+from serve.inputs.read import MOST_RECORDS, Reader
+from serve.inputs.records import Records
+from serve.refusals import RefusedError
 
-MOST_RECORDS = 256
-"""Greatest number of records in one call: explanations of more would delay other calls."""
 MOST_EXPLAINED = 32
 """Greatest number of records in one call of methods that cost many times as much as integrated gradients."""
 _EXPLAINERS: dict[str, Explainer] = {"integrated_gradients": IntegratedGradients(tolerance=0.02), "shap": DeepShap()}
@@ -29,12 +30,15 @@ _EXPLAINERS: dict[str, Explainer] = {"integrated_gradients": IntegratedGradients
 does not name is answered as the study measured it."""
 
 
-class RefusedError(Exception):
-    """A request cannot be answered. The message says what is allowed and repeats nothing of the request."""
+class NoFiniteAnswerError(Exception):
+    """The model's output is no answer: it is NaN or infinite, or not what it was. Never reported as a class."""
 
 
 class ServedModel:
     """One finished trial, ready to answer requests. Safe to call from several threads.
+
+    It computes where the model is. On a GPU it computes as the evaluations did: repeatably, and in float32, for which
+    certificates hold.
 
     Args:
         finished: the trained model with its data and figures.
@@ -42,15 +46,19 @@ class ServedModel:
 
     def __init__(self, finished: Finished) -> None:
         self.finished = finished
+        self._device = finished.device
+        # Of the whole process, as long as the model answers: a call that restored them would change those beside it.
+        self._as_evaluated = ExitStack()
+        self._as_evaluated.enter_context(repeatable(tf32=False))
         self.dataset = finished.dataset
         self._model = finished.model.requires_grad_(False)
         self._subject = finished.subject
         self._task = self._subject.task
         vectors = word_vectors(self._model)
-        self._bounds = finished.dataset.bounds if vectors is None else vector_bounds(vectors)
-        self._low, self._high = (
-            np.broadcast_to(end, self.dataset.shape) for end in (self.dataset.low, self.dataset.high)
-        )
+        bounds = finished.dataset.bounds if vectors is None else vector_bounds(vectors)
+        self._bounds = bounds.on(self._device)
+        train = None if finished.private else finished.split.train
+        self.reader = Reader(finished.dataset, train=train)
         self._reference = finished.explanations.reference(self._subject)
         self.default = finished.explanations.default(self._subject, self._reference)
         self._one_at_a_time = threading.Lock()
@@ -63,57 +71,107 @@ class ServedModel:
         return self._reference.source
 
     @property
+    def neutral(self) -> np.ndarray:
+        """The record with which explanations compare others, within the bounds; in the shape of a record."""
+        middle = self._reference.baseline(torch.zeros(1, *self.dataset.shape, device=self._device))
+        return np.asarray(middle[0].cpu().numpy().clip(self.dataset.low, self.dataset.high))
+
+    @property
     def reads_text(self) -> bool:
         """Whether records are texts."""
         return self.dataset.language is not None
 
-    def records(self, given: list[Any], *, most: int = MOST_RECORDS) -> Tensor:
-        """Checks records and converts them to the input of the model.
+    def read(self, given: list[Any], *, most: int = MOST_RECORDS) -> Records:
+        """Checks records and brings them into the form that the model takes, where the model is.
 
         Args:
-            given: records as nested lists, or texts.
+            given: records as lists of its inputs, as objects of named values with their units, or texts.
             most: greatest number of records.
 
         Returns:
-            (n, ...) float32, or word numbers for texts.
+            The records.
 
         Raises:
-            RefusedError: there are too many records, or one is not numeric, has another shape, or is out of bounds;
-                names the record and the input.
+            RefusedError: there are too many, or one is no record of this model.
         """
-        if len(given) > most:
-            raise RefusedError(f"at most {most} records a call; {len(given)} were sent")
-        if self.dataset.language is not None:
-            return self._read(self.dataset.language, given)
-        try:
-            array = np.asarray(given)
-        except ValueError:
-            raise RefusedError(f"the records are not all of shape {self.dataset.shape}") from None
-        if array.dtype.kind not in "iuf":
-            raise RefusedError(f"a record holds something else than numbers, or is not of shape {self.dataset.shape}")
-        if array.shape[1:] != self.dataset.shape:
-            raise RefusedError(f"each record must have shape {self.dataset.shape}, not {array.shape[1:]}")
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32)
-        # Written as "not within", so that NaN counts as outside.
-        outside = ~((array >= self._low) & (array <= self._high))
-        if outside.any():
-            record, *place = (int(i) for i in np.argwhere(outside)[0])
-            raise RefusedError(f"record {record}: {self._named(place)} is not a number {self._range(place)}")
-        return torch.from_numpy(array)
+        return self._placed(self.reader.read(given, most=most))
 
-    @torch.no_grad()
-    def predict(self, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Predicts the class of each record.
+    def take(self, x: np.ndarray, *, most: int = MOST_RECORDS) -> Records:
+        """Checks a tensor of records, as ``read`` does.
 
         Args:
-            x: (n, ...) records from ``records``.
+            x: (n, ...) float32 or float64.
+            most: greatest number of records.
 
         Returns:
-            Predicted classes, (n,), and probabilities of all classes, (n, classes) float32.
+            The records.
+
+        Raises:
+            RefusedError: they are none that the model takes.
         """
-        logits = self._model(x)
-        return self._subject.decisions(logits).numpy(), self._task.probabilities(logits).numpy()
+        return self._placed(self.reader.take(x, most=most))
+
+    def _placed(self, records: Records) -> Records:
+        return records if records.x.device == self._device else replace(records, x=records.x.to(self._device))
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> np.ndarray:
+        """Runs the model.
+
+        Args:
+            x: (n, ...) records from ``read``.
+
+        Returns:
+            (n, classes) logits, float32.
+
+        Raises:
+            NoFiniteAnswerError: one is NaN or infinite.
+        """
+        logits = self._model(x).cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise NoFiniteAnswerError("the model gives no finite answer to a record; it is not answered")
+        return logits
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of all classes.
+
+        Args:
+            logits: (n, classes) from ``logits``.
+
+        Returns:
+            (n, classes) float32.
+        """
+        return np.asarray(self._task.probabilities(torch.from_numpy(logits)).numpy())
+
+    def decisions(self, logits: np.ndarray) -> np.ndarray:
+        """Returns the predicted classes, at the operating point where the model has one.
+
+        Args:
+            logits: (n, classes) from ``logits``.
+
+        Returns:
+            (n,) class numbers.
+        """
+        return np.asarray(self._subject.decisions(torch.from_numpy(logits)).numpy())
+
+    @cached_property
+    def probe(self) -> Tensor:
+        """A record of the model's own data, with which it is tested before it answers, and while it does; (1, ...)."""
+        rows = self.finished.split.test
+        return torch.from_numpy(self.dataset.x[rows[:1] if len(rows) else np.arange(1)]).to(self._device)
+
+    @cached_property
+    def _known_answer(self) -> np.ndarray:
+        return self.logits(self.probe)
+
+    def check_self(self) -> None:
+        """Answers the probe, and compares the answer with the first one.
+
+        Raises:
+            NoFiniteAnswerError: the model gives no finite answer, or another one than before.
+        """
+        if np.abs(self.logits(self.probe) - self._known_answer).max() > 1e-4 * max(1, np.abs(self._known_answer).max()):
+            raise NoFiniteAnswerError("the model answers its test record otherwise than when it was loaded")
 
     @property
     def threshold(self) -> float | None:
@@ -170,7 +228,7 @@ class ServedModel:
         """Attributes each record's predicted class to its inputs, or to its words; see ``Explainer.scalar``.
 
         Args:
-            x: (n, ...) records from ``records``.
+            x: (n, ...) records from ``read``.
             method: ``default``, ``integrated_gradients`` or ``shap``.
 
         Returns:
@@ -192,25 +250,13 @@ class ServedModel:
                 raise RefusedError(str(error)) from None
         if self.dataset.language is not None:
             attribution = replace(attribution, values=attribution.values.sum(-1))
-        return target.numpy(), attribution
-
-    def words(self, texts: list[Any]) -> list[list[str]] | None:
-        """Returns the word at each position of texts.
-
-        Args:
-            texts: that ``records`` accepted.
-
-        Returns:
-            Words of each text; None for a model of other records.
-        """
-        language = self.dataset.language
-        return None if language is None else [language.pieces(words_of(text)) for text in texts]
+        return target.cpu().numpy(), attribution
 
     def certify(self, x: Tensor, epsilons: list[float]) -> tuple[np.ndarray, np.ndarray]:
         """Certifies the predicted class of each record by interval bounds.
 
         Args:
-            x: (n, ...) records from ``records``.
+            x: (n, ...) records from ``read``.
             epsilons: radii (L∞) in the units of the data.
 
         Returns:
@@ -225,44 +271,29 @@ class ServedModel:
             x = continuous(self._model, x)
             target = self._subject.decisions(self._model(x))
         proven = torch.stack([self._proven(x, target, epsilon) for epsilon in epsilons], dim=1)
-        return target.numpy(), proven.numpy()
+        return target.cpu().numpy(), proven.cpu().numpy()
 
     def _proven(self, x: Tensor, target: Tensor, epsilon: float) -> Tensor:
         """Returns for which records the predicted class is proven not to change within ε, (n,) bool."""
         threat = Threat(norm="linf", epsilon=epsilon, bounds=self._bounds, goal=self._task.criterion)
         return certified_by_intervals(self._subject.decided.model, x, target, threat, task=self._task)
 
-    def _read(self, language: Language, given: list[Any]) -> Tensor:
-        """Converts texts to the input of the model."""
-        for number, text in enumerate(given):
-            if not isinstance(text, str) or not words_of(text):
-                raise RefusedError(f"record {number} is no text: this model reads strings of at least one word")
-        return torch.from_numpy(language.encode([words_of(text) for text in given]))
-
-    def _named(self, place: list[int]) -> str:
-        if not self.dataset.feature_names:
-            return f"input {place}"
-        return repr(self.dataset.feature_names[int(np.ravel_multi_index(place, self.dataset.shape))])
-
-    def _range(self, place: list[int]) -> str:
-        low, high = (float(end[tuple(place)]) for end in (self._low, self._high))
-        return f"from {low:g} to {high:g} ({self.dataset.units})"
-
     def _try_shap(self) -> str:
         # Random records: one that equals its reference would be explained by any rule.
         first, width = self._reference.background[:1], self._bounds.high - self._bounds.low
-        noise = torch.rand(4, *first.shape[1:], generator=torch.Generator().manual_seed(0)) - 0.5
+        noise = torch.rand(4, *first.shape[1:], generator=torch.Generator().manual_seed(0)).to(self._device) - 0.5
         x = self._bounds.clip(first + torch.where(width.isfinite(), width, 1.0) * noise)
+        target = torch.zeros(4, dtype=torch.long, device=self._device)
         try:
-            DeepShap().explain(self._model, x, torch.zeros(4, dtype=torch.long), self._reference)
+            DeepShap().explain(self._model, x, target, self._reference)
         except ExplanationError as error:
             return str(error)
         return ""
 
     def _try_bounds(self) -> str:
-        x = self._bounds.clip(torch.zeros(1, *self.dataset.form.network_shape))
+        x = self._bounds.clip(torch.zeros(1, *self.dataset.form.network_shape, device=self._device))
         try:
-            self._proven(x, torch.zeros(1, dtype=torch.long), 0.1)
+            self._proven(x, torch.zeros(1, dtype=torch.long, device=self._device), 0.1)
         except UnboundableError as error:
             return str(error)
         return ""

@@ -69,6 +69,7 @@ class Memory:
         self.rounds: list[tuple[str, int, int]] = []
         self.records: list[TrialRecord] = []
         self.left: list[float] = []
+        self.workers: list[int] = []
         self.ended = 0
         self.statuses: list[str] = []
         self.readings: dict[str, tuple[str, ...]] = {}
@@ -88,9 +89,10 @@ class Memory:
     def status(self, said: str) -> None:
         self.statuses.append(said)
 
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float, workers: int) -> None:
         self.records.append(record)
         self.left.append(seconds_left)
+        self.workers.append(workers)
 
     def end(self) -> None:
         self.ended += 1

@@ -21,18 +21,20 @@ import assay.data
 import assay.evaluations
 import assay.models
 import assay.objectives  # noqa: F401
-from assay.cluster.resources import Reservation, checked_gpus, refuse_impossible
+from assay.cluster.resources import REPLICA, Reservation, checked_gpus, refuse_impossible
+from assay.cluster.session import refuse_address
 from assay.dashboard.folders import find_folders
 from assay.data.partition import partition
 from assay.data.splits import Splitting, refuse_beyond_official
 from assay.errors import UserError
+from assay.incompatible import INCOMPATIBLE
 from assay.models.base import Form
 from assay.models.cnn import CNN
 from assay.models.lstm import LSTM
 from assay.models.representation import Represented
 from assay.models.resnet import ResNet18
 from assay.models.text_cnn import TextCNN
-from assay.recipes import INCOMPATIBLE, Federation, Privacy, Recipe
+from assay.recipes import Federation, Privacy, Recipe
 from assay.registry import build, explain, names
 from assay.release.export import report_of
 from assay.store.folder import Store
@@ -45,11 +47,15 @@ from assay.study.sweep_prepare import prepare_sweep
 from assay.tasks.classification import Classification
 from jobs.refusals import check_arguments
 from jobs.submit import JOBS, url
+from serve.audit_log.keys import Keys
+from serve.audit_log.log import DecisionLog
+from serve.audit_log.verify import verify
 from serve.auth.environment import environment
 from serve.auth.jwt import KeySet
 from serve.auth.settings import AuthSettings
 from serve.auth.tokens import add_token, read_tokens, revoke_token
 from serve.limits.settings import Limits
+from serve.settings import read_settings
 
 TEXT = Path(__file__).with_name("messages.txt")
 STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
@@ -157,6 +163,15 @@ def proxy_folder(folder: Path, *, mode: int) -> object:
     made.mkdir(exist_ok=True)
     made.chmod(mode)
     return environment(Limits(), AuthSettings(), folder=made, haproxy=True)
+
+
+def decided(folder: Path, *then: Callable[[], object]) -> None:
+    """A decision log with no answer in it, and what is done with it."""
+    if not (folder / "keys").exists():
+        DecisionLog(folder).close()
+    (folder / "keys").chmod(0o600)
+    for step in then:
+        step()
 
 
 CASES: dict[str, Callable[[Path], object]] = {
@@ -273,6 +288,10 @@ CASES: dict[str, Callable[[Path], object]] = {
     "more threads than this machine has": lambda folder: refuse_impossible(
         Reservation(cpus=64), [{"CPU": 2.0}], grows=False
     ),
+    "a GPU of a replica where there is none": lambda folder: refuse_impossible(
+        Reservation(cpus=1, gpus=1), [{"CPU": 2.0}], grows=False, asker=REPLICA
+    ),
+    "the address of a dashboard in the place of a cluster": lambda folder: refuse_address("http://head:8265"),
     "an address that is none": lambda folder: url("ftp://head:8265"),
     "a token for somebody who has one": lambda folder: [token_for(folder) for _ in range(2)],
     "a token without a name": lambda folder: token_for(folder, name=""),
@@ -288,6 +307,16 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a rate of nothing": lambda folder: AuthSettings(per_second=0),
     "a folder of the proxy that others can open": lambda folder: proxy_folder(folder, mode=0o755),
     "a folder of the proxy with a long path": lambda folder: proxy_folder(folder, mode=0o700),
+    "a folder that holds no decision log": verify,
+    "keys of a decision log that others can read": lambda folder: decided(
+        folder, lambda: (folder / "keys").chmod(0o644), lambda: Keys(folder)
+    ),
+    "a decision log at a URI": lambda folder: read_settings(
+        {"results": "s3://bucket/mine", "recipe": "standard", "log": "s3://bucket/log"}
+    ),
+    "results at a URI without a decision log": lambda folder: read_settings(
+        {"results": "s3://bucket/mine", "recipe": "standard"}
+    ),
     "a report of nothing": lambda folder: report_of(Store(str(folder / "typo")), lambda *_: ""),
 }
 

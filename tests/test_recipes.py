@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from assay import errors
+from assay.incompatible import INCOMPATIBLE
 from assay.objectives.base import Batch, Objective
 from assay.objectives.pgd import AdversarialPGD
 from assay.objectives.standard import Standard
-from assay.recipes import INCOMPATIBLE, EarlyStopping, Federation, Privacy, Recipe, Training
+from assay.recipes import EarlyStopping, Federation, Privacy, Recipe, Training
 from assay.registry import Settings, first_mistake
 
 

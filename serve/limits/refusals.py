@@ -37,21 +37,23 @@ TEXTS = {
 """What each status means here; used where nothing more exact is known."""
 
 
-def error_body(message: str) -> bytes:
+def error_body(message: str, reason: str = "") -> bytes:
     """Returns the body of an error.
 
     Args:
         message: what is wrong and what is allowed; must not repeat what the caller sent.
+        reason: code for programs; left out where it is empty.
 
     Returns:
         JSON of at most ``MOST_BYTES`` bytes; a longer message is cut.
     """
-    room, kept = MOST_BYTES - len(json.dumps({"error": " …"})), len(message)
+    code = {"reason": reason} if reason else {}
+    room, kept = MOST_BYTES - len(json.dumps({"error": " …", **code})), len(message)
     if len(json.dumps(message)) <= room:
-        return json.dumps({"error": message}).encode()
+        return json.dumps({"error": message, **code}).encode()
     while len(json.dumps(message[:kept])) > room:
         kept = kept * 3 // 4
-    return json.dumps({"error": message[:kept] + " …"}).encode()
+    return json.dumps({"error": message[:kept] + " …", **code}).encode()
 
 
 def error_headers(status: int, length: int, *, retry_after: int = 1) -> list[tuple[bytes, bytes]]:

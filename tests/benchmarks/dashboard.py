@@ -202,7 +202,7 @@ def _news(browser: Any, address: str, store: Path) -> list[float]:
             record = _trial(point, before + number)
             results.write(record)
             written.append(time.time())
-            progress.done(record, "made", seconds_left=1.0)
+            progress.done(record, "made", seconds_left=1.0, workers=2)
         progress.end()
     page.wait_for_timeout(2000)
     counts = page.evaluate("window.counts")

@@ -96,7 +96,7 @@ class _Clock(Watcher):
         self.begun, self.memory = time.perf_counter(), resident()
         self.spent.append(time.process_time())
 
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float, workers: int) -> None:
         self.times.append(time.perf_counter())
         self.spent.append(time.process_time())
         self.memories.append(resident())

@@ -12,6 +12,7 @@ from assay.cluster.resources import (
     described,
     equal_share,
     gpu_share,
+    gpus_for,
     is_alive,
     living_nodes,
     refuse_impossible,
@@ -69,6 +70,12 @@ def test_what_ray_cannot_reserve_is_refused(gpus: float) -> None:
 @pytest.mark.parametrize("gpus", [None, 0.0, 0.3, 1.0, 2.0])
 def test_shares_and_whole_gpus_are_taken(gpus: float | None) -> None:
     assert checked_gpus(gpus) == gpus
+
+
+def test_trials_that_are_all_for_the_cpu_reserve_no_gpu_whatever_was_asked_for() -> None:
+    for asked in (None, 0.5, 1.0):
+        assert gpus_for(["cpu", "cpu"], asked) == 0.0
+        assert gpus_for(["cpu", "gpu"], asked) == asked
 
 
 @pytest.fixture

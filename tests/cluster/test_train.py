@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -173,6 +174,44 @@ def test_a_federated_recipe_is_refused_before_anything_is_noted(tmp_path: Path) 
         )  # fmt: skip
     assert keeper.ledger(dataset).experiments() == []
     assert not list(tmp_path.glob("out/trials"))
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("gpu", None), ("cpu", 0.0)])
+def test_a_cohort_for_the_cpu_is_measured_by_workers_without_gpus(
+    device: Any, gpus: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserved: list[float | None] = []
+
+    def pool(**given: Any) -> Any:
+        reserved.append(given["gpus"])
+        return contextlib.nullcontext(LocalExecutor())
+
+    dataset, trial = blobs(Recipe(training={"epochs": 1, "batch_size": 16}))
+    monkeypatch.setattr("assay.cluster.train.ray_session", lambda *_, **__: contextlib.nullcontext(2))
+    monkeypatch.setattr("assay.cluster.train.RayExecutor", pool)
+    monkeypatch.setattr(
+        "assay.cluster.train.train_distributed", lambda *_, **__: train_trial(trial, LocalExecutor(), dataset)
+    )
+    run_distributed(
+        replace(trial, device=device), study_of(tmp_path), dataset, Store(str(tmp_path)), workers=2, address=None,
+        watch=lambda *_: None, evaluating=lambda *_: None,
+    )  # fmt: skip
+    assert reserved == [gpus]
+
+
+def test_gpus_for_a_cohort_on_the_cpu_or_on_machines_without_any_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, trial = blobs(Recipe(training={"epochs": 1, "batch_size": 16}))
+    monkeypatch.setattr("assay.cluster.train.ray_session", lambda *_, **__: contextlib.nullcontext(2))
+    monkeypatch.setattr("assay.cluster.train.living_nodes", lambda: [{"CPU": 8.0}])
+    monkeypatch.setattr("assay.cluster.train.joins_cluster", lambda address: False)
+    for device, given in (("cpu", True), ("gpu", 1)):
+        with refused(UserError, "--gpu", given):
+            run_distributed(
+                replace(trial, device=device), study_of(tmp_path), dataset, Store(str(tmp_path)), workers=2,
+                address=None, watch=lambda *_: None, evaluating=lambda *_: None, gpu=True,
+            )  # fmt: skip
 
 
 def study_of(folder: Path) -> Study:

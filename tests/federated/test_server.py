@@ -144,6 +144,24 @@ def test_flowers_average_is_that_of_assay_to_the_last_digits(lead: Lead) -> None
         torch.testing.assert_close(value, theirs.weights[key], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("on_cpu", "used"), [(False, "cuda"), (True, "cpu")])
+def test_clients_for_the_cpu_use_no_gpu_of_their_worker(
+    on_cpu: bool, used: str, lead: Lead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Refusing:
+        def __init__(self, given: Any, device: torch.device) -> None:
+            seen.append(device.type)
+            raise RuntimeError("enough")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("assay.federated.worker.LocalTrainer", Refusing)
+    with pytest.raises(RuntimeError, match="enough"):
+        lead(federated("standard"), on_cpu=on_cpu)
+    assert seen == [used]
+
+
 def test_clients_train_on_their_own_rows_and_no_others(
     lead: Lead, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,8 +27,8 @@ def seen() -> tuple[ConsoleWatcher, Callable[[], str]]:
 def test_every_finished_trial_is_a_line(seen: tuple[ConsoleWatcher, Any]) -> None:
     watcher, text = seen
     watcher.begin(total=3, finished=1, workers=2)
-    watcher.done(record(), "made · standard · fold 1", seconds_left=75.2)
-    watcher.done(record(), "made · standard · fold 2", seconds_left=0)
+    watcher.done(record(), "made · standard · fold 1", seconds_left=75.2, workers=2)
+    watcher.done(record(), "made · standard · fold 2", seconds_left=0, workers=2)
     watcher.end()
     assert text().splitlines() == [
         "3 trials on 2 workers, 1 finished before",
@@ -37,11 +37,25 @@ def test_every_finished_trial_is_a_line(seen: tuple[ConsoleWatcher, Any]) -> Non
     ]
 
 
+def test_the_number_of_workers_is_told_when_it_changes(seen: tuple[ConsoleWatcher, Any]) -> None:
+    watcher, text = seen
+    watcher.begin(total=5, finished=0, workers=1)
+    for number, workers in enumerate((1, 4, 4, 3), start=1):
+        watcher.done(record(), f"trial {number}", seconds_left=8.0, workers=workers)
+    watcher.end()
+    assert [line.rpartition(", ")[2] for line in text().splitlines()[1:]] == [
+        "about 8 s",
+        "about 8 s on 4 workers",
+        "about 8 s",
+        "about 8 s on 3 workers",
+    ]
+
+
 def test_a_failure_says_why_on_one_line(seen: tuple[ConsoleWatcher, Any]) -> None:
     watcher, text = seen
     watcher.begin(total=2, finished=0, workers=1)
     failed = record(error="ValueError: [bold]odd[/bold] shape\nTraceback …")
-    watcher.done(failed, "made · standard · fold 1", seconds_left=4)
+    watcher.done(failed, "made · standard · fold 1", seconds_left=4, workers=1)
     watcher.end()
     lines = text().splitlines()
     assert lines[0] == "2 trials on 1 worker"

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.dataset
@@ -17,6 +18,7 @@ import yaml
 from click.testing import Result
 from processes import ROOT, Ended, Job, maps_torch, wait_for
 
+from assay.errors import UserError
 from assay.executors import LocalExecutor
 from assay.store.folder import Store
 from assay.store.rows import MEASUREMENT_SCHEMA
@@ -217,6 +219,34 @@ def test_a_study_as_a_user_starts_it_keeps_everything_a_reader_needs(
 
 
 @pytest.mark.usefixtures("shared_ray")
+@pytest.mark.parametrize(
+    ("arguments", "devices", "reserved"),
+    [
+        (("study", "quickstart"), ("cpu", "cpu"), 0.0),
+        (("study", "quickstart"), ("cpu", "gpu"), 1.0),
+        (("sweep", "optimizer", "--study", "quickstart", "--cohort", "wdbc"), ("cpu", "gpu"), 0.0),
+        (("sweep", "optimizer", "--study", "quickstart", "--cohort", "wdbc"), ("gpu", "cpu"), 1.0),
+    ],
+)
+def test_gpus_are_reserved_only_where_a_cohort_uses_them(  # noqa: PLR0917
+    arguments: tuple[str, ...], devices: tuple[str, str], reserved: float, job: Callable[..., Ended], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked: list[float | None] = []
+
+    def pool(**given: Any) -> None:
+        asked.append(given["gpus"])
+        raise UserError("enough")
+
+    monkeypatch.setattr("assay.cluster.executor.RayExecutor", pool)
+    changes = [f"cohorts.{name}.device={device}" for name, device in zip(("wdbc", "digits"), devices, strict=True)]
+    ended = job(
+        *arguments, "--results", str(tmp_path), "--gpus-per-trial", "1",
+        *(part for change in changes for part in ("--set", change)),
+    )  # fmt: skip
+    assert (ended.code, asked) == (2, [reserved]), ended.said
+
+
 def test_a_failing_trial_is_recorded_and_decides_the_exit_code(job: Callable[..., Ended], tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(TINY.replace("learning_rate: 0.01}, objective", "learning_rate: 1.0e+30}, objective"))

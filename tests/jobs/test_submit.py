@@ -36,10 +36,12 @@ def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
         (("--follow", "raysubmit_x", "--detach"), "--follow and --detach exclude each other"),
         (("--follow", "raysubmit_x", "--gpus", "1"), "--follow and --gpus exclude each other"),
         (("--gpus", "nan", "study", "quickstart", "--results", "/kept"), "--gpus nan is no number"),
-        (
-            ("--address", "ftp://head:8265", *QUICKSTART),
-            "ftp://head:8265: jobs are submitted to the cluster's dashboard",
-        ),
+        (("--address", "ftp://head:8265", *QUICKSTART), "give http://HOST:8265, https://HOST or HOST:8265"),
+        (("--address", "ray://head:10001", *QUICKSTART), "give http://HOST:8265, https://HOST or HOST:8265"),
+        (("--address", "auto", *QUICKSTART), "give http://HOST:8265, https://HOST or HOST:8265"),
+        (("--address", "http://", *QUICKSTART), "give http://HOST:8265, https://HOST or HOST:8265"),
+        (("--address", "http://head:port", *QUICKSTART), "give http://HOST:8265, https://HOST or HOST:8265"),
+        ((*QUICKSTART, "--address", "http://head:8265"), "a job joins a Ray cluster by auto, HOST:6379 or ray://"),
         (("--address", "http://127.0.0.1:1", *QUICKSTART), "no Ray cluster answers at http://127.0.0.1:1"),
     ],
 )
@@ -65,7 +67,7 @@ class Server:
 
     def get_job_info(self, submission: str) -> Any:
         if submission != "sub_1":
-            raise RuntimeError("not found")
+            raise RuntimeError(f"Request failed with status code 404: Job {submission} does not exist.")
         return self._end
 
     async def tail_job_logs(self, submission: str) -> Any:
@@ -124,3 +126,17 @@ def test_a_detached_job_is_followed_later(job: Callable[..., Ended], monkeypatch
     ended = job("submit", "--follow", "sub_2")
     assert ended.code == 2
     assert "has no submission 'sub_2'" in ended.words
+    assert "submit it again with the same --results" in ended.words
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("head:8265", "http://head:8265"),
+        ("http://head:8265/", "http://head:8265"),
+        ("https://ray.hospital.example/cluster/", "https://ray.hospital.example/cluster"),
+        ("http://[::1]:8265", "http://[::1]:8265"),
+    ],
+)
+def test_a_host_and_port_or_a_url_is_an_address(given: str, used: str) -> None:
+    assert submit.url(given) == used

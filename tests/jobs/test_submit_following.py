@@ -120,6 +120,37 @@ def test_lost_contact_has_an_exit_code_of_its_own(job: Callable[..., Ended], mon
     assert "--follow sub_1" in ended.words
 
 
+UNKNOWN = RuntimeError("Request failed with status code 404: Job sub_1 does not exist.")
+
+
+class RefusedError(RuntimeError):
+    """What aiohttp raises where a WebSocket is refused."""
+
+    status = 404
+
+
+@pytest.mark.parametrize(
+    ("connections", "states"),
+    [
+        # The log is refused, and the job unknown; and the log had ended, when the head came back.
+        ([[LOG[:10], LOST], [RefusedError("Invalid response status")]], [UNKNOWN]),
+        ([[LOG[:10]]], [UNKNOWN, UNKNOWN]),
+        # The head knows its jobs again a moment later.
+        ([[RefusedError("Invalid response status")], [RefusedError("")]], [RUNNING, UNKNOWN]),
+    ],
+)
+def test_a_head_that_has_forgotten_the_job_is_not_lost_contact(
+    connections: list[Any], states: list[Any], job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "connect", lambda address: Server(connections, states))
+    monkeypatch.setattr(submit, "known", lambda *given: None)
+    ended = job("submit", "--follow", "sub_1")
+    assert ended.code == 1
+    assert "its head was started again, which ended the job" in ended.words
+    assert "submit it again with the same --results" in ended.words
+    assert "no longer answers" not in ended.words
+
+
 def test_why_a_job_has_not_begun_is_said_once() -> None:
     waiting = JobStatus.PENDING
     _, shown = followed(Server([[None], [LOG]], [waiting, waiting, waiting, DONE, DONE]))
@@ -216,8 +247,8 @@ def test_a_job_states_progress_in_lines_where_it_is_asked_to(monkeypatch: pytest
     def watch(watcher: ConsoleWatcher) -> None:
         watcher.begin(total=3, finished=1, workers=2)
         watcher.status("reading, so that the line is longer than a console is wide: " + "x" * 80)
-        watcher.done(record(), "made · standard · fold 1", seconds_left=75.2)
-        watcher.done(record("ValueError: odd"), "made · standard · fold 2", seconds_left=0)
+        watcher.done(record(), "made · standard · fold 1", seconds_left=75.2, workers=2)
+        watcher.done(record("ValueError: odd"), "made · standard · fold 2", seconds_left=0, workers=2)
         watcher.end()
 
     lines = told(watch)

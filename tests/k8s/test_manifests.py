@@ -157,9 +157,9 @@ def test_nothing_leaves_but_questions_for_names_and_for_two_addresses_of_the_sit
 
 def test_until_the_site_is_described_no_address_outside_is_reached() -> None:
     # RFC 5737: addresses for documentation, which no network routes.
-    for line in (K8S / "base" / "site.env").read_text().splitlines():
-        if not line.startswith("#"):
-            assert ip_network(line.partition("=")[2]).subnet_of(ip_network("192.0.2.0/24"))
+    stated = dict(line.split("=") for line in (K8S / "base" / "site.env").read_text().split() if "=" in line)
+    for name in ("API_SERVER", "OBJECT_STORE"):
+        assert ip_network(stated[name]).subnet_of(ip_network("192.0.2.0/24"))
 
 
 def callers(rules: list[Manifest]) -> list[tuple[Any, list[int]]]:
@@ -203,6 +203,39 @@ def test_the_job_runs_one_of_ours_and_keeps_its_results(folder: Path) -> None:
     given = parsed(shlex.split(one(folder, "RayJob")["spec"]["entrypoint"]))
     assert read_study(given["study"], folder=ROOT / "jobs" / "studies").name == given["study"]
     assert given["results"].startswith(("/results/", "s3://"))
+
+
+@pytest.mark.parametrize(
+    ("name", "root", "study", "arguments"),
+    [
+        ("cpu", "/results", "quickstart", []),
+        ("kind", "/results", "quickstart", []),
+        ("a100", "/results", "quickstart", ["--gpus-per-trial", "1"]),
+        ("everything", "s3://hospital/results", "privacy", ["--set", "preset=laptop", "--gpus-per-trial", "0.5"]),
+    ],
+)
+def test_where_results_lie_and_what_runs_are_variables_of_the_site(
+    name: str, root: str, study: str, arguments: list[str]
+) -> None:
+    """An overlay sets them once: a path that was left in a manifest would be another place."""
+    folder = (SITES if name == "everything" else K8S / "overlays") / name
+    (container,) = one(folder, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["args"][:2] == ["--results", root]
+    entrypoint = one(folder.with_name(f"{name}-study"), "RayJob")["spec"]["entrypoint"]
+    wanted = ["python", "-m", "jobs.study", study, "--results", f"{root}/{study}", *arguments]
+    assert shlex.split(entrypoint) == wanted
+    if name in ("cpu", "everything"):
+        served = yaml.safe_load(one(folder.with_name(f"{name}-model"), "RayService")["spec"]["serveConfigV2"])
+        given = served["applications"][0]["args"]
+        assert (given["results"], given["recipe"]) == (f"{root}/quickstart", "interval_bounds")
+
+
+@every_folder
+def test_variables_of_the_site_reach_kubernetes_in_their_places_alone(folder: Path) -> None:
+    names = re.findall(r"^([A-Z_]+)=", (K8S / "base" / "site.env").read_text(), re.MULTILINE)
+    assert set(names) >= {"RESULTS", "STUDY", "API_SERVER"}
+    assert not [name for name in names if re.search(rf"\b{name}\b", str(rendered(folder)))]
+    assert not {"site", "results-of-study"} & {manifest["metadata"]["name"] for manifest in rendered(folder)}
 
 
 def test_a_study_asks_for_the_gpus_of_its_overlay_and_waits_for_machines_that_have_to_start() -> None:

@@ -31,7 +31,7 @@ from assay.study.plan import load_datasets, plan
 from assay.study.spec import Study
 from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes, to_bytes
-from serve.app import _start_here, build_app
+from serve.app import build_app, start_here
 
 ROOT = Path(__file__).parents[2]
 PORT = 18123
@@ -44,6 +44,12 @@ def forgotten(results: Path) -> Iterator[None]:
     shutil.rmtree(results / "ledgers", ignore_errors=True)
 
 
+def without_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build the application, and start neither Ray nor Serve for it."""
+    monkeypatch.setattr("serve.app.start_here", lambda port: None)
+    monkeypatch.setattr("serve.app._require_room", lambda serving: None)
+
+
 @pytest.mark.parametrize(
     ("changed", "setting", "given"),
     [
@@ -54,6 +60,9 @@ def forgotten(results: Path) -> Iterator[None]:
         ({"cohort": "digits"}, "cohort", "digits"),
         ({"recipe": "private", "public": "true"}, "public", True),
         ({"queued": "-1"}, "queued", "-1"),
+        ({"gpus": "2"}, "gpus", "2"),
+        ({"gpus": "-0.5"}, "gpus", "-0.5"),
+        ({"wait": "inf"}, "wait", "inf"),
         ({"quiet": "1"}, "quiet", "1"),
         ({"results": "/nowhere"}, "results", "/nowhere"),
         ({"name": "a/b"}, "name", "a/b"),
@@ -73,7 +82,7 @@ def test_what_cannot_be_served_is_refused_before_anything_starts(
 def test_what_is_public_is_charged_once_before_it_is_served(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    without_starting(monkeypatch)
     asked = {"results": str(results), "recipe": "released", "ledger": str(tmp_path)}
     build_app(asked)
     assert not list(tmp_path.iterdir()), "on loopback nothing is released"
@@ -103,7 +112,7 @@ def test_what_is_public_is_charged_once_before_it_is_served(
 def test_a_public_model_without_privacy_leaves_no_budget_that_could_hold(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    without_starting(monkeypatch)
     build_app({"results": str(results), "recipe": "standard", "public": "true", "ledger": str(tmp_path)})
     with pytest.raises(ClickException) as caught:
         build_app(
@@ -115,7 +124,7 @@ def test_a_public_model_without_privacy_leaves_no_budget_that_could_hold(
 @pytest.fixture
 def copy(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The study, to be changed."""
-    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    without_starting(monkeypatch)
     return Path(shutil.copytree(results, tmp_path / "results"))
 
 
@@ -171,7 +180,7 @@ def test_a_model_that_left_no_account_of_what_it_spent_is_not_served_to_others(
 def test_the_card_that_others_see_holds_no_figure_of_training_records(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    without_starting(monkeypatch)
     asked = {"results": str(results), "recipe": "released"}
     here = replica_of(monkeypatch, **asked)
     public = replica_of(monkeypatch, **asked, public="true", budget="9", ledger=str(tmp_path))
@@ -192,7 +201,7 @@ def server(results: Path, shared_ray: str) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         # All that the application does where no Ray runs yet, but for starting one.
         patch.setattr("serve.app.start_ray_here", lambda **settings: None)
-        _start_here(PORT)
+        start_here(PORT)
     ray_serve.run(application)
     yield f"http://127.0.0.1:{PORT}"
     ray_serve.shutdown()
@@ -244,7 +253,7 @@ def test_ray_and_its_proxy_are_started_on_the_loopback_interface(monkeypatch: py
     started: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr("ray.init", lambda **settings: started.update({"ray": settings}))
     monkeypatch.setattr("serve.app.serve.start", lambda **settings: started.update({"proxy": settings}))
-    _start_here(PORT)
+    start_here(PORT)
     assert started["ray"]["_node_ip_address"] == started["proxy"]["http_options"]["host"] == "127.0.0.1"
     assert started["proxy"]["http_options"]["port"] == PORT
 

@@ -8,7 +8,6 @@ from fastapi.testclient import TestClient
 
 from assay.executors import LocalExecutor
 from assay.explain.methods.integrated_gradients import IntegratedGradients
-from assay.report.card import card_of
 from assay.store.folder import Store
 from assay.study.finished import Finished, _explanations, open_finished
 from assay.study.measure import run_trial
@@ -17,6 +16,8 @@ from assay.study.reading import build_study
 from assay.study.run import write_study
 from serve.api import create_api
 from serve.model import ServedModel
+from serve.repository.loaded import Loaded
+from serve.repository.online import bring_online
 
 ASKED = {
     "name": "explanations",
@@ -48,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 def client_of(finished: Finished) -> TestClient:
-    api = create_api(ServedModel(finished), card_of(finished, "standard"), public=False)
+    api = create_api(Loaded([bring_online(finished, name="standard")]), public=False)
     return TestClient(api, base_url="http://localhost:8000", client=("127.0.0.1", 5000))
 
 

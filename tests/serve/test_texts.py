@@ -10,7 +10,6 @@ from fastapi.testclient import TestClient
 
 from assay.data.text.words import words_of
 from assay.executors import LocalExecutor
-from assay.report.card import card_of
 from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
 from assay.study.measure import run_trial
@@ -18,7 +17,8 @@ from assay.study.plan import load_datasets, plan
 from assay.study.reading import build_study
 from assay.study.run import write_study
 from serve.api import create_api
-from serve.model import ServedModel
+from serve.repository.loaded import Loaded
+from serve.repository.online import bring_online
 
 V1 = "/v1/models/standard"
 
@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 @pytest.fixture(scope="module")
 def client(finished: Finished) -> TestClient:
-    api = create_api(ServedModel(finished), card_of(finished, "standard"), public=False)
+    api = create_api(Loaded([bring_online(finished, name="standard")]), public=False)
     return TestClient(api, base_url="http://localhost:8000", client=("127.0.0.1", 5000), raise_server_exceptions=False)
 
 
@@ -95,7 +95,7 @@ def test_metadata_say_that_texts_are_read(client: TestClient) -> None:
     assert (about["low"], about["high"]) == ([], [])
     tensor = {"name": "records", "shape": [1, 4], "datatype": "FP32", "data": [0.0, 0, 0, 0]}
     refused = client.post("/v2/models/standard/infer", json={"inputs": [tensor]})
-    assert (refused.status_code, "texts" in refused.json()["error"]) == (422, True)
+    assert (refused.status_code, "no text" in refused.json()["error"]) == (422, True)
 
 
 def test_a_served_checkpoint_is_the_trained_one(finished: Finished, tmp_path: Path) -> None:

@@ -50,10 +50,11 @@ def test_what_runs_what_failed_and_the_time_left_are_told(
 ) -> None:
     written.started("a")
     written.started("b")
-    written.done(record("1"), "a", seconds_left=30.0)
+    written.done(record("1"), "a", seconds_left=30.0, workers=2)
     clock.now += 2
-    written.done(record("2", error="odd"), "b", seconds_left=12.5)
+    written.done(record("2", error="odd"), "b", seconds_left=12.5, workers=3)
     found = read(tmp_path)
+    assert found.workers == 3
     assert (found.total, found.finished, found.failed, found.running) == (5, 4, 1, ())
     assert (found.seconds_left, found.state(clock.now)) == (12.5, "running")
     clock.now += 2
@@ -66,7 +67,7 @@ def test_what_runs_what_failed_and_the_time_left_are_told(
 def test_the_file_is_written_at_most_once_a_second(tmp_path: Path, written: ProgressFile, record: Record) -> None:
     stamp = (tmp_path / FILE).stat().st_mtime_ns
     for number in range(50):
-        written.done(record(str(number)), "x", seconds_left=1.0)
+        written.done(record(str(number)), "x", seconds_left=1.0, workers=2)
     assert (tmp_path / FILE).stat().st_mtime_ns == stamp
     written.end()
     assert read(tmp_path).finished == 52

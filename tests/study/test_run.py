@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -95,6 +96,30 @@ def test_every_trial_is_run_stored_and_shown(tiny: Tiny, go: Go, store: Store, w
     assert memory.ended == 1
     assert memory.left[-1] == 0
     assert all(store.checkpoint(training) for training in store.trainings().values())
+
+
+class Growing(LocalExecutor):
+    """Has a worker more each time it is asked."""
+
+    asked = 0
+
+    @property
+    def workers(self) -> int:  # type: ignore[override]
+        self.asked += 1
+        return self.asked
+
+
+def test_the_time_left_is_that_of_the_workers_that_there_are_now(
+    tiny: Tiny, go: Go, watcher: Callable[[], Any]
+) -> None:
+    memory = watcher()
+    summary = go(tiny(), watcher=memory, executor=Growing())
+    assert memory.began["workers"] == 1
+    assert memory.workers == sorted(set(memory.workers))
+    spent = np.cumsum([record.seconds for record in memory.records])
+    expected = [(4 - done) * spent[done - 1] / done / memory.workers[done - 1] for done in range(1, 5)]
+    assert memory.left == pytest.approx(expected)
+    assert summary.workers == memory.workers[-1] > 1
 
 
 def test_the_time_of_trials_is_told_apart_from_our_own(tiny: Tiny, go: Go, watcher: Callable[[], Any]) -> None:

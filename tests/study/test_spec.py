@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from assay.errors import DataError, SpecError
-from assay.recipes import INCOMPATIBLE
+from assay.incompatible import INCOMPATIBLE
 from assay.study.reading import build_study, read_study, settings_in
 from assay.study.spec import Study, with_one_recipe
 from tests.mistakes import refused

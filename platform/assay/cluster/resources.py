@@ -1,7 +1,7 @@
 """What a worker reserves, what the nodes of a cluster offer, and whether the one can ever fit into the other."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,43 @@ class Reservation:
         gpus = int(node.get("GPU", 0.0))
         # 1 / 0.1 is a little below 10 for some shares.
         return min(by_cpu, int(gpus // self.gpus) if self.gpus >= 1 else gpus * int(1 / self.gpus + 1e-9))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """What reserves resources, in the words of an error message, with the settings that decide how much."""
+
+    who: str
+    cpus: str
+    """Setting that decides the CPUs."""
+    fewer_cpus: str
+    """What to do to reserve fewer CPUs."""
+    gpus: str
+    """Setting that decides the GPUs."""
+    fewer_gpus: str
+    """What to do to reserve fewer GPUs."""
+
+
+TRIAL = Asker(
+    who="a trial",
+    cpus="threads",
+    fewer_cpus="lower `threads` in the study",
+    gpus="--gpus-per-trial",
+    fewer_gpus="lower --gpus-per-trial",
+)
+"""A trial of a study or of a sweep."""
+TRAINING_WORKER = Asker(
+    who="a training worker",
+    cpus="threads",
+    fewer_cpus="lower `threads` in the study",
+    gpus="--gpu",
+    fewer_gpus="leave out --gpu",
+)
+"""One of the workers that share the batches of a training."""
+REPLICA = Asker(
+    who="a replica", cpus="threads", fewer_cpus="lower threads", gpus="gpus", fewer_gpus="lower gpus (0: on the CPU)"
+)
+"""A replica of a served model."""
 
 
 def living_nodes() -> list[Node]:
@@ -112,6 +149,21 @@ def equal_share(nodes: Sequence[Node], *, workers: int | None, cpus: int) -> flo
     return gpu_share(sum(node["GPU"] for node in with_gpu), max(workers or slots, 1))
 
 
+def gpus_for(devices: Iterable[str], gpus: float | None) -> float | None:
+    """Returns the GPUs that a worker reserves for trials: none where all of them are computed on the CPU.
+
+    A worker that reserved one would make an autoscaler start a machine that nothing uses.
+
+    Args:
+        devices: of the trials, ``gpu`` or ``cpu``; see ``Cohort.device``.
+        gpus: that were asked for; None for an equal share.
+
+    Returns:
+        What was asked for, or 0.
+    """
+    return 0.0 if set(devices) == {"cpu"} else gpus
+
+
 def checked_gpus(gpus: float | None) -> float | None:
     """Returns the GPUs of a worker if Ray can reserve them.
 
@@ -134,17 +186,18 @@ def checked_gpus(gpus: float | None) -> float | None:
     )
 
 
-def refuse_impossible(wanted: Reservation, nodes: Sequence[Node], *, grows: bool) -> None:
-    """Refuses workers that no node can hold, where that is known already.
+def refuse_impossible(wanted: Reservation, nodes: Sequence[Node], *, grows: bool, asker: Asker = TRIAL) -> None:
+    """Refuses what no node can hold, where that is known already.
 
     On a cluster whose autoscaler has named its types of nodes, none of them may be large enough. On another cluster a
     resource that no node has yet may still come with a node that joins, but one that every node has too little of is
     refused.
 
     Args:
-        wanted: of each worker.
+        wanted: by each worker.
         nodes: that are alive.
         grows: whether nodes may join.
+        asker: for messages.
 
     Raises:
         UserError: no node can hold a worker; names the resource and the figures.
@@ -158,14 +211,15 @@ def refuse_impossible(wanted: Reservation, nodes: Sequence[Node], *, grows: bool
         possible: Sequence[Node] = [*types, *nodes]
     else:
         possible = nodes
-    for name, figure, setting, lower in (
-        ("CPU", float(wanted.cpus), "threads", "lower `threads` in the study"),
-        ("GPU", wanted.gpus, "--gpus-per-trial", "lower --gpus-per-trial"),
+    for name, figure, setting, fewer in (
+        ("CPU", float(wanted.cpus), asker.cpus, asker.fewer_cpus),
+        ("GPU", wanted.gpus, asker.gpus, asker.fewer_gpus),
     ):
         most = max((node.get(name, 0.0) for node in possible), default=0.0)
         if most < figure and (most > 0 or types is not None or not grows):
             raise UserError(
-                f"a trial wants {figure:g} {name}s, but no machine of the cluster has more than {most:g}; {lower}"
+                f"{asker.who} wants {figure:g} {name}{'' if figure == 1 else 's'}, but no machine of the cluster has "
+                f"{f'more than {most:g}' if most else 'any'}; {fewer}"
                 + (", or add a machine that has them" if grows else ""),
                 setting=setting,
                 given=figure,
@@ -173,9 +227,9 @@ def refuse_impossible(wanted: Reservation, nodes: Sequence[Node], *, grows: bool
             )
     if types is not None or not grows:
         raise UserError(
-            f"a trial wants {wanted}, which no machine of the cluster has together ({described(possible)}); lower "
-            "`threads` in the study or --gpus-per-trial",
-            setting="--gpus-per-trial",
+            f"{asker.who} wants {wanted}, which no machine of the cluster has together ({described(possible)}); "
+            f"{asker.fewer_cpus}, or {asker.fewer_gpus}",
+            setting=asker.gpus,
             given=wanted.gpus,
         )
 

@@ -205,9 +205,31 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+def refuse_address(address: str) -> None:
+    """Refuses the address of a cluster that no program can join.
+
+    Args:
+        address: as for ``ray_session``.
+
+    Raises:
+        UserError: it is that of a dashboard, or has another scheme that Ray does not know.
+    """
+    scheme, given, _ = address.partition("://")
+    if given and scheme != "ray":
+        submitted = f"; jobs are sent to a dashboard by python -m jobs.submit --address {address} JOB …"
+        raise UserError(
+            f"--address {address}: a job joins a Ray cluster by auto, HOST:6379 or ray://HOST:10001; a submitted job "
+            f"needs no address{submitted if scheme in ('http', 'https') else ''}",
+            setting="--address",
+            given=address,
+            allowed=("auto", "HOST:6379", "ray://HOST:10001"),
+        )
+
+
 def _join(address: str) -> None:
     import ray
 
+    refuse_address(address)
     try:
         ray.init(address=address, runtime_env=_environment(), log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:

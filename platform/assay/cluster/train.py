@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from torch import nn
 
 from assay.cluster.executor import RayExecutor
 from assay.cluster.messages import watched
+from assay.cluster.resources import TRAINING_WORKER, Reservation, gpus_for, living_nodes, refuse_impossible
 from assay.cluster.scaling import WorkerRange
-from assay.cluster.session import describe_environment, ray_session
+from assay.cluster.session import describe_environment, joins_cluster, ray_session
 from assay.cluster.streaming import readers_of
 from assay.cluster.train_worker import STATE, entropy_of, work
 from assay.data.base import Dataset
@@ -90,6 +92,7 @@ def run_distributed(
             ``train_distributed``. Nothing is stored then.
     """
     _refuse_federated(trial)
+    _refuse_gpu_of_cpu(trial, gpu=gpu)
     asked = WorkerRange.of(workers)
     recorded = str(asked) if asked.is_elastic else asked.most
     runner = Runner(keeper, {**describe_environment(), "ray_train_workers": recorded})
@@ -97,21 +100,17 @@ def run_distributed(
     with store.locked():
         remaining = remaining_work(store, trial)
         with ray_session(address, workers=asked.most, cpus=trial.threads):
+            if gpu:
+                wanted = Reservation(cpus=1, gpus=1)
+                refuse_impossible(wanted, living_nodes(), grows=joins_cluster(address), asker=TRAINING_WORKER)
             runner.begin(remaining, dataset)
             began = time.perf_counter()
             refusal: UserError | None = None
+            train = partial(train_distributed, workers=asked, watch=watch, gpu=gpu, checkpoint_every=checkpoint_every)
             try:
-                trained = remaining.trained or train_distributed(
-                    trial,
-                    dataset,
-                    workers=asked,
-                    storage=f"{store.location}/ray_train",
-                    watch=watch,
-                    gpu=gpu,
-                    checkpoint_every=checkpoint_every,
+                bare = _trained_and_evaluated(
+                    remaining, dataset, store, train, workers=asked.most, evaluating=evaluating
                 )
-                store.write_checkpoint(trial.training, trained.checkpoint)
-                bare = _evaluated(remaining, trained, dataset, workers=asked.most, evaluating=evaluating)
             except Exception as error:
                 refusal = error if isinstance(error, UserError) else None
                 bare = failed(trial, error, time.perf_counter() - began)
@@ -125,18 +124,27 @@ def run_distributed(
     return record
 
 
-def _evaluated(
+def _trained_and_evaluated(
     remaining: RemainingWork,
-    trained: Trained,
     dataset: Dataset,
+    store: Store,
+    train: Callable[..., Trained],
     *,
     workers: int,
     evaluating: Callable[[int, int], None],
 ) -> TrialRecord:
-    """Evaluates a trained trial, with its test records shared among workers."""
-    with RayExecutor(workers=workers, cpus=remaining.trial.threads) as executor:
+    """Trains a trial unless it has a model, stores the model, and evaluates it on all workers.
+
+    Args:
+        train: ``train_distributed`` with its settings.
+    """
+    trial = remaining.trial
+    trained = remaining.trained or train(trial, dataset, storage=f"{store.location}/ray_train")
+    store.write_checkpoint(trial.training, trained.checkpoint)
+    # By default its workers would share the GPUs of the cluster.
+    with RayExecutor(workers=workers, cpus=trial.threads, gpus=gpus_for([trial.device], None)) as executor:
         watched_executor = Watched(executor, evaluating)
-        bare = run_trial(remaining.trial, watched_executor, dataset, trained=trained, known=remaining.known)
+        bare = run_trial(trial, watched_executor, dataset, trained=trained, known=remaining.known)
     return replace(bare, weights=trained.checkpoint)
 
 
@@ -254,6 +262,17 @@ def _refuse_federated(trial: Trial) -> None:
             setting="recipe",
             given=trial.recipe_name,
             allowed="jobs.study",
+        )
+
+
+def _refuse_gpu_of_cpu(trial: Trial, *, gpu: bool) -> None:
+    if gpu and trial.device == "cpu":
+        raise UserError(
+            f"--gpu asks for a GPU for each worker, and cohorts.{trial.cohort}.device is cpu: leave --gpu out, or add "
+            f"--set cohorts.{trial.cohort}.device=gpu",
+            setting="--gpu",
+            given=True,
+            allowed=False,
         )
 
 

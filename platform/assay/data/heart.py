@@ -8,6 +8,7 @@ import numpy as np
 
 from assay.data.base import Dataset, Source
 from assay.data.features import Feature
+from assay.data.intended_use import IntendedUse
 from assay.data.locate import absent, find
 from assay.data.standardisation import Standardisation, Standardised
 from assay.data.subgroups import subgroups_of
@@ -128,6 +129,10 @@ class Heart(Source):
             warnings=(_ZEROS, *patients.warnings),
             stated=(_ZEROS,),
             reading=patients.reading,
+            intended_use=IntendedUse(
+                records="patients referred for coronary angiography in the 1980s, of four hospitals",
+                sites=tuple(HOSPITALS),
+            ),
             official=patients.official,
             preparation=preparation,
             features=features if preparation is None else (),
@@ -229,20 +234,37 @@ def _inputs(cells: np.ndarray, *, stated: bool) -> tuple[np.ndarray, tuple[Featu
     for name in _ORDER:
         if name in _BINARY:
             columns.append(cells[:, _BINARY[name]])
-            features.append(Feature(name=name, column=name, kind="category", source="stated"))
+            features.append(Feature(name=name, column=name, kind="category", source="stated", categories=("0", "1")))
             bounds.append((0.0, 1.0))
             continue
         about = _NUMBERS[name]
         center, scale = (sum(about.usual) / 2, (about.usual[1] - about.usual[0]) / 4) if stated else (0.0, 1.0)
         columns.append((cells[:, about.column] - center) / scale)
         features.append(
-            Feature(name=name, column=name, kind="number", unit=about.unit, center=center, scale=scale, source="stated")
+            Feature(
+                name=name,
+                column=name,
+                kind="number",
+                unit=about.unit,
+                center=center,
+                scale=scale,
+                source="stated",
+                valid=about.valid,
+            )
         )
         bounds.append(((about.valid[0] - center) / scale, (about.valid[1] - center) / scale))
     for name, (column, values) in _CATEGORIES.items():
         for value in values[1:]:
             columns.append((cells[:, column] == value).astype(float))
-            features.append(Feature(name=f"{name}={value}", column=name, kind="category", source="stated"))
+            features.append(
+                Feature(
+                    name=f"{name}={value}",
+                    column=name,
+                    kind="category",
+                    source="stated",
+                    categories=tuple(str(value) for value in values),
+                )
+            )
             bounds.append((0.0, 1.0))
     low, high = (np.array(ends, np.float32) for ends in zip(*bounds, strict=True))
     return np.stack(columns, axis=1).astype(np.float32), tuple(features), low, high

@@ -64,6 +64,8 @@ class LocalTraining:
     stage: str = ""
     teacher: Mapping[str, Tensor] | None = None
     """Weights of the network that the stage before trained."""
+    on_cpu: bool = False
+    """Whether clients compute on the CPU, also where their worker has a GPU."""
 
     def units(self, number: int, treated: Treated | None = None) -> int:
         """Returns the server's own count of a client: protected units where training is private, else records.

@@ -95,6 +95,7 @@ def train_federated(
     folder: Path | None = None,
     key: str = "",
     measured: Callable[[nn.Module], float] | None = None,
+    on_cpu: bool = False,
 ) -> Federated:
     """Trains a model, or one for each client, over clients that keep their records.
 
@@ -120,6 +121,7 @@ def train_federated(
         key: of the training in the folder.
         measured: returns a figure of the shared network for the record, such as its accuracy on validation records;
             called after about twenty of the rounds. It changes no weights.
+        on_cpu: whether clients compute on the CPU, also where their worker has a GPU.
 
     Returns:
         The weights of the last round, with times, losses, mechanisms and the record of all rounds.
@@ -157,6 +159,7 @@ def train_federated(
         threads=threads,
         stage=stage,
         teacher=None if teacher is None else {name: t.cpu() for name, t in teacher.state_dict().items()},
+        on_cpu=on_cpu,
     )
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory())) if folder is None else folder

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable, Sequence
 
+import torch
+
 from assay.devices import device
 from assay.federated.client import LocalTraining
 from assay.federated.collected import Collected
@@ -22,7 +24,7 @@ class ClientWorker:
 
     def __init__(self, given: LocalTraining) -> None:
         self._given = given
-        self._trainer, self._thread = LocalTrainer(given, device()), _WorkThread()
+        self._trainer, self._thread = self._trainer_of_clients(), _WorkThread()
 
     def __call__(self, request: Sequence[Assignment], shared: Round) -> Replies:
         """Trains some clients, one after the other.
@@ -42,8 +44,11 @@ class ClientWorker:
             self._thread.run(lambda trainer=trainer, one=assignment: trainer.train(one, shared, collected))  # type: ignore[misc]
             if not self._thread.wait(shared.deadline):
                 collected.abandon(assignment.client, f"no reply within {shared.deadline:g} s")
-                self._trainer, self._thread = LocalTrainer(self._given, device()), _WorkThread()
+                self._trainer, self._thread = self._trainer_of_clients(), _WorkThread()
         return collected.close()
+
+    def _trainer_of_clients(self) -> LocalTrainer:
+        return LocalTrainer(self._given, torch.device("cpu") if self._given.on_cpu else device())
 
 
 class _WorkThread:

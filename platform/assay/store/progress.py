@@ -32,6 +32,7 @@ class Progress:
     failed: int = 0
     """Trials of this run that failed."""
     workers: int = 1
+    """Present number."""
     running: tuple[str, ...] = ()
     """Labels of the trials under way."""
     said: str = ""
@@ -129,12 +130,12 @@ class ProgressFile:
         self._told.said = said
         self._write()
 
-    def done(self, record: Any, label: str, *, seconds_left: float) -> None:
+    def done(self, record: Any, label: str, *, seconds_left: float, workers: int) -> None:
         """Counts a trial; see ``Watcher.done``."""
         told = self._told
         told.finished, told.failed = told.finished + 1, told.failed + bool(record.error)
         told.running.pop(label, None)
-        told.said, told.seconds_left = "", seconds_left
+        told.said, told.seconds_left, told.workers = "", seconds_left, workers
         self._write()
 
     def end(self) -> None:

@@ -75,7 +75,7 @@ class Reader:
         Returns:
             Its content; empty if there is no such file.
         """
-        return self._files.read(name).decode() if self._files.exists(name) else ""
+        return self._files.read_text(name)
 
     def exists(self, name: str) -> bool:
         """Returns whether a file exists.

@@ -3,7 +3,7 @@
 import torch
 
 from assay.data.base import Dataset
-from assay.devices import device, repeatable
+from assay.devices import device, on_cpu, repeatable
 from assay.evaluations.audit import Audit
 from assay.evaluations.canary_runs import OnCanaryEpoch
 from assay.evaluations.subject import Subject
@@ -25,7 +25,7 @@ def audit_trial(trial: Trial, dataset: Dataset, audit: Audit, watch: OnCanaryEpo
     Returns:
         The audited ε and its checks.
     """
-    with repeatable(tf32=False):
+    with on_cpu(trial.device == "cpu"), repeatable(tf32=False):
         return judged(audit.read(audit.run(_subject(trial, dataset), watch)))
 
 
@@ -40,7 +40,8 @@ def compare_noise(trial: Trial, other: Trial, dataset: Dataset) -> list[Measurem
     Returns:
         One check.
     """
-    return judged([noise_shared(_subject(trial, dataset), _subject(other, dataset))])
+    with on_cpu(trial.device == "cpu"):
+        return judged([noise_shared(_subject(trial, dataset), _subject(other, dataset))])
 
 
 def _subject(trial: Trial, dataset: Dataset) -> Subject:

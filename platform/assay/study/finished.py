@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class Finished:
     recipe: Recipe | None
     """None for a checkpoint that Assay did not train."""
     model: nn.Module
-    """From records to logits, in evaluation mode, on the CPU."""
+    """From records to logits, in evaluation mode, on ``device``."""
     dataset: Dataset
     split: Split
     frame: pd.DataFrame
@@ -49,6 +50,19 @@ class Finished:
     explanations: Explanations = Explanations()
     """The evaluation of its explanations, with the settings of this trial. Where it was not run, or by a version whose
     settings are not those of this one, as it is by default."""
+    device: torch.device = torch.device("cpu")
+    """Where the model is, and answers."""
+
+    def on(self, device: torch.device) -> "Finished":
+        """Moves the model to a device.
+
+        Args:
+            device: such as the GPU that this process has reserved.
+
+        Returns:
+            The same trial, whose model answers there.
+        """
+        return replace(self, model=self.model.to(device), device=device)
 
     @property
     def own(self) -> pd.DataFrame:
@@ -71,6 +85,7 @@ class Finished:
             log=None,
             seed=seed_of(self.study.seed, fold=self.fold, repeat=self.repeat),
             task=self.study.cohorts[self.cohort].task,
+            device=self.device,
         )
 
     @property

@@ -95,7 +95,8 @@ class Cohort(Settings):
     """Evaluations of some recipes in some trials, in addition to ``evaluations``."""
     device: Literal["gpu", "cpu"] = "gpu"
     """``gpu``: its trials use a GPU where there is one. ``cpu``: they are trained and measured on the CPU everywhere,
-    as suits small networks on tables, and leave the GPUs to other cohorts. Clients of a federation follow their worker.
+    as suits small networks on tables, and leave the GPUs to other cohorts; so do sweeps, audits and trainings over
+    several workers. Clients of a federation run on the workers of the others, and use no GPU of these.
     """
     records: int | None = Field(default=None, ge=2)
     """Use about this many records of the data set, stratified, for a quick look; all by default."""

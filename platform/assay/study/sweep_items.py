@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from assay.data.base import Dataset
+from assay.devices import on_cpu
 from assay.results import TrialRecord
 from assay.study.measure import failed
 from assay.study.runner import RemainingWork, evaluate_work
@@ -58,7 +59,8 @@ def run_item(item: SweepItem, datasets: Mapping[str, Dataset]) -> TrialRecord | 
         return evaluate_work(item.work, datasets)
     started = time.perf_counter()
     try:
-        return _at_rung(item, datasets) if item.rung is not None else _to_the_end(item, datasets)
+        with on_cpu(item.trial.device == "cpu"):
+            return _at_rung(item, datasets) if item.rung is not None else _to_the_end(item, datasets)
     except Exception as error:  # whatever a training raises, the sweep goes on
         return failed(item.trial, error, time.perf_counter() - started)
 

@@ -204,6 +204,7 @@ def _train_at_clients(
             folder=None if folder is None else folder / (stage.replace(" ", "-") or "last"),
             key=trial.training,
             measured=_accuracy_on(trial, dataset, looked_at),
+            on_cpu=trial.device == "cpu",
         )
         finished.record.measured_records = len(looked_at)
         model = network_of(trial, dataset)()

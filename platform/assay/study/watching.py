@@ -27,7 +27,7 @@ class Watcher(Protocol):
         Args:
             total: planned trials.
             finished: planned trials that have results already.
-            workers: that run the others.
+            workers: that there are now, to run the others.
         """
         ...
 
@@ -57,13 +57,14 @@ class Watcher(Protocol):
         """
         ...
 
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float, workers: int) -> None:
         """Called after each trial.
 
         Args:
             record: of the trial.
             label: of the trial.
             seconds_left: estimated time of the remaining trials, in seconds.
+            workers: that there are now.
         """
         ...
 
@@ -72,7 +73,7 @@ class Watcher(Protocol):
         ...
 
 
-class Recorded:
+class RecordingWatcher:
     """A watcher that also writes ``progress.json`` into the store, which the dashboard shows.
 
     Only within ``store.locked()``, for one job writes the file.
@@ -110,10 +111,10 @@ class Recorded:
         for one in self._told:
             one.status(said)
 
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float, workers: int) -> None:
         """See ``Watcher.done``."""
         for one in self._told:
-            one.done(record, label, seconds_left=seconds_left)
+            one.done(record, label, seconds_left=seconds_left, workers=workers)
 
     def end(self) -> None:
         """See ``Watcher.end``."""

@@ -166,7 +166,7 @@ def hooks_of(
 
     After the last epoch, averaging puts the average into the model first. Then the overfitting guard measures the
     model, then early stopping does. So the final weights are always measured. Combinations with privacy that are
-    refused are listed in ``recipes.INCOMPATIBLE``.
+    refused are listed in ``incompatible.INCOMPATIBLE``.
 
     Args:
         recipe: names the hooks in ``training`` and ``objective``.

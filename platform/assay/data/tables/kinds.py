@@ -1,7 +1,7 @@
 """Kinds of columns: the settings that a study may give, and what follows from them and from the values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -86,6 +86,9 @@ class Column:
     """Categories of an ordered or a category column, in their order; a record holds the position of its own."""
     missing: int = 0
     """Number of records without a value."""
+    codes: tuple[str, ...] = field(default=(), repr=False)
+    """Values that mean a missing one, as the settings name them. Not in ``repr``, which names trials: no record changes
+    by them after it was read."""
 
     @property
     def public(self) -> bool:

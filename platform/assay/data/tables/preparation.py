@@ -7,7 +7,7 @@ import numpy as np
 
 from assay.data.base import Dataset
 from assay.data.features import Feature
-from assay.data.tables.kinds import Column
+from assay.data.tables.kinds import MISSING_CATEGORY, Column
 from assay.data.tables.values import canonical
 from assay.errors import DataError
 from assay.recipes import Federation
@@ -149,6 +149,9 @@ def _scaled(column: Column, values: np.ndarray, known: np.ndarray, where: str) -
         center=center,
         scale=scale,
         source=source,
+        fill=filled,
+        missing=column.codes,
+        valid=settings.range,
     )
     ends = [(low - center) / scale, (high - center) / scale]
     return _Inputs(x, [feature], [ends[0]], [ends[1] if ends[1] > ends[0] else ends[0] + 1])
@@ -167,7 +170,15 @@ def _placed(column: Column, values: np.ndarray, known: np.ndarray, where: str) -
     imputer = SimpleImputer(strategy="constant", fill_value=fill_at).fit(np.zeros((1, 1)))
     steps = max(len(column.categories) - 1, 1)
     feature = Feature(
-        name=column.name, column=column.name, kind="ordered", unit="steps", scale=float(steps), source="stated"
+        name=column.name,
+        column=column.name,
+        kind="ordered",
+        unit="steps",
+        scale=float(steps),
+        source="stated",
+        categories=column.categories,
+        fill=column.categories[int(fill_at)] if fill is not None or column.missing else None,
+        missing=column.codes,
     )
     return _Inputs(imputer.transform(values) / steps, [feature], [0.0], [1.0])
 
@@ -192,7 +203,15 @@ def _coded(column: Column, values: np.ndarray) -> _Inputs:
     x = encoder.fit(np.zeros((1, 1))).transform(values)
     named = column.categories[1:] if count == 2 else column.categories
     features = [
-        Feature(name=f"{column.name}={category}", column=column.name, kind="category", source="stated")
+        Feature(
+            name=f"{column.name}={category}",
+            column=column.name,
+            kind="category",
+            source="stated",
+            categories=column.categories,
+            fill=MISSING_CATEGORY if MISSING_CATEGORY in column.categories else None,
+            missing=column.codes,
+        )
         for category in named
     ]
     return _Inputs(x, features, [0.0] * len(named), [1.0] * len(named))

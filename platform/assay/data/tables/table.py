@@ -122,7 +122,7 @@ class TableSource(Source):
         numbers = {name: one.numbers for name, one in parsed.items() if one.numbers is not None}
         refuse_totals(numbers, cells.places, where=self._where)
         kept, dropped = self._varying(parsed)
-        columns = [column_of(name, parsed[name], self._settings(name, parsed), where=self._where) for name in kept]
+        columns = [self._column(name, parsed) for name in kept]
         if not columns:
             raise DataError(f"{self._where}: no column is left as a feature", setting="drop", given=list(self.drop))
         suspected = self._suspected(columns, parsed, classes, cells, grouped=chosen is not None)
@@ -255,6 +255,13 @@ class TableSource(Source):
         """Returns the settings of a column, with the unit found in its cells where none is stated."""
         settings = column_settings(self.kinds, name)
         return settings if settings.unit else settings.model_copy(update={"unit": parsed[name].unit})
+
+    def _column(self, name: str, parsed: dict[str, Parsed]) -> tuple[Column, np.ndarray]:
+        """Returns a column and its values, see ``column_of``."""
+        settings = self._settings(name, parsed)
+        column, values = column_of(name, parsed[name], settings, where=self._where)
+        codes = (*self.missing, *(settings.missing or ()))
+        return replace(column, codes=tuple(canonical(code) for code in codes)), values
 
     def _parsed(self, name: str, cells: Cells, *, thousands: bool) -> Parsed:
         settings = column_settings(self.kinds, name)

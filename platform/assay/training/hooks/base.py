@@ -18,7 +18,7 @@ class Hook(Protocol):
     Privacy: hooks run after clipping and noise. One that reads nothing but weights, gradients and the step processes
     what the private update has released, so it costs no ε (post-processing, Dwork & Roth 2014, proposition 2.1).
     One that reads records, of training or validation, would cost ε that no accountant counts: a recipe that asks for
-    such a hook is refused with privacy (``INCOMPATIBLE`` in ``recipes``), and a hook from outside must not be given to
+    such a hook is refused with privacy (``incompatible.INCOMPATIBLE``), and a hook from outside must not be given to
     a private training if it reads them.
 
     Several workers: each worker has hooks of its own, which must take the same decisions on all of them. Weights,

@@ -1,0 +1,1 @@
+"""What a request gets: predictions, prediction sets, abstention, explanations and certificates."""

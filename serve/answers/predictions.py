@@ -1,0 +1,31 @@
+"""Predicted classes with all probabilities."""
+
+from typing import Any
+
+import numpy as np
+
+from serve.inputs.records import Records
+from serve.model import ServedModel
+
+
+def predictions(model: ServedModel, logits: np.ndarray, records: Records) -> list[dict[str, Any]]:
+    """Returns the predictions of records.
+
+    Args:
+        model: that answered.
+        logits: (n, classes).
+        records: that were answered.
+
+    Returns:
+        One mapping a record: its class, all probabilities, and the warnings about the record, if there are any.
+    """
+    names = model.dataset.class_names
+    probabilities = model.probabilities(logits).tolist()
+    found: list[dict[str, Any]] = [
+        {"class_name": names[k], "class_index": k, "probabilities": dict(zip(names, row, strict=True))}
+        for k, row in zip(model.decisions(logits).tolist(), probabilities, strict=True)
+    ]
+    for one, warnings in zip(found, records.warnings, strict=False):
+        if warnings:
+            one["warnings"] = list(warnings)
+    return found

@@ -1,0 +1,1 @@
+"""What a caller sends, read as the records that a model takes."""

@@ -1,0 +1,155 @@
+"""Settings of a service, as ``serve run`` and a Serve configuration file give them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from assay.cluster.resources import Reservation
+from assay.cluster.waiting import WAIT
+from assay.errors import SpecError
+from assay.registry import explain, first_mistake
+from assay.study.spec import PathName
+from serve.audit_log.retention import DAYS
+from serve.repository.entries import Source
+
+NO_LOG = "none"
+"""Value of ``log`` with which no decision is logged."""
+
+
+class Serving(BaseModel):
+    """Settings of a service; each may be given as ``key=value`` to ``serve run``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repository: str = ""
+    """Folder or URI of a repository: all its models are served, and followed as they change. Else one model is served,
+    which ``results`` and ``recipe`` name."""
+    model: str = ""
+    """Only this model of the repository."""
+    results: str = ""
+    """Folder or URI of a study."""
+    recipe: str = ""
+    cohort: str | None = None
+    """Name of the cohort; by default the first that has the recipe."""
+    fold: int = Field(default=1, ge=1)
+    repeat: int = Field(default=1, ge=1)
+    client: str = ""
+    """Client whose own model is served, where the recipe personalises: its site, or its number; by default the shared
+    model."""
+    name: PathName | None = None
+    """Name of the model in the paths of all calls; by default the name of the recipe."""
+    public: bool = False
+    """Whether calls from other machines are allowed; refused for a model whose privacy claim does not hold."""
+    ledger: str | None = None
+    """Folder of the ledgers, where a public model is charged once, before its first answer; by default beside the
+    folder of the results."""
+    budget: float | None = Field(default=None, gt=0)
+    """Total ε of all releases from the data; needed at the first release. A different value is refused later."""
+    purpose: str = "served to others"
+    """For the processing record."""
+    port: int = Field(default=8000, ge=1, le=65535)
+    """Port, if Serve is started on this machine; on a cluster its configuration decides."""
+    replicas: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+    """Torch threads of a replica, for each of which it reserves a CPU."""
+    gpus: float = Field(default=0.0, ge=0, le=1)
+    """GPU that a replica reserves, and on which its model answers: 1, or a share such as 0.25. With 0 it answers on the
+    CPU."""
+    wait: float = Field(default=WAIT, ge=0, allow_inf_nan=False)
+    """Seconds to wait for a machine with room for a replica, on a cluster whose machines still have to start."""
+    ongoing: int = Field(default=64, ge=1)
+    """Simultaneous calls of a replica; they share batches."""
+    queued: int = Field(default=32, ge=1)
+    """Waiting calls; the next call gets status 503 at once."""
+    log: str | None = None
+    """Folder of the decision log, for all models and replicas; ``none`` keeps nothing. By default ``decisions`` beside
+    the folder of the results."""
+    log_days: int = Field(default=DAYS, ge=1)
+    """Days after which files of the log are deleted. High-risk systems must keep theirs for at least six months (EU AI
+    Act, Art. 19 and 26(6))."""
+    log_full: Literal["refuse", "continue"] = "refuse"
+    """Where the log cannot be written: calls get status 503, or go on and are counted as lost."""
+    log_sync: Literal["batches", "always"] = "batches"
+    """Whether lines are synced within a second or 64 lines, or each answer waits until its line is on disk."""
+
+    @property
+    def log_folder(self) -> Path | None:
+        """Folder of the decision log; None where nothing is kept."""
+        assert self.log is not None, "read_settings fills it in"
+        return None if self.log == NO_LOG else Path(self.log)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Serving":
+        if bool(self.repository) == bool(self.results and self.recipe):
+            raise ValueError("give a repository, or results and recipe")
+        if self.repository and (self.results or self.recipe or self.name):
+            raise ValueError("with a repository, its entries name the models: leave out results, recipe and name")
+        return self
+
+    @property
+    def known_as(self) -> str:
+        """Name of the model in the paths of all calls."""
+        return self.name or self.recipe or self.model or "models"
+
+    @property
+    def reserved(self) -> Reservation:
+        """What each replica reserves."""
+        return Reservation(cpus=self.threads, gpus=self.gpus)
+
+    @property
+    def source(self) -> Source:
+        """The trial that is served."""
+        return Source(**{key: getattr(self, key) for key in Source.model_fields if key != "artefact"})
+
+
+def read_settings(given: Mapping[str, str]) -> Serving:
+    """Reads the settings of a service.
+
+    Args:
+        given: as text.
+
+    Returns:
+        The settings, with absolute paths of the results and of the decision log.
+
+    Raises:
+        SpecError: one is unknown or not allowed.
+    """
+    try:
+        found = Serving.model_validate(dict(given))
+    except ValidationError as error:
+        message = f"serve: {'; '.join(explain(error))}; settings: {', '.join(Serving.model_fields)}"
+        raise SpecError(message, **first_mistake(error)) from None
+    places = {key: absolute(value) for key in ("results", "repository") if (value := getattr(found, key))}
+    found = found.model_copy(update=places)
+    return found.model_copy(update={"log": _log_of(found)})
+
+
+def absolute(location: str) -> str:
+    """Returns a folder with its full path, for processes that run elsewhere; a URI stays as it is.
+
+    Args:
+        location: folder or URI.
+    """
+    return location if "://" in location else str(Path(location).expanduser().resolve())
+
+
+def _log_of(serving: Serving) -> str:
+    """Returns the absolute path of the decision log, or ``none``."""
+    given, place = serving.log, serving.repository or serving.results
+    if given == NO_LOG:
+        return given
+    if given is None and "://" not in place:
+        return str(Path(place).parent / "decisions")
+    if given is None or "://" in given:
+        why = (
+            f"{place} has no folder beside it where decisions could be logged"
+            if given is None
+            else f"log={given} is a URI, and decisions are logged in a folder that can be appended to and synced"
+        )
+        raise SpecError(
+            f"{why}; give log=/FOLDER on a volume that stays, or log={NO_LOG}, which keeps nothing",
+            setting="log", given=given, allowed=NO_LOG,
+        )  # fmt: skip
+    return str(Path(given).expanduser().resolve())
