@@ -41,7 +41,7 @@ class Limits:
     """Greatest number of open connections."""
     connections_per_address: int = 768
     """Greatest number of open connections from one address. A reverse proxy counts as one address."""
-    long_bodies: int = 48
+    long_bodies: int = 128
     """Greatest number of calls at once whose body is longer than 64 KiB; bounds the memory of the proxy."""
     requests_per_second: int = 0
     """Greatest rate of calls from one address, as a mean over ten seconds; 0 sets no limit."""
