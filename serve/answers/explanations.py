@@ -28,7 +28,7 @@ def about_explanations(model: ServedModel, method: str) -> dict[str, Any]:
     what = "additivity" if explainer.from_background else "completeness"
     return {
         "method": method if method == "shap" else explainer.name,
-        "explained": _SCALARS.get(explainer.scalar, "the number that the method explains"),
+        "explained": _SCALARS.get(type(explainer).scalar, "the number that the method explains"),
         "compared_with": model.compared_with,
         "faithfulness": model.stated_by_card(method),
         "error_is": f"{what} error, relative to the change that is explained",
