@@ -64,7 +64,7 @@ async def rest(address: str, x: np.ndarray, expected: np.ndarray) -> None:
 
 async def rpc(address: str, x: np.ndarray, expected: np.ndarray) -> None:
     """Makes the calls over gRPC."""
-    async with InferenceGRPCClient(address, retries=1) as client:
+    async with InferenceGRPCClient(address) as client:
         assert await client.is_server_ready() and await client.is_server_live()
         assert await client.is_model_ready("standard")
         for request in requests(x):

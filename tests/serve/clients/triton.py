@@ -3,6 +3,7 @@
 Runs in an environment of its own, without Assay. RECORDS and EXPECTED are files of NumPy: records, and probabilities.
 """
 
+import queue
 import sys
 from typing import Any
 
@@ -89,11 +90,9 @@ def waits(kind: Any, client: Any, tensor: Any, expected: np.ndarray) -> None:
     if kind is tritonclient.http:
         check(client.async_infer("standard", [tensor]).get_result(timeout=30), expected)
         return
-    found: list[Any] = []
-    client.async_infer("standard", [tensor], lambda result, error: found.append(error or result)).get_result()
-    while not found:
-        pass
-    check(found[0], expected)
+    found: queue.Queue[Any] = queue.Queue()
+    client.async_infer("standard", [tensor], lambda result, error: found.put(error or result))
+    check(found.get(timeout=30), expected)
 
 
 if __name__ == "__main__":
