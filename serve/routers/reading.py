@@ -29,7 +29,24 @@ async def read(request: Request, kind: type[Body]) -> Body:
         ValidationError: it is not of this kind.
     """
     require_json(request)
-    return kind.model_validate(parse_json(await request.body()))
+    return parse(await request.body(), kind)
+
+
+def parse(body: bytes, kind: type[Body]) -> Body:
+    """Parses JSON and checks it.
+
+    Args:
+        body: the JSON.
+        kind: what it must be.
+
+    Returns:
+        The body.
+
+    Raises:
+        RefusedError: it is not JSON (400).
+        ValidationError: it is not of this kind.
+    """
+    return kind.model_validate(parse_json(body))
 
 
 def require_json(request: Request) -> None:
