@@ -163,6 +163,7 @@ def test_a_dicom_file_is_sent_though_no_browser_draws_it(visit: Visit, tmp_path:
     visit.page.set_input_files("#file", tmp_path / "one.dcm")
     visit.page.wait_for_selector("#record :text('browsers do not draw')")
     assert visit.page.locator("#record canvas").is_hidden()
+    assert visit.page.input_value("#sample") == ""
     visit.ask()
     assert base64.b64decode(visit.sent["instances"][0]["dicom"]) == content
     assert visit.page.locator("img.record").count() == 2
