@@ -112,7 +112,7 @@ class ServedModel:
         return self._placed(self.reader.take(x, most=most))
 
     def _placed(self, records: Records) -> Records:
-        return replace(records, x=records.x.to(self._device))
+        return records if records.x.device == self._device else replace(records, x=records.x.to(self._device))
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> np.ndarray:

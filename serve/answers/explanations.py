@@ -1,6 +1,6 @@
 """Explanations of predictions, with their method, reference and errors."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +9,10 @@ from assay.explain.scalars import lead, log_odds
 from serve.model import ServedModel
 from serve.repository.online import Online
 
-_SCALARS = {log_odds: "the log-odds of the class", lead: "the logit of the class minus the mean of the others"}
+_SCALARS: dict[Callable[..., Tensor], str] = {
+    log_odds: "the log-odds of the class",
+    lead: "the logit of the class minus the mean of the others",
+}
 PIECE = 4
 """Records of a call that are explained before those of other calls have their turn."""
 

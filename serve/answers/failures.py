@@ -6,6 +6,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 import serve.messages as m
+from serve.audit_log.decision import LogFullError
 from serve.batching import FullError
 from serve.limits.refusals import describe_faults, text_of
 from serve.model import NoFiniteAnswerError
@@ -36,13 +37,13 @@ def failure(error: Exception) -> Failure:
         return Failure(error.status, str(error), error.reason)
     if isinstance(error, ValidationError | RequestValidationError):
         return Failure(422, told(error))
-    if isinstance(error, UnknownModelError):
-        return Failure(404, str(error))
     if isinstance(error, FullError):
         return Failure(503, f"the model is busy: {error}")
-    if isinstance(error, NoFiniteAnswerError):
-        return Failure(500, str(error))
-    return Failure(500, text_of(500))
+    status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), None)
+    return Failure(500, text_of(500)) if status is None else Failure(status, str(error))
+
+
+_STATUSES: dict[type[Exception], int] = {UnknownModelError: 404, LogFullError: 503, NoFiniteAnswerError: 500}
 
 
 def told(error: ValidationError | RequestValidationError) -> str:

@@ -1,6 +1,7 @@
 """Requests and answers of the Open Inference Protocol, the same for REST and gRPC: tensors, outputs, metadata."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
-OUTPUTS = ("probabilities", "class_index")
+OUTPUTS: tuple[Literal["probabilities"], Literal["class_index"]] = ("probabilities", "class_index")
 _MOST_WARNED = 8
 """Records whose warnings an answer names; the others are counted."""
 _DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.int64): "INT64"}

@@ -97,7 +97,7 @@ def array_from(
     if not np.isfinite(array).all():
         raise _malformed("the tensor holds NaN or infinity")
     least = np.abs(array[array != 0]).max(initial=0)
-    if 0 < least < np.finfo(element).tiny:
+    if 0 < least < np.finfo(array.dtype).tiny:
         # So read small whole numbers and powers of two in the other order.
         raise _malformed("no number of the tensor is above the least normal one: send them in little-endian order")
     # A copy in the order of this machine: what is not copied cannot be written to, which PyTorch warns about.

@@ -7,6 +7,7 @@ call is known by its Host, Origin or Sec-Fetch-Site header, and refused.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from serve.limits.settings import Limits
@@ -17,6 +18,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?")
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#@]+)")
 _PORTS = {"http": 80, "https": 443}
+_KNOWN = 64
+"""Hosts and addresses whose meaning is remembered: most calls repeat them. Headers are at most 32 KiB long."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def values(headers: Headers, name: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for key, value in headers if key == name]
 
 
+@lru_cache(_KNOWN)
 def split_host(given: str) -> tuple[str, int | None] | None:
     """Splits a Host header.
 
@@ -62,6 +66,7 @@ def split_host(given: str) -> tuple[str, int | None] | None:
     return name.removesuffix("."), None if port is None else int(port)
 
 
+@lru_cache(_KNOWN)
 def is_loopback(address: str) -> bool:
     """Returns whether an address is one of this machine's loopback interface.
 

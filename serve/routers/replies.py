@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from serve.answers.failures import failure
+from serve.audit_log.decision import LogFullError
 from serve.batching import FullError
 from serve.limits.refusals import error_body, error_headers, text_of
 from serve.model import NoFiniteAnswerError
@@ -67,6 +68,7 @@ _FORESEEN = (
     RequestValidationError,
     UnknownModelError,
     FullError,
+    LogFullError,
     NoFiniteAnswerError,
 )
 

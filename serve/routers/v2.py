@@ -17,6 +17,7 @@ from serve.answers.tensors import (
     records_of_raw,
     refuse_datatype,
 )
+from serve.audit_log.decision import Hook
 from serve.inputs.binary import HEADER, raw_of, split_body
 from serve.inputs.numbers import tensor_of
 from serve.inputs.read import MOST_RECORDS
@@ -25,7 +26,8 @@ from serve.inputs.strict_json import check_id
 from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
-from serve.routers.documented import documented
+from serve.routers.documented import add_call, documented
+from serve.routers.noting import Note
 from serve.routers.reading import parse, require_json
 from serve.routers.replies import reply
 
@@ -33,24 +35,15 @@ _ALL = [m.OutputWanted(name="probabilities"), m.OutputWanted(name="class_index")
 """What is answered where a request names no outputs."""
 
 
-def add_v2(api: FastAPI, loaded: Loaded) -> None:
+def add_v2(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
     """Adds the calls under ``/v2/models``.
 
     Args:
         api: the application.
         loaded: its models.
+        log: takes what is answered.
     """
 
-    @api.get("/v2/models/{name}", tags=["model"])
-    @api.get("/v2/models/{name}/versions/{version}", tags=["model"])
-    async def metadata(name: str, version: str | None = None) -> m.ModelMetadata:
-        """Returns what a caller must know to build a request."""
-        return metadata_of(loaded.find(name, version), loaded.versions(name))
-
-    about = documented(m.InferRequest, m.InferResponse, binary=HEADER)
-
-    @api.post("/v2/models/{name}/infer", tags=["model"], **about)
-    @api.post("/v2/models/{name}/versions/{version}/infer", tags=["model"], **about)
     async def infer(name: str, request: Request, version: str | None = None) -> Response:
         """Returns probabilities and classes of a tensor of records."""
         online = loaded.find(name, version)
@@ -62,7 +55,18 @@ def add_v2(api: FastAPI, loaded: Loaded) -> None:
         if asked.id is not None:
             check_id(asked.id)
         records = _records(online, asked.inputs[0], rest)
-        return answer(online, asked, records, await outputs_of(online, records))
+        outputs = await outputs_of(online, records)
+        await Note(log, online, "infer", request)(records, outputs["class_index"].tolist())
+        return answer(online, asked, records, outputs)
+
+    for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+        add_call(api, path, infer, tags=["model"], **documented(m.InferRequest, m.InferResponse, binary=HEADER))
+
+    @api.get("/v2/models/{name}", tags=["model"])
+    @api.get("/v2/models/{name}/versions/{version}", tags=["model"])
+    async def metadata(name: str, version: str | None = None) -> m.ModelMetadata:
+        """Returns what a caller must know to build a request."""
+        return metadata_of(loaded.find(name, version), loaded.versions(name))
 
 
 def records_of_tensor(online: Online, tensor: m.InputTensor) -> Records:

@@ -112,6 +112,7 @@ class Disturbed:
         job.until(lambda: len(written(self.folder)) > before, seconds=300, what="a further trial")
 
 
+@pytest.mark.timeout(3000)  # twenty-two starts of a job, five of a node
 def test_a_sweep_that_is_hit_twenty_times_loses_and_doubles_nothing(
     start: Callable[..., Job], nodes: TwoNodes, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
 from assay.study.spec import Study
 from assay.threats import Threat
-from serve.api import MOST_BYTES, create_api
+from serve.api import LONGEST_BODY, create_api
 from serve.model import ServedModel
 from serve.repository.loaded import Loaded
 from serve.repository.online import bring_online
@@ -214,7 +214,7 @@ def test_an_error_says_what_is_allowed_and_not_what_was_sent(
         (b'{"instances": [["Ada Lovelace"', 400),
         (b"\xff\xfe\x00", 400),
         (b'{"instances": [[' + b"NaN," * 29 + b"NaN]]}", 400),
-        (b"[" + b"1," * (MOST_BYTES // 2) + b"1]", 413),
+        (b"[" + b"1," * (LONGEST_BODY // 2) + b"1]", 413),
     ],
 )
 def test_bodies_that_cannot_be_read_are_refused(client: TestClient, content: bytes, status: int) -> None:

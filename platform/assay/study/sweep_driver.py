@@ -114,6 +114,7 @@ class SweepDriver:
                 items = ByDevice(**{self._prepared.device: self._items()})
                 for outcome in self._executor.map(self._run, items, self._datasets):
                     self._take(outcome)
+                assert not self._jobs, "every job has ended"
                 if not self._began:  # there was nothing to run
                     self._begin(workers=1)
             return True
