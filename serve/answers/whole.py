@@ -123,9 +123,7 @@ def _left(online: Online, certainty: float, foreign: bool, doubt: str) -> dict[s
     if rules.least_certainty is None:
         return {"left": False, "why": f"no rule of abstention: {rules.source}"}
     if math.isinf(rules.least_certainty):
-        why = (
-            f"{rules.source} do not show that its errors stay at or below {ABSTENTION.risk:.0%}, however certain it is"
-        )
+        why = f"{rules.source} show at no certainty that its errors stay at or below {ABSTENTION.risk:.0%}"
         return {"left": True, "why": why}
     if certainty < rules.least_certainty:
         why = f"the model is too uncertain to keep its errors at or below {ABSTENTION.risk:.0%}"

@@ -131,6 +131,8 @@ async function start() {
 page.model.addEventListener("change", tried(() => { page.version.replaceChildren(); return showModel(); }));
 page.version.addEventListener("change", tried(showModel));
 page.sample.addEventListener("change", tried(showSample));
+// A file takes the place of the sample, which can then be chosen again.
+page.record.addEventListener("change", (event) => { if (event.target.type === "file") page.sample.selectedIndex = -1; });
 page.ask.addEventListener("submit", tried(ask));
 page.access.addEventListener("submit", tried(() => { sessionStorage.setItem(KEY, page.token.value); page.access.hidden = true; return start(); }));
 tried(start)();
