@@ -5,8 +5,10 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,12 +18,20 @@ import pytest
 from assay.errors import UserError
 from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
+from serve.audit_log.decision import Decision, LogFullError
+from serve.audit_log.decision import Refused as Uncounted
+from serve.auth.middleware import Authenticator
+from serve.auth.settings import AuthSettings
+from serve.auth.tokens import add_token
 from serve.batching import FullError
 from serve.grpc_ import open_inference_pb2 as pb
-from serve.grpc_.authorising import Authorise, Metadata, address_of, loopback_only
+from serve.grpc_.authorising import Allowed, Authorise, Metadata, address_of, loopback_only
 from serve.grpc_.server import MOST_BYTES, GrpcServer, start_grpc
 from serve.grpc_.service import SERVICE
+from serve.grpc_.tokens import TokenRule
+from serve.grpc_.wire import check_parts
 from serve.model import NoFiniteAnswerError, ServedModel
+from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online, bring_online
 
@@ -179,19 +189,21 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 REFUSED: dict[str, tuple[Any, grpc.StatusCode, str]] = {
     "unknown model": (infer(model_name=SECRET), grpc.StatusCode.NOT_FOUND, "this server has 'standard'"),
     "unknown version": (infer(model_version=SECRET), grpc.StatusCode.NOT_FOUND, "loaded: '1', '2'"),
-    "no message": (b"\xff\xff\xff", INVALID, "ModelInferRequest"),
+    "no message": (b"\xff\xff\xff", INVALID, "no message"),
+    "text not in UTF-8": (b"\x0a\x01\xff", INVALID, "ModelInferRequest"),
     "no input": (pb.ModelInferRequest(model_name="standard"), INVALID, "inputs"),
     "name": (infer(tensor={"name": SECRET}), INVALID, "'records'"),
     "datatype": (infer(tensor={"datatype": "FP16"}), INVALID, "'FP32', 'FP64' or 'BYTES'"),
     "contents of another datatype": (infer(tensor={"datatype": "FP64"}), INVALID, "fp64_contents"),
     "texts": (infer(tensor={"datatype": "BYTES", "contents": {"bytes_contents": [b"a"]}}), INVALID, "FP32 or FP64"),
     "many texts": (
-        infer(tensor={"datatype": "BYTES", "contents": {"bytes_contents": [b""] * 9999}}), INVALID, "256 records"),
+        infer(tensor={"datatype": "BYTES", "contents": {"bytes_contents": [b""] * 9999}}), INVALID, "more than 256"),
     "no contents": (infer(tensor={"contents": None}), INVALID, "fp32_contents"),
     "shape": (infer(tensor={"shape": [1, 29]}), INVALID, "[records, 30]"),
     "shape negative": (infer(tensor={"shape": [-1, 30]}), INVALID, "greater than or equal to 1"),
     "shape 2^63": (infer(tensor={"shape": [2**63 - 1, 30]}), INVALID, "1 to 256 records"),
-    "shape long": (infer(tensor={"shape": [1] * 100_000}), INVALID, "at most 8"),
+    "shape long": (infer(tensor={"shape": [1] * 100_000}), INVALID, "too long"),
+    "shape of nine": (infer(tensor={"shape": [1] * 9}), INVALID, "at most 8"),
     "count": (infer(tensor={"shape": [2, 30]}), INVALID, "240 bytes"),
     "raw too short": (raw(ZEROS[:-1]), INVALID, "120 bytes"),
     "raw too long": (raw(ZEROS + b"\0"), INVALID, "120 bytes"),
@@ -210,7 +222,9 @@ REFUSED: dict[str, tuple[Any, grpc.StatusCode, str]] = {
                        {"name": "class_index"}]), INVALID, "all outputs are raw"),
     "output": (infer(outputs=[{"name": SECRET}]), INVALID, "'class_index'"),
     "output twice": (infer(outputs=[{"name": "probabilities"}] * 2), INVALID, "once"),
-    "many outputs": (infer(outputs=[{}] * 10_000), INVALID, "at most 8"),
+    "many outputs": (infer(outputs=[{}] * 10_000), INVALID, "more than 64"),
+    "nine outputs": (infer(outputs=[{}] * 9), INVALID, "at most 8"),
+    "truth values": (infer(tensor={"contents": {"bool_contents": [True] * 9}}), INVALID, "fp32_contents"),
     "id": (infer(id="\u202e"), INVALID, "printable"),
     "long id": (infer(id="a" * 129), INVALID, "printable"),
     "long message": (raw(b"\0" * MOST_BYTES), grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max"),
@@ -226,6 +240,27 @@ def test_an_error_has_its_status_and_repeats_nothing(call: Call, case: str) -> N
     assert error.code() is status, error.details()
     assert said in error.details()
     assert SECRET not in error.details() and len(error.details()) < 1100
+
+
+SMALL = {
+    "inputs": b"\x2a\x00" * 500_000,
+    "outputs": b"\x32\x00" * 500_000,
+    "raw contents": b"\x3a\x00" * 500_000,
+    "unknown fields": b"\xfa\x07\x00" * 300_000,
+    "fields of an input": b"\x2a\x80\x80\x20" + b"\x22\x00" * 262_144,
+    "fields of an output": b"\x32\x80\x80\x20" + b"\x12\x00" * 262_144,
+    "texts": b"\x2a\x84\x80\x20\x2a\x80\x80\x20" + b"\x42\x00" * 262_144,
+    "shape": b"\x2a\x84\x80\x20\x1a\x80\x80\x20" + b"\x01" * 524_288,
+}
+"""Short messages of many small parts."""
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_many_small_parts_are_refused_before_they_are_parsed(case: str) -> None:
+    pb.ModelInferRequest.FromString(SMALL[case])
+    with pytest.raises(RefusedError) as refused:
+        check_parts(SMALL[case])
+    assert refused.value.status == 400
 
 
 @dataclass(frozen=True)
@@ -355,6 +390,55 @@ def test_calls_are_told_by_names_of_ours_only(loop: Loop, online: Online) -> Non
         with pytest.raises(grpc.RpcError):
             call("ModelInfer", infer(model_name=SECRET))
     assert told == [("model_infer", "standard", 200), ("model_infer", "", 404)]
+
+
+def test_answers_and_refusals_are_in_the_decision_log(loop: Loop, online: Online, x: np.ndarray) -> None:
+    noted: list[Any] = []
+    done: Future[None] = Future()
+    done.set_result(None)
+    log = lambda said: noted.append(said) or done
+    rule = lambda metadata, peer: Allowed("ward 7")
+    with served(loop, Loaded([online]), authorise=rule, log=log) as call:
+        request = raw(x.tobytes(), shape=[5, 30])
+        answer = call("ModelInfer", request, metadata=(("x-request-id", "r-1"),))
+        call("ServerLive")
+        with pytest.raises(grpc.RpcError):
+            call("ModelInfer", infer(model_name=SECRET))
+    decision, refused = noted
+    assert (decision.model, decision.version, decision.call, decision.token) == ("standard", "1", "infer", "ward 7")
+    assert (decision.body, decision.request_id) == (request.SerializeToString(), "r-1")
+    assert list(decision.classes) == arrays(answer)["class_index"].tolist() and len(decision.records) == 5
+    assert refused == Uncounted(404)
+
+    def full(said: Any) -> None:
+        if isinstance(said, Decision):
+            raise LogFullError("the decision log cannot be written")
+
+    with served(loop, Loaded([online]), log=full) as call, pytest.raises(grpc.RpcError) as caught:
+        call("ModelInfer", infer())
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.UNAVAILABLE and "decision log" in error.details()
+
+
+def test_a_token_opens_the_calls_that_it_allows(loop: Loop, online: Online, tmp_path: Path) -> None:
+    file = str(tmp_path / "tokens.json")
+    secrets = {scope: add_token(file, scope, scopes=[scope], days=None) for scope in ("predict", "explain")}
+    settings = AuthSettings(tokens=file, per_second=0.01, burst=3)
+    rule = TokenRule(Authenticator(settings), public=False)
+    statuses = []
+    with served(loop, Loaded([online]), authorise=rule) as call:
+        assert call("ModelInfer", infer(), metadata=(("authorization", f"Bearer {secrets['predict']}"),)).outputs
+        for sent in (["explain"], ["predict", "predict"], [], ["predict"], ["predict"], ["predict"]):
+            metadata = [("authorization", f"Bearer {secrets[one]}") for one in sent]
+            try:
+                call("ServerLive", metadata=metadata)
+                statuses.append("OK")
+            except grpc.RpcError as error:
+                code: Any = error
+                statuses.append(code.code().name)
+    assert statuses == [
+        "PERMISSION_DENIED", "UNAUTHENTICATED", "UNAUTHENTICATED", "OK", "OK", "RESOURCE_EXHAUSTED",
+    ]  # fmt: skip
 
 
 def test_a_port_that_is_taken_is_refused(loop: Loop, online: Online) -> None:
