@@ -13,7 +13,7 @@ export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 
 help:
 	@echo "make study     run the quickstart study (three to six minutes on 2 cores) and print the path of its report"
-	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
+	@echo "make serve     serve the model of that study that a rule chooses, on 127.0.0.1:8000; STUDY=results/mine names another study"
 	@echo "make dashboard show all results live on 127.0.0.1:8050; RESULTS='results /shared/more' names other folders"
 	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"
@@ -26,10 +26,11 @@ help:
 study: $(STAMP)
 	$(BIN)/python -m jobs.study quickstart
 
-# What is served: settings of serve/app.py, key=value.
-MODEL ?= results=results/quickstart recipe=interval_bounds
+# What is served: the model of this study that a rule chooses on validation records, and what jobs.serve load has added.
+STUDY ?= results/quickstart
+SERVING ?= serving
 serve: $(STAMP)
-	$(BIN)/serve run serve.app:build_app $(MODEL)
+	$(BIN)/python -m jobs.serve start --repository $(SERVING) --results $(STUDY)
 
 # Folders of results that the dashboard shows.
 RESULTS ?= results

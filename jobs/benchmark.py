@@ -23,7 +23,9 @@ def main(
     name: Annotated[
         str, typer.Argument(metavar="NAME", callback=one_of("benchmark", NAMES), help=f"One of: {', '.join(NAMES)}.")
     ],
-    quick: Annotated[bool, typer.Option(help="Less work: federated-round, explain-honest and sweep have it.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="Less work: federated-round, explain-honest, serve and sweep have it.")
+    ] = False,
 ) -> None:
     """Measure Assay and the peer alternately in one run. Timings are benchmarks, never tests."""
     with user_errors(Console(stderr=True)):

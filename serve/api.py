@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.responses import RedirectResponse
 
 import assay
 from serve import messages as m
@@ -17,6 +16,7 @@ from serve.limits.settings import Limits
 from serve.repository.loaded import Loaded
 from serve.routers.health import add_health
 from serve.routers.noting import CountRefusals
+from serve.routers.page import add_page
 from serve.routers.replies import answer_errors
 from serve.routers.v1 import add_v1
 from serve.routers.v2 import add_v2
@@ -56,12 +56,10 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook
     if log is not None:
         api.add_middleware(CountRefusals, log=log)  # the last to be added sees every response
     answer_errors(api)
-
-    @api.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse(f"v1/models/{loaded.names[0]}/card?html=true")
-
-    add_health(api, loaded)
-    add_v2(api, loaded, log)
+    # Routes are tried in their order, by Ray Serve too: those that are called most are first.
     add_v1(api, loaded, log)
+    add_v2(api, loaded, log)
+
+    add_page(api, loaded, public=public)
+    add_health(api, loaded)
     return api

@@ -47,6 +47,7 @@ class Batcher:
         self._calls: dict[Hashable, list[_Call]] = {}
         self._waiting = 0
         self._running = False
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
@@ -75,14 +76,44 @@ class Batcher:
         if not self._running:
             self._running = True
             # Not yet: calls that the event loop holds ready belong to the same batch.
-            loop.call_soon(lambda: loop.create_task(self._work()))
+            loop.call_soon(self._begin, loop)
         return await call.answer
 
-    async def _work(self) -> None:
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._executor is None:
+            self._work_here()
+        else:
+            self._task = loop.create_task(self._work_in(self._executor, loop))
+
+    def _work_here(self) -> None:
         try:
             while self._calls:
                 key = next(iter(self._calls))
-                await self._answer(key, self._next(key))
+                batches = [self._next(key)]
+                for calls in batches:
+                    if waiting := _still_waiting(calls):
+                        try:
+                            columns = self._run(_joined(waiting), key)
+                        except Exception as error:
+                            batches += _failed(waiting, error)
+                        else:
+                            _share(waiting, columns)
+        finally:
+            self._running = False
+
+    async def _work_in(self, executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            while self._calls:
+                key = next(iter(self._calls))
+                batches = [self._next(key)]
+                for calls in batches:
+                    if waiting := _still_waiting(calls):
+                        try:
+                            columns = await loop.run_in_executor(executor, self._run, _joined(waiting), key)
+                        except Exception as error:
+                            batches += _failed(waiting, error)
+                        else:
+                            _share(waiting, columns)
         finally:
             self._running = False
 
@@ -100,28 +131,28 @@ class Batcher:
             self._calls[key] = calls
         return taken
 
-    async def _answer(self, key: Hashable, calls: list[_Call]) -> None:
-        if not calls:
-            return
-        x = calls[0].x if len(calls) == 1 else torch.cat([call.x for call in calls])
-        try:
-            columns = await self._compute(x, key)
-        except Exception as error:
-            if len(calls) == 1:
-                if not calls[0].answer.done():
-                    calls[0].answer.set_exception(error)
-                return
-            for call in calls:
-                await self._answer(key, [] if call.answer.done() else [call])
-            return
-        place = 0
-        for call in calls:
-            end = place + len(call.x)
-            if not call.answer.done():
-                call.answer.set_result(tuple(column[place:end] for column in columns))
-            place = end
 
-    async def _compute(self, x: Tensor, key: Hashable) -> tuple[Any, ...]:
-        if self._executor is None:
-            return self._run(x, key)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, x, key)
+def _still_waiting(calls: list[_Call]) -> list[_Call]:
+    return [call for call in calls if not call.answer.done()]
+
+
+def _joined(calls: list[_Call]) -> Tensor:
+    return calls[0].x if len(calls) == 1 else torch.cat([call.x for call in calls])
+
+
+def _failed(calls: list[_Call], error: Exception) -> list[list[_Call]]:
+    """Fails a call that was alone; returns the calls of a larger batch, each of which is to run alone."""
+    if len(calls) > 1:
+        return [[call] for call in calls]
+    if not calls[0].answer.done():
+        calls[0].answer.set_exception(error)
+    return []
+
+
+def _share(calls: list[_Call], columns: tuple[Any, ...]) -> None:
+    place = 0
+    for call in calls:
+        end = place + len(call.x)
+        if not call.answer.done():
+            call.answer.set_result(tuple(column[place:end] for column in columns))
+        place = end

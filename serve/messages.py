@@ -21,6 +21,11 @@ RecordList = Annotated[
 ]
 
 
+OVERLAY = Field(
+    default=False, description="Whether to give each explanation of an image as a picture too, in pixels of the source."
+)
+
+
 class Parameters(Request):
     """Parameters of the Open Inference Protocol. One that is not supported is refused, never ignored."""
 
@@ -118,6 +123,7 @@ class ExplainRequest(Request):
         description="`default` is the method of the study's evaluation of explanations, with its "
         "settings; `faithfulness` of the answer says whether the card states its faithfulness.",
     )
+    overlay: bool = OVERLAY
 
 
 class CertifyRequest(Request):
@@ -136,6 +142,7 @@ class AnswerRequest(Request):
     instances: RecordList
     explain: bool = Field(default=True, description="Whether to explain each prediction.")
     certify: bool = Field(default=True, description="Whether to certify each prediction.")
+    overlay: bool = OVERLAY
 
 
 class Origin(BaseModel):
@@ -259,6 +266,20 @@ class PredictResponse(Origin):
     predictions: list[Prediction]
 
 
+class Overlay(BaseModel):
+    """Explanation of an image as a picture that is laid over it."""
+
+    png: str = Field(
+        description="PNG in base64 that covers the image, with at most 2048 pixels a side: colours by value, and "
+        "transparent where the value is 0."
+    )
+    record: str = Field(description="PNG in base64 of the record as the model takes it.")
+    source: list[int] = Field(description="Height and width in pixels of the image that it covers.")
+    box: list[float] = Field(
+        description="Left, upper, right and lower end of the part that became the record, in pixels of that image."
+    )
+
+
 class Explanation(BaseModel):
     """Attribution of one record's prediction to its inputs."""
 
@@ -275,17 +296,22 @@ class Explanation(BaseModel):
     value_error: float | None = Field(
         default=None, description="Greatest difference of a value between two rules, relative to the greatest value."
     )
+    overlay: Overlay | None = None
 
 
 class ExplainResponse(Origin):
     """Explanations, one for each record."""
 
     method: str = Field(description="The method that explained: for `default`, the one that it stands for.")
+    explained: str = Field(description="The number to which the attributions contribute.")
     compared_with: str = Field(description="The reference with which the record is compared.")
     faithfulness: str = Field(
         description="Whether the card states the faithfulness of this method with these settings."
     )
     error_is: str = Field(description="Kind of the error: completeness error or additivity error.")
+    overlay_scale: float | None = Field(
+        default=None, description="Absolute value at which the colours of all overlays of the call end."
+    )
     explanations: list[Explanation]
 
 

@@ -71,6 +71,12 @@ class ServedModel:
         return self._reference.source
 
     @property
+    def neutral(self) -> np.ndarray:
+        """The record with which explanations compare others, within the bounds; in the shape of a record."""
+        middle = self._reference.baseline(torch.zeros(1, *self.dataset.shape, device=self._device))
+        return np.asarray(middle[0].cpu().numpy().clip(self.dataset.low, self.dataset.high))
+
+    @property
     def reads_text(self) -> bool:
         """Whether records are texts."""
         return self.dataset.language is not None
@@ -106,7 +112,7 @@ class ServedModel:
         return self._placed(self.reader.take(x, most=most))
 
     def _placed(self, records: Records) -> Records:
-        return replace(records, x=records.x.to(self._device))
+        return records if records.x.device == self._device else replace(records, x=records.x.to(self._device))
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> np.ndarray:

@@ -28,7 +28,7 @@ class Decision:
     """As it was sent."""
     records: Any
     """(n, ...) array or tensor in the form that the model takes."""
-    classes: Sequence[int]
+    classes: Sequence[int] | np.ndarray
     """Predicted class of each record."""
     left: Sequence[bool] | None = None
     """Whether each record was left to the clinician, where the call says so."""

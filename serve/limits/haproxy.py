@@ -305,6 +305,7 @@ def _headers(limits: Limits, secret: str) -> list[str]:
         *(f"    http-request del-header {name}" for name in _REMOVED),
         *(f"    http-request del-header {name} -m beg" for name in _REMOVED_BEGINNINGS),
         "    http-request set-header X-Forwarded-For %[var(txn.client)]",
+        "    http-request set-header X-Forwarded-Proto https if { ssl_fc }",
         f"    http-request set-header {PROXY_HEADER} {secret}",
         # A request id that is no plain word is replaced, so that nobody's name gets into logs and answers.
         f"    acl plain_id req.fhdr(x-request-id) -m reg {_quoted('^[A-Za-z0-9._-]{1,128}$')}",

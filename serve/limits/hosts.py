@@ -18,6 +18,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?")
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#@]+)")
 _PORTS = {"http": 80, "https": 443}
+_KNOWN = 64
+"""Hosts and addresses whose meaning is remembered: most calls repeat them. Headers are at most 32 KiB long."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def values(headers: Headers, name: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for key, value in headers if key == name]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(_KNOWN)
 def split_host(given: str) -> tuple[str, int | None] | None:
     """Splits a Host header.
 
@@ -64,7 +66,7 @@ def split_host(given: str) -> tuple[str, int | None] | None:
     return name.removesuffix("."), None if port is None else int(port)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(_KNOWN)
 def is_loopback(address: str) -> bool:
     """Returns whether an address is one of this machine's loopback interface.
 

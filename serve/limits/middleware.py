@@ -141,6 +141,8 @@ class Front:
             if path.startswith("/models/") or (path.startswith("/-/") and not is_open):
                 return hosts.Refusal(404, text_of(404))
         scope["client"] = (client, 1) if client else None
+        if came_through and hosts.values(headers, b"x-forwarded-proto") == ["https"]:
+            scope["scheme"] = "https"
         told = hosts.judge(
             headers, method=scope["method"], scheme=scope.get("scheme", "http"), client=client, limits=self._limits
         )

@@ -36,8 +36,9 @@ class Online:
     model: ServedModel
     card: Card
     held_out: HeldOut
-    waiting: int = 1024
-    """Greatest number of records that wait."""
+    waiting: int = 64 * BATCH
+    """Greatest number of records that wait: those of as many calls as a replica takes at once. How long bodies may be
+    bounds their memory."""
 
     @property
     def origin(self) -> dict[str, str]:

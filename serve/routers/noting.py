@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.audit_log.decision import Decision, Hook, Refused
+from serve.auth.middleware import CALLER
 from serve.inputs.records import Records
 from serve.repository.online import Online
-
-TOKEN = "assay.token"
-"""Key of the ASGI scope under which the name of the caller's token is found, where there is one."""
 
 
 class Note:
@@ -28,7 +27,9 @@ class Note:
     def __init__(self, log: Hook | None, online: Online, call: str, request: Request) -> None:
         self._log, self._online, self._call, self._request = log, online, call, request
 
-    async def __call__(self, records: Records, classes: Sequence[int], left: Sequence[bool] | None = None) -> None:
+    async def __call__(
+        self, records: Records, classes: Sequence[int] | np.ndarray, left: Sequence[bool] | None = None
+    ) -> None:
         """Notes the answer, and waits for its line where the log says so.
 
         Args:
@@ -52,7 +53,7 @@ class Note:
                 classes=classes,
                 left=left,
                 request_id=self._request.headers.get("x-request-id", ""),
-                token=str(self._request.scope.get(TOKEN, "")),
+                token=self._request.headers.get(CALLER.decode(), ""),
             )
         )
         if written is not None:

@@ -26,7 +26,7 @@ from serve.inputs.strict_json import check_id
 from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
-from serve.routers.documented import documented
+from serve.routers.documented import add_call, documented
 from serve.routers.noting import Note
 from serve.routers.reading import parse, require_json
 from serve.routers.replies import reply
@@ -44,16 +44,6 @@ def add_v2(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
         log: takes what is answered.
     """
 
-    @api.get("/v2/models/{name}", tags=["model"])
-    @api.get("/v2/models/{name}/versions/{version}", tags=["model"])
-    async def metadata(name: str, version: str | None = None) -> m.ModelMetadata:
-        """Returns what a caller must know to build a request."""
-        return metadata_of(loaded.find(name, version), loaded.versions(name))
-
-    about = documented(m.InferRequest, m.InferResponse, binary=HEADER)
-
-    @api.post("/v2/models/{name}/infer", tags=["model"], **about)
-    @api.post("/v2/models/{name}/versions/{version}/infer", tags=["model"], **about)
     async def infer(name: str, request: Request, version: str | None = None) -> Response:
         """Returns probabilities and classes of a tensor of records."""
         online = loaded.find(name, version)
@@ -68,6 +58,15 @@ def add_v2(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
         outputs = await outputs_of(online, records)
         await Note(log, online, "infer", request)(records, outputs["class_index"].tolist())
         return answer(online, asked, records, outputs)
+
+    for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+        add_call(api, path, infer, tags=["model"], **documented(m.InferRequest, m.InferResponse, binary=HEADER))
+
+    @api.get("/v2/models/{name}", tags=["model"])
+    @api.get("/v2/models/{name}/versions/{version}", tags=["model"])
+    async def metadata(name: str, version: str | None = None) -> m.ModelMetadata:
+        """Returns what a caller must know to build a request."""
+        return metadata_of(loaded.find(name, version), loaded.versions(name))
 
 
 def records_of_tensor(online: Online, tensor: m.InputTensor) -> Records:

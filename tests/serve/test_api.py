@@ -153,7 +153,7 @@ def test_the_card_says_what_was_measured_and_what_speaks_against_it(client: Test
     assert accuracy["value"] == own[own["name"] == "accuracy"]["value"].item()
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     assert "not private" in card["privacy"]
-    page = client.get("/")
+    page = client.get(f"{V1}/card?html=true")
     assert page.headers["content-type"].startswith("text/html")
     assert "Evidence" in page.text
 

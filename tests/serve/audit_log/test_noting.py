@@ -65,7 +65,7 @@ def test_one_answer_is_one_line_with_its_classes(online: Online, x: np.ndarray, 
     assert not verify(tmp_path)[0].faults
     found = {one.entry["event"]: one.entry for one in entries(tmp_path)}
     line = found["answer"]
-    assert line["classes"] == online.model.decisions(online.model.logits(online.model.records(x.tolist()))).tolist()
+    assert line["classes"] == online.model.decisions(online.model.logits(online.model.read(x.tolist()).x)).tolist()
     assert [line[key] for key in ("model", "version", "artefact")] == list(online.origin.values())
     assert (line["call"], line["records"], line["request_id"]) == ({"stream": "explain"}.get(call, call), 5, "call-7")
     assert ("left" in line) == (call == "answer")
@@ -109,7 +109,7 @@ def test_loaded_versions_are_told(online: Online) -> None:
     def version(name: str) -> Version:
         return Version(results="/r", recipe="standard", version=name, artefact=f"a{name}")
 
-    def load(one: Version) -> Online:
+    def load(name: str, one: Version) -> Online:
         return replace(online, version=one.version, artefact=one.artefact)
 
     entry = Entry(name="standard", versions=(version("1"),), current="1")

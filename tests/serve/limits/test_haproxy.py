@@ -7,19 +7,35 @@ import re
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
 from serve.limits.haproxy import MARK, error_files, harden
-from serve.limits.settings import Limits
+from serve.limits.settings import SECRET as SECRET_VARIABLE
+from serve.limits.settings import VARIABLE, Limits
 from tests.serve.limits.rendered import render
-from tests.serve.limits.upstream import Proxy, Replica, call, proxy, request
+from tests.serve.limits.upstream import SCRIPT, Proxy, Replica, call, proxy, request
 
-LIMITS = Limits(body=200_000, upload_seconds=2, answer_seconds=5, ongoing={"": 2}, queued={"": 3}, header_bytes=16_000)
+LIMITS = Limits(
+    body=200_000,
+    upload_seconds=2,
+    answer_seconds=5,
+    ongoing={"": 2},
+    queued={"": 3},
+    header_bytes=16_000,
+    long_bodies=99,
+)
 PREDICT, EXPLAIN = "/models/M/predict", "/models/M/explain"
 SECRET = "s" * 32
 CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -97,6 +113,25 @@ def test_tls_and_client_certificates_are_asked_for() -> None:
     assert 'bind 127.0.0.1:5 ssl crt "/c.pem" alpn http/1.1 ca-file "/a.pem" verify required' in text
 
 
+def test_haproxy_accepts_the_configuration_with_grpc_and_tls(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).sign(key, SHA256())
+    pem = made.public_bytes(Encoding.PEM)
+    (tmp_path / "c.pem").write_bytes(
+        pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (tmp_path / "a.pem").write_bytes(pem)
+    limits = Limits(certificate=str(tmp_path / "c.pem"), client_authorities=str(tmp_path / "a.pem"))
+    file = tmp_path / "haproxy.cfg"
+    servers = {"/": [1], PREDICT: [2, 3]}
+    file.write_text(render(servers, port=5, folder=tmp_path, stats=6, metrics=7, grpc=8))
+    environment = {**os.environ, SECRET_VARIABLE: SECRET, VARIABLE: limits.to_json(), "ASSAY_PYTHON": sys.executable}
+    done = subprocess.run([SCRIPT, "-c", "-f", file], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("secret", ["", "short", "has space has space", 'quote"quote"quote"'])
 def test_a_weak_secret_is_refused(secret: str) -> None:
     with pytest.raises(ValueError, match="the secret of the proxy must have at least 16"):
@@ -117,10 +152,9 @@ def test_the_configuration_is_the_users_own(front: Proxy) -> None:
 
 
 def test_the_wrapper_says_what_is_wrong_and_starts_nothing(tmp_path: Path) -> None:
-    script = Path(__file__).parents[3] / "serve" / "limits" / "haproxy.sh"
     (tmp_path / "c").write_text(rendered())
-    environment = {**os.environ, "ASSAY_PROXY_SECRET": SECRET, "ASSAY_SERVE_LIMITS": '{"body": 0}'}
-    done = subprocess.run([script, "-f", tmp_path / "c"], env=environment, capture_output=True, text=True, check=False)
+    environment = {**os.environ, SECRET_VARIABLE: SECRET, VARIABLE: '{"body": 0}'}
+    done = subprocess.run([SCRIPT, "-f", tmp_path / "c"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "HAProxy is not started: body must be a whole number of at least 1, not 0" in done.stderr
 
