@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.repository.loaded import Loaded
 
 NOTED = "assay.noted"
-"""Key of an ASGI scope under which the layers note ``call``, ``model`` and ``reason``. They are given copies of the scope,
-all of which share this dictionary."""
+"""Key of an ASGI scope under which the layers note ``call``, ``model`` and ``reason``. They are given copies of the
+scope, all of which share this dictionary."""
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _CODE = re.compile(r"[a-z_]{1,40}")

@@ -135,7 +135,7 @@ SHARES = st.integers(1, 5).flatmap(lambda n: arrays(np.float32, (n, 30), element
 
 
 @given(shares=SHARES)
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_a_record_has_one_answer(server: Server, shares: np.ndarray) -> None:
     low, high = server.finished.dataset.x.min(0), server.finished.dataset.x.max(0)
     x = low + shares * (high - low)
