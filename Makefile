@@ -101,6 +101,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark scale-model
 	$(BIN)/python -m jobs.benchmark all-reduce
 	$(BIN)/python -m jobs.benchmark compile
+	$(BIN)/python -m jobs.benchmark serve
 
 # Reinstalls when pyproject.toml has changed, and only then.
 $(STAMP): pyproject.toml

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 # Commands for files of the machine where they are typed; a job's log is no place for a token.
-LOCAL = ("tokens",)
+LOCAL = ("log", "serve", "tokens")
 # Every other module of this folder that can be run is a job, except this one.
 JOBS = sorted(
     path.stem
