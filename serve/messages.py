@@ -16,9 +16,15 @@ RecordList = Annotated[
     list[Any],
     Field(
         min_length=1,
-        description="Records as nested lists, in the units and bounds that the metadata give; or texts.",
+        description="Records: nested lists of inputs of the model; objects of features by name, with clinical values; "
+        'images, {"png": BASE64} or {"dicom": BASE64}; signals, {"signal": list, "rate": number}; or texts.',
     ),
 ]
+ABOUT = Field(
+    default=None,
+    description="Facts about all records, or a list with those of each: age in years, sex, species, modality, "
+    "body_part, view, site. A record that the model was not made for is refused.",
+)
 
 
 OVERLAY = Field(
@@ -112,12 +118,14 @@ class PredictRequest(Request):
     """Request for predictions."""
 
     instances: RecordList
+    about: dict[str, Any] | list[Any] | None = ABOUT
 
 
 class ExplainRequest(Request):
     """Request for explanations."""
 
     instances: RecordList
+    about: dict[str, Any] | list[Any] | None = ABOUT
     method: Literal["default", "integrated_gradients", "shap"] = Field(
         default="default",
         description="`default` is the method of the study's evaluation of explanations, with its "
@@ -130,6 +138,7 @@ class CertifyRequest(Request):
     """Request for certificates."""
 
     instances: RecordList
+    about: dict[str, Any] | list[Any] | None = ABOUT
     epsilons: Annotated[
         list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],
         Field(max_length=32, description="Radii (L∞) in the units of the data; those of the data set by default."),
@@ -140,6 +149,7 @@ class AnswerRequest(Request):
     """Request for everything about each record."""
 
     instances: RecordList
+    about: dict[str, Any] | list[Any] | None = ABOUT
     explain: bool = Field(default=True, description="Whether to explain each prediction.")
     certify: bool = Field(default=True, description="Whether to certify each prediction.")
     overlay: bool = OVERLAY

@@ -52,7 +52,7 @@ class ImageReader:
         self.most_pixels = most_pixels
 
     def from_json(self, item: Any, number: int, *, most_pixels: int) -> ReadImage:
-        """Reads an image of a JSON body: ``{"png": BASE64}`` or ``{"dicom": BASE64}``.
+        """Reads an image of a JSON body: ``{"png": BASE64}`` or ``{"dicom": BASE64}``; of a body that is a file, bytes.
 
         Args:
             item: the object.
@@ -66,6 +66,8 @@ class ImageReader:
             RefusedError: it is none.
         """
         kind: Kind = "dicom" if type(item) is dict and "dicom" in item else "png"
+        if type(item) is dict and item.keys() == {kind} and type(item[kind]) is bytes:
+            return self.from_file(item[kind], kind, record=number, most_pixels=most_pixels)
         if type(item) is not dict or item.keys() != {kind} or type(item[kind]) is not str:
             raise RefusedError(
                 f'record {number} must be an image {{"png": BASE64}} or {{"dicom": BASE64}}, or a list of numbers'

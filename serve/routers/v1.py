@@ -61,8 +61,8 @@ def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, 
 
 async def predict(online: Online, request: Request, note: Note) -> Response:
     """Returns the predicted class of each record, with all probabilities."""
-    asked = await read(request, m.PredictRequest)
-    records = online.model.read(asked.instances)
+    asked = await read(request, m.PredictRequest, images=online.model.reads_images)
+    records = online.model.read(asked.instances, about=asked.about)
     found = predictions(online.model, await online.logits(records.x), records)
     await note(records, classes_of(online, found))
     return reply({"predictions": found, **online.origin})
@@ -73,14 +73,14 @@ async def explain(online: Online, request: Request, note: Note) -> Response:
 
     With ``Accept: text/event-stream`` the explanations come as they are made, as server-sent events.
     """
-    asked = await read(request, m.ExplainRequest)
+    asked = await read(request, m.ExplainRequest, images=online.model.reads_images)
     streamed = request.headers.get("accept") == EVENTS
     if asked.overlay:
         require_overlays(online.model, len(asked.instances))
         if streamed:
             raise RefusedError("overlays share one scale, which is known at the end: ask for them without a stream")
     fast = online.model.explainer(asked.method).name == "integrated_gradients"
-    records = online.model.read(asked.instances, most=MOST_RECORDS if fast else MOST_EXPLAINED)
+    records = online.model.read(asked.instances, most=MOST_RECORDS if fast else MOST_EXPLAINED, about=asked.about)
     about = {**about_explanations(online.model, asked.method), **online.origin}
     pieces = explanations(online, records.x, asked.method, records.words)
     first = await anext(pieces)  # what cannot be explained is refused before anything is sent
@@ -97,8 +97,8 @@ async def explain(online: Online, request: Request, note: Note) -> Response:
 
 async def certify(online: Online, request: Request, note: Note) -> Response:
     """Returns whether the predicted class is proven not to change if each input changes by at most ε."""
-    asked = await read(request, m.CertifyRequest)
-    records = online.model.read(asked.instances)
+    asked = await read(request, m.CertifyRequest, images=online.model.reads_images)
+    records = online.model.read(asked.instances, about=asked.about)
     epsilons = asked.epsilons or list(online.model.dataset.epsilons)
     found = await certificates(online, records.x, epsilons)
     await note(records, classes_of(online, found))
@@ -108,10 +108,10 @@ async def certify(online: Online, request: Request, note: Note) -> Response:
 
 async def answer(online: Online, request: Request, note: Note) -> Response:
     """Returns everything about each record: class, prediction set, abstention, explanation and certificate."""
-    asked = await read(request, m.AnswerRequest)
+    asked = await read(request, m.AnswerRequest, images=online.model.reads_images)
     if asked.overlay:
         require_overlays(online.model, len(asked.instances))
-    records = online.model.read(asked.instances, most=MOST_EXPLAINED)
+    records = online.model.read(asked.instances, most=MOST_EXPLAINED, about=asked.about)
     found = await whole_answers(online, records, explain=asked.explain, certify=asked.certify, overlay=asked.overlay)
     left = [one["left_to_clinician"]["left"] for one in found["answers"]]
     await note(records, classes_of(online, found["answers"]), left)

@@ -269,3 +269,13 @@ def test_a_private_model_explains_without_its_training_records(store: Store) -> 
     released = card_of(open_finished(store, recipe="released"), "released").privacy
     assert "(3, 1e-05)-differential privacy" in released
     assert json.dumps(card_of(private.finished, "private").to_json())
+
+
+def test_nothing_is_proven_of_a_record_outside_the_bounds(
+    client: TestClient, finished: Finished, x: np.ndarray
+) -> None:
+    beyond = x[:1].copy()
+    beyond[0, 0] = finished.dataset.high[0] + 0.5
+    asked = {"instances": [beyond[0].tolist(), x[0].tolist()], "epsilons": [0.0, 0.1]}
+    first, second = client.post(f"{V1}:certify", json=asked).json()["certificates"]
+    assert first["certified"] == [False, False] and second["certified"][0]

@@ -215,7 +215,7 @@ def test_a_data_set_without_a_decoder_takes_no_files() -> None:
 
 # What is refused, before anything is decoded.
 
-HUGE = png_by_hand(50_000, 50_000, chunk(b"IDAT", zlib.compress(b"\0" * 40_000_000, 9)))
+HUGE = png_by_hand(50_000, 50_000, chunk(b"IDAT", zlib.compress(b"\0" * 4_000_000, 9)))
 EXIF = Image.Exif()
 EXIF[0x0112] = 6
 TEXT = PngImagePlugin.PngInfo()
@@ -276,7 +276,7 @@ for _ in range(40):
     DEFINED = element(0x40, 0x275, b"SQ", struct.pack("<HHI", 0xFFFE, 0xE000, len(DEFINED)) + DEFINED)
 GOOD = pixel_data(TWELVE.tobytes())
 RUNS = struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\x81\x00" * 2
-INFLATING = zlib.compress(element(0x10, 0x10, b"PN", b"") + pixel_data(b"\0" * 50_000_000), 9)[2:-4]
+INFLATING = zlib.compress(element(0x10, 0x10, b"PN", b"") + pixel_data(b"\0" * 5_000_000), 9)[2:-4]
 
 
 def _jpeg(rows: int, columns: int, **settings: Any) -> bytes:
