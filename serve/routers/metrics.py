@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from functools import cache
 
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
@@ -61,6 +62,9 @@ class Metrics:
             "assay_serve_refusals", "Calls without an answer, by the reason.", ("reason",), registry=self.registry
         )
         self.registry.register(_Batches(loaded))
+        # Looking for a label by its texts costs more than counting.
+        self._counted = cache(lambda call, model, status: self._calls.labels(call, model, str(status)))
+        self._timed = cache(self._seconds.labels)
 
     def observe(self, call: str, model: str, status: int, seconds: float, reason: str = "") -> None:
         """Counts a call.
@@ -72,9 +76,9 @@ class Metrics:
             seconds: that it took.
             reason: code of an error; by default that of its status.
         """
-        self._calls.labels(call, model, str(status)).inc()
+        self._counted(call, model, status).inc()
         if status < 400:
-            self._seconds.labels(call, model).observe(seconds)
+            self._timed(call, model).observe(seconds)
         else:
             known = reason if _CODE.fullmatch(reason) else _REASONS.get(status, "failed" if status >= 500 else "other")
             self._refused.labels(known).inc()
