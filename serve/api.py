@@ -14,7 +14,9 @@ from serve.auth.settings import VARIABLE as AUTHENTICATION
 from serve.limits.middleware import Bodies, Front
 from serve.limits.settings import Limits
 from serve.repository.loaded import Loaded
+from serve.routers.docs import add_docs
 from serve.routers.health import add_health
+from serve.routers.metrics import Measure, Metrics, NameCall, add_metrics
 from serve.routers.noting import CountRefusals
 from serve.routers.page import add_page
 from serve.routers.replies import answer_errors
@@ -45,7 +47,12 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook
         version=assay.__version__,
         description="Predictions, explanations, certificates and cards of trained models.",
         responses=_REFUSALS,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
+    api.state.metrics = metrics = Metrics(loaded)
+    api.add_middleware(NameCall, loaded=loaded)
     limits = replace(Limits.from_environment(), body=LONGEST_BODY, public=public)
     if AUTHENTICATION in os.environ:
         api.add_middleware(Edge, limits=limits)
@@ -54,7 +61,8 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook
         api.add_middleware(Bodies, limits=limits)
         api.add_middleware(Front, limits=limits)
     if log is not None:
-        api.add_middleware(CountRefusals, log=log)  # the last to be added sees every response
+        api.add_middleware(CountRefusals, log=log)  # the last to be added see every response
+    api.add_middleware(Measure, metrics=metrics)
     answer_errors(api)
     # Routes are tried in their order, by Ray Serve too: those that are called most are first.
     add_v1(api, loaded, log)
@@ -62,4 +70,6 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook
 
     add_page(api, loaded, public=public)
     add_health(api, loaded)
+    add_metrics(api, metrics)
+    add_docs(api)
     return api

@@ -1,6 +1,7 @@
 """Batches of calls from several clients: one call of the model instead of many."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Batcher:
         self._calls: dict[Hashable, list[_Call]] = {}
         self._waiting = 0
         self._running = False
+        self.sizes: Counter[int] = Counter()
+        """Batches that ran, by their number of records."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -93,7 +96,7 @@ class Batcher:
                 for calls in batches:
                     if waiting := _still_waiting(calls):
                         try:
-                            columns = self._run(_joined(waiting), key)
+                            columns = self._run(self._joined(waiting), key)
                         except Exception as error:
                             batches += _failed(waiting, error)
                         else:
@@ -109,7 +112,7 @@ class Batcher:
                 for calls in batches:
                     if waiting := _still_waiting(calls):
                         try:
-                            columns = await loop.run_in_executor(executor, self._run, _joined(waiting), key)
+                            columns = await loop.run_in_executor(executor, self._run, self._joined(waiting), key)
                         except Exception as error:
                             batches += _failed(waiting, error)
                         else:
@@ -131,13 +134,15 @@ class Batcher:
             self._calls[key] = calls
         return taken
 
+    def _joined(self, calls: list[_Call]) -> Tensor:
+        """Returns the records of a batch, and counts it."""
+        x = calls[0].x if len(calls) == 1 else torch.cat([call.x for call in calls])
+        self.sizes[len(x)] += 1
+        return x
+
 
 def _still_waiting(calls: list[_Call]) -> list[_Call]:
     return [call for call in calls if not call.answer.done()]
-
-
-def _joined(calls: list[_Call]) -> Tensor:
-    return calls[0].x if len(calls) == 1 else torch.cat([call.x for call in calls])
 
 
 def _failed(calls: list[_Call], error: Exception) -> list[list[_Call]]:

@@ -1,6 +1,7 @@
 """Who may call over gRPC: a rule that is given the caller's address and metadata, and one for this machine alone."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 from urllib.parse import unquote
@@ -21,8 +22,17 @@ class Refusal(Protocol):
         """What the caller is told."""
 
 
-Authorise = Callable[[Metadata, str], Refusal | Awaitable[Refusal | None] | None]
-"""Rule that is asked before each call is read: ``rule(metadata, peer)`` returns why it is refused, or None."""
+@dataclass(frozen=True)
+class Allowed:
+    """Permission of a caller that is known by a name."""
+
+    name: str
+
+
+Judgement = Refusal | Allowed | None
+"""None allows a caller without a name."""
+Authorise = Callable[[Metadata, str], Awaitable[Judgement] | Judgement]
+"""Rule that is asked before each call is read: ``rule(metadata, peer)`` returns why it is refused, or who calls."""
 
 
 class OtherMachine:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import grpc
 
 from assay.errors import UserError
+from serve.audit_log.decision import Hook
 from serve.grpc_.authorising import Authorise, loopback_only
-from serve.grpc_.service import Observe, handlers
+from serve.grpc_.service import Observe, Rules, handlers
 from serve.repository.loaded import Loaded
 
 MOST_BYTES = 1 << 20
@@ -60,6 +61,7 @@ async def start_grpc(
     *,
     credentials: grpc.ServerCredentials | None = None,
     observe: Observe | None = None,
+    log: Hook | None = None,
 ) -> GrpcServer:
     """Starts the server in the running event loop, which must be that of the REST calls: both share batches.
 
@@ -70,6 +72,7 @@ async def start_grpc(
         authorise: rule that is asked before each call; by default this machine alone may call.
         credentials: certificates of TLS; by default none.
         observe: told of each call.
+        log: takes what is answered, and the status of what is refused, such as ``DecisionLog.record``.
 
     Returns:
         The server.
@@ -78,7 +81,8 @@ async def start_grpc(
         UserError: the port is taken.
     """
     server = grpc.aio.server(options=OPTIONS)
-    server.add_generic_rpc_handlers((handlers(loaded, authorise, observe, LONGEST),))
+    rules = Rules(loaded, authorise, observe=observe, log=log, longest=LONGEST)
+    server.add_generic_rpc_handlers((handlers(rules),))
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_insecure_port(place) if credentials is None else server.add_secure_port(place, credentials)

@@ -70,6 +70,9 @@ def error_headers(status: int, length: int, *, retry_after: int = 1) -> list[tup
     headers = [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
     if status in RETRIED:
         headers.append((b"retry-after", str(retry_after).encode()))
+    if status == 405:
+        # Of the whole service; what knows the path says it better.
+        headers.append((b"allow", b"GET, HEAD, POST"))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers

@@ -84,6 +84,12 @@ class Online:
         target, proven = await self._certifying(x, epsilons)
         return np.asarray(target), np.asarray(proven)
 
+    @property
+    def batchers(self) -> dict[str, Batcher]:
+        """Those that have worked, by their work."""
+        all_of = {"predict": "_predicting", "explain": "_explaining", "certify": "_certifying"}
+        return {work: vars(self)[name] for work, name in all_of.items() if name in vars(self)}
+
     @cached_property
     def _predicting(self) -> Batcher:
         return Batcher(self._predict, executor=self._predicts_in, most=BATCH, waiting=self.waiting)

@@ -31,7 +31,23 @@ def add_call(api: FastAPI, path: str, call: Any, **about: Any) -> None:
         call: ``await call(request=…, **parameters)`` returns the response.
         about: further arguments of a route of FastAPI, as ``documented`` returns them.
     """
-    api.router.add_api_route(path, call, methods=["POST"], route_class_override=PlainRoute, **about)
+    api.router.add_api_route(
+        path,
+        call if "{version" in path else _of_current(call),
+        methods=["POST"],
+        route_class_override=PlainRoute,
+        **about,
+    )
+
+
+def _of_current(call: Any) -> Any:
+    """Returns a call without its parameter ``version``, which FastAPI would else describe as one of the query."""
+
+    async def current(name: str, request: Request) -> Any:
+        return await call(name=name, request=request)
+
+    current.__name__, current.__doc__ = call.__name__, call.__doc__
+    return current
 
 
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}

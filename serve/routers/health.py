@@ -8,6 +8,7 @@ from serve.answers.tensors import check_models, index_of, server_metadata
 from serve.model import NoFiniteAnswerError
 from serve.repository.loaded import Loaded
 from serve.routers.documented import documented
+from serve.routers.paths import MODEL, VERSION
 from serve.routers.reading import read
 from serve.routers.replies import refusal, reply
 
@@ -40,8 +41,8 @@ def add_health(api: FastAPI, loaded: Loaded) -> None:
             return refusal(503, str(error))
         return reply({"ready": True})
 
-    @api.get("/v2/models/{name}/ready", tags=["health"])
-    @api.get("/v2/models/{name}/versions/{version}/ready", tags=["health"])
+    @api.get(f"/v2/models/{MODEL}/ready", tags=["health"])
+    @api.get(f"/v2/models/{MODEL}/versions/{VERSION}/ready", tags=["health"])
     async def model_ready(name: str, version: str | None = None) -> m.ModelStatus:
         return m.ModelStatus(name=loaded.find(name, version).name, ready=True)
 
@@ -49,7 +50,7 @@ def add_health(api: FastAPI, loaded: Loaded) -> None:
     async def models() -> m.ModelList:
         return m.ModelList(models=loaded.names)
 
-    @api.get("/v1/models/{name}", tags=["health"])
+    @api.get(f"/v1/models/{MODEL}", tags=["health"])
     async def status(name: str) -> m.ModelStatus:
         return m.ModelStatus(name=loaded.find(name).name, ready=True)
 
@@ -59,8 +60,8 @@ def add_health(api: FastAPI, loaded: Loaded) -> None:
         asked = await read(request, m.IndexRequest) if await request.body() else m.IndexRequest()
         return reply([entry.model_dump() for entry in index_of(loaded, ready=asked.ready)])
 
-    @api.post("/v2/repository/models/{name}/load", tags=["model"])
-    @api.post("/v2/repository/models/{name}/unload", tags=["model"])
+    @api.post(f"/v2/repository/models/{MODEL}/load", tags=["model"])
+    @api.post(f"/v2/repository/models/{MODEL}/unload", tags=["model"])
     async def change(name: str) -> Response:
         """Refuses to change what is served."""
         return refusal(403, BY_THE_OPERATOR)

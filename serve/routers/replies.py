@@ -17,6 +17,7 @@ from serve.limits.refusals import error_body, error_headers, text_of
 from serve.model import NoFiniteAnswerError
 from serve.refusals import RefusedError
 from serve.repository.loaded import UnknownModelError
+from serve.routers.metrics import NOTED
 
 
 def reply(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -42,7 +43,7 @@ def refusal(status: int, why: str = "", headers: dict[str, str] | None = None, *
     """
     body = error_body(why or text_of(status), reason)
     own = {name.decode(): value.decode() for name, value in error_headers(status, len(body))}
-    return Response(body, status, {**own, **(headers or {})})
+    return Response(body, status, {**own, **{name.lower(): value for name, value in (headers or {}).items()}})
 
 
 def answer_errors(api: FastAPI) -> None:
@@ -73,6 +74,7 @@ _FORESEEN = (
 )
 
 
-async def _failed(_: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     found = failure(error)
+    request.scope.get(NOTED, {})["reason"] = found.reason
     return refusal(found.status, found.message, reason=found.reason)

@@ -21,6 +21,7 @@ from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import add_call, documented
 from serve.routers.noting import Note, classes_of
+from serve.routers.paths import MODEL, VERSION
 from serve.routers.reading import read
 from serve.routers.replies import reply
 
@@ -36,12 +37,12 @@ def add_v1(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
         log: takes what is answered.
     """
 
-    for path in ("/v1/models/{name}:%s", "/v1/models/{name}/versions/{version}:%s"):
+    for path in (f"/v1/models/{MODEL}:%s", f"/v1/models/{MODEL}/versions/{VERSION}:%s"):
         for call, (answer, asked, answered) in CALLS.items():
             _add(api, loaded, path % call, answer, documented(asked, answered), log=log)
 
-    @api.get("/v1/models/{name}/card", tags=["model"], response_model=None)
-    @api.get("/v1/models/{name}/versions/{version}/card", tags=["model"], response_model=None)
+    @api.get(f"/v1/models/{MODEL}/card", tags=["model"], response_model=None)
+    @api.get(f"/v1/models/{MODEL}/versions/{VERSION}/card", tags=["model"], response_model=None)
     async def card(name: str, html: bool = False, version: str | None = None) -> Response:
         """Returns the model card: what the model is, its measured performance, and its warnings."""
         own = loaded.find(name, version).card

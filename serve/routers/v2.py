@@ -28,6 +28,7 @@ from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import add_call, documented
 from serve.routers.noting import Note
+from serve.routers.paths import MODEL, VERSION
 from serve.routers.reading import parse, require_json
 from serve.routers.replies import reply
 
@@ -59,11 +60,11 @@ def add_v2(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
         await Note(log, online, "infer", request)(records, outputs["class_index"].tolist())
         return answer(online, asked, records, outputs)
 
-    for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+    for path in (f"/v2/models/{MODEL}/infer", f"/v2/models/{MODEL}/versions/{VERSION}/infer"):
         add_call(api, path, infer, tags=["model"], **documented(m.InferRequest, m.InferResponse, binary=HEADER))
 
-    @api.get("/v2/models/{name}", tags=["model"])
-    @api.get("/v2/models/{name}/versions/{version}", tags=["model"])
+    @api.get(f"/v2/models/{MODEL}", tags=["model"])
+    @api.get(f"/v2/models/{MODEL}/versions/{VERSION}", tags=["model"])
     async def metadata(name: str, version: str | None = None) -> m.ModelMetadata:
         """Returns what a caller must know to build a request."""
         return metadata_of(loaded.find(name, version), loaded.versions(name))
