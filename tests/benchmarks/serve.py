@@ -101,7 +101,10 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
             time.sleep(3)
             _require_same_priority(service, other)
             rows = _rows(cases, ours, peer)
-            found = {name: _measured(row, service, other, length) for name, row in rows.items()}
+            found = {}
+            for name, row in rows.items():
+                found[name] = _measured(row, service, other, length)
+                print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
             memory = {"ours": service.memory(), "peer": other.memory()}
         with (
             running([*start, "--python-proxy"], ours, "ready: http") as service,
