@@ -15,7 +15,7 @@ from typing import Any
 
 import uvloop
 
-FEWEST, MOST = 2, 60.0
+FEWEST, MOST = 1, 240.0
 """Answers for each client, and seconds, until which slow calls are measured."""
 SPLIT = b"\r\n\r\n"
 """Between the headers and the body."""
