@@ -9,26 +9,28 @@ export ASSAY_DATA ?= $(wildcard ../shared/data)
 # Definitions of KubeRay's resources; the manifests are validated against them where they are present.
 export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 
-.PHONY: study lint style types test test-all fast-tests all-tests serve dashboard evidence peers lock wheelhouse sbom clean help
+.PHONY: study lint style types test test-all fast-tests all-tests serve dashboard evidence peers peers-serve lock wheelhouse sbom clean help
 
 help:
 	@echo "make study     run the quickstart study (three to six minutes on 2 cores) and print the path of its report"
-	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
+	@echo "make serve     serve the model of that study that a rule chooses, on 127.0.0.1:8000; STUDY=results/mine names another study"
 	@echo "make dashboard show all results live on 127.0.0.1:8050; RESULTS='results /shared/more' names other folders"
 	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy, interaction and explanations, and the benchmarks (about four hours)"
 	@echo "make peers     environments of their own for peers whose pins clash with ours (14 GB); for python -m jobs.benchmark certified-claim, federated-round, explain-truth, explain-measures, explain-shapley and explain-audit"
+	@echo "make peers-serve  only those of the clients tritonclient and kserve, which tests of serving run"
 	@echo "make lock      lock what the image of k8s/ installs, in the versions of .venv; make wheelhouse downloads it (4 GB), make sbom lists it"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
 	$(BIN)/python -m jobs.study quickstart
 
-# What is served: settings of serve/app.py, key=value.
-MODEL ?= results=results/quickstart recipe=interval_bounds
+# What is served: the model of this study that a rule chooses on validation records, and what jobs.serve load has added.
+STUDY ?= results/quickstart
+SERVING ?= serving
 serve: $(STAMP)
-	$(BIN)/serve run serve.app:build_app $(MODEL)
+	$(BIN)/python -m jobs.serve start --repository $(SERVING) --results $(STUDY)
 
 # Folders of results that the dashboard shows.
 RESULTS ?= results
@@ -100,6 +102,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark scale-model
 	$(BIN)/python -m jobs.benchmark all-reduce
 	$(BIN)/python -m jobs.benchmark compile
+	$(BIN)/python -m jobs.benchmark serve
 
 # Reinstalls when pyproject.toml has changed, and only then.
 $(STAMP): pyproject.toml
@@ -117,7 +120,19 @@ $(STAMP): pyproject.toml
 PEERS := .venv-peers
 FEDERATED_PEERS := .venv-peers-federated
 EXPLAIN_PEERS := .venv-peers-explain
-peers: $(PEERS)/.installed $(FEDERATED_PEERS)/.installed $(EXPLAIN_PEERS)/.installed
+# Clients of the Open Inference Protocol, which tests/serve/test_clients.py runs against a served model.
+TRITON_CLIENT := .venv-peers-triton
+KSERVE_CLIENT := .venv-peers-kserve
+peers: $(PEERS)/.installed $(FEDERATED_PEERS)/.installed $(EXPLAIN_PEERS)/.installed peers-serve
+peers-serve: $(TRITON_CLIENT)/.installed $(KSERVE_CLIENT)/.installed
+$(TRITON_CLIENT)/.installed:
+	test -x $(TRITON_CLIENT)/bin/python || $(PYTHON) -m venv $(TRITON_CLIENT)
+	$(TRITON_CLIENT)/bin/python -m pip install 'tritonclient[http,grpc]==2.73.0'
+	touch $@
+$(KSERVE_CLIENT)/.installed:
+	test -x $(KSERVE_CLIENT)/bin/python || $(PYTHON) -m venv $(KSERVE_CLIENT)
+	$(KSERVE_CLIENT)/bin/python -m pip install 'kserve==0.21.0'
+	touch $@
 $(PEERS)/.installed:
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install torch==1.13.1 numpy==1.26.4 packaging appdirs pyyaml tqdm
@@ -147,4 +162,4 @@ sbom: $(STAMP)
 	$(BIN)/cyclonedx-py requirements k8s/requirements.lock --pyproject pyproject.toml --output-reproducible --output-file dist/assay.cdx.json
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(FEDERATED_PEERS) $(EXPLAIN_PEERS) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(FEDERATED_PEERS) $(EXPLAIN_PEERS) $(TRITON_CLIENT) $(KSERVE_CLIENT) .mypy_cache .pytest_cache .ruff_cache

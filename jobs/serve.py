@@ -3,7 +3,9 @@
 python -m jobs.serve start --results results/quickstart
 """
 
+import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,6 +45,8 @@ def start(
     gpus: Annotated[float, typer.Option(min=0, max=1, help="GPU that each replica reserves: 1, or a share.")] = 0.0,
     replicas: Annotated[int, typer.Option(min=1, help="Replicas that predict.")] = 1,
     slow_replicas: Annotated[int, typer.Option("--slow-replicas", min=1, help="Replicas that explain, and as many that certify, of each model.")] = 1,
+    tokens: Annotated[str, typer.Option("--tokens", envvar="ASSAY_TOKENS", help="File of the tokens of those who may call; see jobs.tokens.")] = "tokens.json",
+    log: Annotated[str | None, typer.Option("--log", help="Folder of the decision log, or none, which keeps nothing; by default decisions beside the repository.")] = None,
     python_proxy: Annotated[bool, typer.Option("--python-proxy", help="Use Ray's Python proxy instead of HAProxy: slower, and everything is answered by the same replicas.")] = False,
 ) -> None:  # fmt: skip
     """Serve the models of a repository on this machine, on the loopback interface, until Ctrl-C.
@@ -50,10 +54,11 @@ def start(
     Into an empty repository, the model of --results is loaded first.
     """
     with user_errors():
+        from serve.api import LONGEST_BODY
         from serve.limits.settings import Limits
         from serve.repository.entries import Repository
-        from serve.settings import absolute
-        from serve.start import Service, keep, require_models
+        from serve.settings import NO_LOG, absolute
+        from serve.start import Service, keep, require_models, stop
         from serve.start import start as start_service
 
         place = absolute(repository)
@@ -63,18 +68,20 @@ def start(
         require_models(served, repository)
         service = Service(
             repository=place, port=port, threads=threads, gpus=gpus, replicas=replicas, slow_replicas=slow_replicas,
-            apart=not python_proxy,
+            apart=not python_proxy, tokens=tokens, log=log if log == NO_LOG else absolute(log or str(Path(place).parent / "decisions")),
         )  # fmt: skip
         console.print("starting", highlight=False)
-        start_service(service, Limits(ongoing={"": 64}))
-        console.print(f"ready: http://localhost:{port}", highlight=False, soft_wrap=True)
+        token = start_service(service, Limits(ongoing={"": 64}, body=LONGEST_BODY))
+        console.print(f"ready: http://localhost:{port}/?token={token}", highlight=False, soft_wrap=True)
         for name in served.names():
             entry = served.read(name)
             console.print(f"  {name}, version {entry.current if entry else '?'}", highlight=False)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             keep(service, lambda text: console.print(text, highlight=False))
         except KeyboardInterrupt:
-            console.print("stopped", highlight=False)
+            console.print("stopping", highlight=False)
+            stop()
 
 
 @app.command()

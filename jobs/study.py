@@ -5,7 +5,7 @@ python -m jobs.study quickstart
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from assay.errors import DataError
     from assay.release.keeper import Keeper
     from assay.report.decisions import Decisions
+    from assay.study.plan import Forecast
     from assay.study.run import RunSummary
     from assay.study.spec import Study
 
@@ -52,7 +53,7 @@ STARTED = time.perf_counter()
 
 def main(
     study: StudyName,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and the ε that each would spend; run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials, the ε that each would spend, and what tuning costs; run nothing.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one per CPU by default.")] = None,
     gpus: GpusPerTrial = None,
     wait: WaitForWorkers = WAIT_FOR_WORKERS,
@@ -109,15 +110,38 @@ def _print_plan(study: "Study") -> None:
             console.print(f"{cohort}: {data}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         else:
             print_reading(console, cohort, data)
+    forecasts = list(forecast_study(study, loaded))
     rows = [
         (f.cohort, f.recipe, str(f.trials), "unknown" if f.records is None else f"≈ {f.records}", escape(f.spends))
-        for f in forecast_study(study, loaded)
+        for f in forecasts
     ]
     console.print(console_table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
+    _print_tuning(study, forecasts)
     for cohort, cost in evaluation_costs(study, loaded):
         console.print(f"{cohort}, {cost}", highlight=False)
     _print_showable(study, loaded)
     console.print(f"{count_of(sum(int(row[2]) for row in rows), 'trial')}; nothing was run")
+
+
+def _print_tuning(study: "Study", forecasts: "Sequence[Forecast]") -> None:
+    """Prints how many points each recipe tries, and what that costs."""
+    from assay.study.tuning_costs import tuning_costs
+
+    costs = tuning_costs(study, forecasts)
+    if not costs:
+        return
+    heads = ("cohort", "recipe", "points in each trial", "epochs in each trial", "as the recipe stands")
+    rows = [
+        (one.cohort, one.recipe, str(one.points), f"{one.epochs} ({one.factor:.3g} times)", str(one.own_epochs))
+        for one in costs
+    ]
+    console.print(console_table(heads, rows))
+    trainings, trials = sum(one.trainings for one in costs), sum(one.trials for one in costs)
+    console.print(
+        f"tuned: {count_of(trainings, 'training')} in {count_of(trials, 'trial')}; each trial keeps the best of its "
+        "points by the validation records",
+        highlight=False,
+    )
 
 
 def _print_showable(study: "Study", loaded: "Mapping[str, Dataset | DataError]") -> None:

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-# Every module of this folder that can be run is a job, except this one.
+# Commands for files of the machine where they are typed; a job's log is no place for a token.
+LOCAL = ("log", "serve", "tokens")
+# Every other module of this folder that can be run is a job, except this one.
 JOBS = sorted(
     path.stem
     for path in HERE.glob("[!_]*.py")
-    if path != Path(__file__) and '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+    if path.stem not in ("submit", *LOCAL) and '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 )
 # Ray reads the address of its job server from this variable even if it is given as an argument.
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"

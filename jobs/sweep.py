@@ -24,15 +24,16 @@ from jobs.options import (
     one_of,
     results_option,
 )
+from jobs.sweep_plan import print_plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from assay.release.keeper import Keeper
     from assay.study.spec import Study
-    from assay.study.sweep_judge import Judged
-    from assay.study.sweep_prepare import Prepared
-    from assay.study.sweep_run import Swept
+    from assay.study.sweep_judge import ChosenPoint
+    from assay.study.sweep_prepare import PreparedSweep
+    from assay.study.sweep_run import SweepSummary
 
 SPACES = sorted(path.stem for path in (Path(__file__).parents[1] / "tune_spaces").glob("[!_]*.py"))
 
@@ -40,6 +41,7 @@ SPACES = sorted(path.stem for path in (Path(__file__).parents[1] / "tune_spaces"
 def main(
     space: Annotated[str, typer.Argument(metavar="SPACE", callback=one_of("space", SPACES), help=f"One of tune_spaces: {', '.join(SPACES)}.")],
     study: Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="The study whose recipe is varied.")] = "quickstart",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be searched, how many epochs that takes and what each trial would spend; run nothing.")] = False,
     recipe: Annotated[str | None, typer.Option(help="Recipe to vary; by default that of the space.")] = None,
     cohort: CohortOption = None,
     folds: Annotated[int, typer.Option(min=1, help="Folds on which every point is run.")] = 1,
@@ -48,7 +50,7 @@ def main(
     goals: Annotated[str | None, typer.Option(metavar="GOAL,GOAL", help="Of accuracy, robust, epsilon, cost; the first one chooses. By default those of the space.")] = None,
     scheduler: Annotated[str, typer.Option(help="asha stops points early by their validation records: after 1, 3, 9 … epochs one in three goes on (successive halving). none trains every point to the end.")] = "none",
     eta: Annotated[int, typer.Option(min=2, help="Of asha: one in so many points goes on.")] = 3,
-    ahead: Annotated[int, typer.Option(min=1, help="Of optuna and asha: points that may be under way while the next is decided. More keep more workers busy; fewer learn sooner. Which points there are depends on it, and never on the number of workers.")] = 8,
+    ahead: Annotated[int | None, typer.Option(min=1, help="Of optuna and asha: points that may be under way while the next is decided. More keep more workers busy; fewer learn sooner. By default 8, or twice the number of workers where that is more. Which points there are depends on it: it is stored, and a sweep that goes on keeps it.")] = None,
     judge: Annotated[bool, typer.Option("--judge/--no-judge", help="Measure the point that the validation records chose, once, on the test records; only where the space is evaluated on validation records.")] = True,
     workers: Annotated[int | None, typer.Option(min=1, help="Simultaneous trials; one per CPU by default.")] = None,
     gpus: GpusPerTrial = None,
@@ -75,6 +77,9 @@ def main(
             scheduler=scheduler, eta=eta, ahead=ahead,
         )  # fmt: skip
         location = lasting(results, default=f"results/sweep-{space}-{asked.name}")
+        if dry_run:
+            print_plan(ready, location, tuned=asked.tuned is not None)
+            return
         keeper = keeper_for(
             ready.sweep.study, location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
         )
@@ -85,7 +90,7 @@ def main(
 
 def _prepared(
     space: str, asked: "Study", *, recipe: str | None, search: str | None, goals: str | None, **settings: Any
-) -> "Prepared":
+) -> "PreparedSweep":
     """Returns the sweep of a recipe of the study, with the settings of the space unless the user gave others."""
     from assay.study.sweep_prepare import prepare_sweep
 
@@ -106,14 +111,14 @@ def _prepared(
 
 
 def _run(
-    ready: "Prepared",
+    ready: "PreparedSweep",
     location: str,
     pool: dict[str, Any],
     keeper: "Keeper | None",
     *,
     judge: bool,
     wandb: bool,
-) -> "Swept":
+) -> "SweepSummary":
     """Runs what is missing, judges what was chosen, and writes and prints the report."""
     from assay.cluster.executor import RayExecutor
     from assay.cluster.ledger_actor import opening, through_actor
@@ -148,7 +153,7 @@ def _run(
     return swept
 
 
-def told_of(swept: "Swept", tested: str) -> str:
+def told_of(swept: "SweepSummary", tested: str) -> str:
     """Returns a line with the number of trials and the time of a sweep.
 
     Args:
@@ -165,7 +170,9 @@ def told_of(swept: "Swept", tested: str) -> str:
     return f"{ran} on {count_of(swept.workers, 'worker')}{alone}; asked of the {tested} records"
 
 
-def _print(ready: "Prepared", table: "pd.DataFrame", swept: "Swept", judged: "list[Judged]", choice: str) -> None:
+def _print(
+    ready: "PreparedSweep", table: "pd.DataFrame", swept: "SweepSummary", judged: "list[ChosenPoint]", choice: str
+) -> None:
     """Prints the Pareto front, the time of the sweep, what was judged, and the ε cost of choosing."""
     from assay.report.sweep_table import goals, pareto, rests_on
     from assay.report.words import shown

@@ -1,34 +1,41 @@
 """The HTTP interface of the loaded models, independent of Ray."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.responses import RedirectResponse
 
 import assay
 from serve import messages as m
+from serve.audit_log.decision import Hook
+from serve.auth.middleware import Edge
+from serve.auth.settings import VARIABLE as AUTHENTICATION
 from serve.limits.middleware import Bodies, Front
 from serve.limits.settings import Limits
 from serve.repository.loaded import Loaded
 from serve.routers.health import add_health
+from serve.routers.noting import CountRefusals
+from serve.routers.page import add_page
 from serve.routers.replies import answer_errors
 from serve.routers.v1 import add_v1
 from serve.routers.v2 import add_v2
 
-MOST_BYTES = 1 << 20
+LONGEST_BODY = 1 << 20
+"""Greatest length of a body in bytes."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": m.Refusal} for status in (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503)
 }
 
 
-def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAPI:
+def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook | None = None) -> FastAPI:
     """Creates the HTTP interface.
 
     Args:
         loaded: the models of this replica.
         public: whether calls from other machines are allowed.
         title: of the description.
+        log: takes what is answered, and the status of what is refused, such as ``DecisionLog.record``.
 
     Returns:
         The FastAPI application.
@@ -39,17 +46,20 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models") -> FastAP
         description="Predictions, explanations, certificates and cards of trained models.",
         responses=_REFUSALS,
     )
-    limits = replace(Limits.from_environment(), body=MOST_BYTES, public=public)
-    api.add_middleware(Bodies, limits=limits)
-    api.add_middleware(Front, limits=limits)
+    limits = replace(Limits.from_environment(), body=LONGEST_BODY, public=public)
+    if AUTHENTICATION in os.environ:
+        api.add_middleware(Edge, limits=limits)
+    else:
+        # Without tokens only this machine is answered, unless the service is public.
+        api.add_middleware(Bodies, limits=limits)
+        api.add_middleware(Front, limits=limits)
+    if log is not None:
+        api.add_middleware(CountRefusals, log=log)  # the last to be added sees every response
     answer_errors(api)
     # Routes are tried in their order, by Ray Serve too: those that are called most are first.
-    add_v1(api, loaded)
-    add_v2(api, loaded)
+    add_v1(api, loaded, log)
+    add_v2(api, loaded, log)
 
-    @api.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse(f"v1/models/{loaded.names[0]}/card?html=true")
-
+    add_page(api, loaded, public=public)
     add_health(api, loaded)
     return api

@@ -4,7 +4,7 @@ serve run serve.app:build_app results=results/quickstart recipe=interval_bounds
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import ray
 from click import ClickException
@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+import assay
 from assay.cluster.ledger_actor import cluster_joined, opening
 from assay.cluster.resources import REPLICA
 from assay.cluster.room import require_room
@@ -19,6 +20,7 @@ from assay.cluster.session import joins_cluster, start_ray_here
 from assay.errors import UserError
 from assay.release.serving import release_served
 from serve.api import create_api
+from serve.audit_log.log import DecisionLog
 from serve.devices import device_of
 from serve.limits.taken import require_free
 from serve.repository.entries import Repository, Version
@@ -72,8 +74,11 @@ def application(serving: Serving, chosen: str = "") -> Application:
     """
 
     def replica() -> FastAPI:
-        loaded = _of_repository(serving) if serving.repository else _of_one(serving, chosen)
-        return create_api(loaded, public=serving.public, title=serving.known_as)
+        log = open_log(serving)
+        told = None if log is None else log.event
+        loaded = _of_repository(serving, told) if serving.repository else _of_one(serving, chosen, told)
+        record = None if log is None else log.record
+        return create_api(loaded, public=serving.public, title=serving.known_as, log=record)
 
     return (
         serve.deployment(serve.ingress(replica)())
@@ -90,9 +95,9 @@ def application(serving: Serving, chosen: str = "") -> Application:
     )
 
 
-def _of_repository(serving: Serving) -> Loaded:
+def _of_repository(serving: Serving, told: Callable[..., None] | None) -> Loaded:
     """Loads the models of a repository, and follows it as long as this process lives."""
-    loaded = Loaded()
+    loaded = Loaded(told=told)
 
     def load(name: str, version: Version) -> Online:
         finished = open_source(version, public=serving.public).on(device_of(serving.gpus))
@@ -102,11 +107,11 @@ def _of_repository(serving: Serving) -> Loaded:
     return loaded
 
 
-def _of_one(serving: Serving, chosen: str) -> Loaded:
+def _of_one(serving: Serving, chosen: str, told: Callable[..., None] | None) -> Loaded:
     """Loads the one model of a service without a repository, with the weights that were chosen."""
     source = serving.source.model_copy(update={"artefact": chosen})
     finished = open_source(source, public=serving.public).on(device_of(serving.gpus))
-    return Loaded([bring_online(finished, name=serving.known_as, threads=serving.threads)])
+    return Loaded([bring_online(finished, name=serving.known_as, threads=serving.threads)], told=told)
 
 
 def choose(serving: Serving) -> str:
@@ -134,6 +139,26 @@ def choose(serving: Serving) -> str:
             opening=opening(),
         )
     return finished.artefact
+
+
+def open_log(serving: Serving) -> DecisionLog | None:
+    """Opens the decision log of a replica.
+
+    Args:
+        serving: the settings.
+
+    Returns:
+        The log; None where nothing is kept.
+
+    Raises:
+        StorageError: its folder cannot be used.
+    """
+    if serving.log_folder is None:
+        return None
+    return DecisionLog(
+        serving.log_folder, full=serving.log_full, sync=serving.log_sync, days=serving.log_days,
+        about={"assay": assay.__version__},
+    )  # fmt: skip
 
 
 def _require_room(serving: Serving) -> None:

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 
 class Request(BaseModel):
@@ -15,12 +16,53 @@ RecordList = Annotated[
     list[Any],
     Field(
         min_length=1,
-        description="Records as nested lists, in the units and bounds that the metadata give; or texts.",
+        description="Records: nested lists of inputs of the model; objects of features by name, with clinical values; "
+        'images, {"png": BASE64} or {"dicom": BASE64}; signals, {"signal": list, "rate": number}; or texts.',
     ),
 ]
+ABOUT = Field(
+    default=None,
+    description="Facts about all records, or a list with those of each: age in years, sex, species, modality, "
+    "body_part, view, site. A record that the model was not made for is refused.",
+)
 
 
-NoParameters = Annotated[dict[str, Any], Field(max_length=0)]
+OVERLAY = Field(
+    default=False, description="Whether to give each explanation of an image as a picture too, in pixels of the source."
+)
+
+
+class Parameters(Request):
+    """Parameters of the Open Inference Protocol. One that is not supported is refused, never ignored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_supported(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.keys() <= cls.model_fields.keys():
+            raise PydanticCustomError(
+                "parameters", "none but {known} is supported", {"known": ", ".join(cls.model_fields)}
+            )
+        return given
+
+
+class RequestParameters(Parameters):
+    """Parameters of a request."""
+
+    binary_data_output: bool = Field(default=False, description="Whether outputs are binary that say nothing else.")
+
+
+class InputParameters(Parameters):
+    """Parameters of an input tensor."""
+
+    binary_data_size: int | None = Field(
+        default=None, description="Length in bytes of the binary tensor, which follows the JSON."
+    )
+
+
+class OutputParameters(Parameters):
+    """Parameters of an output tensor."""
+
+    binary_data: bool | None = Field(default=None, description="Whether this output is binary.")
 
 
 class InputTensor(Request):
@@ -32,15 +74,24 @@ class InputTensor(Request):
         Field(min_length=1, max_length=8, description="Number of records, then the shape of a record."),
     ]
     datatype: Literal["FP32", "FP64", "BYTES"]
-    data: Annotated[list[Any], Field(description="Flat in row-major order, or nested; texts of a model of texts.")]
-    parameters: NoParameters = Field(default_factory=dict, description="None is supported.")
+    data: list[Any] | None = Field(
+        default=None,
+        description="Flat in row-major order, or nested; texts of a model of texts. Absent in a binary tensor.",
+    )
+    parameters: InputParameters = Field(default_factory=InputParameters)
 
 
 class OutputWanted(Request):
     """Name of a requested output tensor."""
 
     name: Literal["probabilities", "class_index"]
-    parameters: NoParameters = Field(default_factory=dict, description="None is supported.")
+    parameters: OutputParameters = Field(default_factory=OutputParameters)
+
+
+def _each_once(outputs: list[OutputWanted]) -> list[OutputWanted]:
+    if len({output.name for output in outputs}) < len(outputs):
+        raise PydanticCustomError("twice", "each output may be asked for once")
+    return outputs
 
 
 class InferRequest(Request):
@@ -52,31 +103,42 @@ class InferRequest(Request):
     )
     model_version: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Likewise.")
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=1)]
-    outputs: list[OutputWanted] = Field(default_factory=list, max_length=8, description="All of them by default.")
-    parameters: NoParameters = Field(default_factory=dict, description="None is supported.")
+    outputs: Annotated[list[OutputWanted], Field(max_length=8), AfterValidator(_each_once)] = Field(
+        default_factory=list, description="All of them by default."
+    )
+    parameters: RequestParameters = Field(default_factory=RequestParameters)
+
+    def is_binary(self, output: OutputWanted) -> bool:
+        """Returns whether an output is answered as a binary tensor."""
+        own = output.parameters.binary_data
+        return self.parameters.binary_data_output if own is None else own
 
 
 class PredictRequest(Request):
     """Request for predictions."""
 
     instances: RecordList
+    about: dict[str, Any] | list[Any] | None = ABOUT
 
 
 class ExplainRequest(Request):
     """Request for explanations."""
 
     instances: RecordList
+    about: dict[str, Any] | list[Any] | None = ABOUT
     method: Literal["default", "integrated_gradients", "shap"] = Field(
         default="default",
         description="`default` is the method of the study's evaluation of explanations, with its "
         "settings; `faithfulness` of the answer says whether the card states its faithfulness.",
     )
+    overlay: bool = OVERLAY
 
 
 class CertifyRequest(Request):
     """Request for certificates."""
 
     instances: RecordList
+    about: dict[str, Any] | list[Any] | None = ABOUT
     epsilons: Annotated[
         list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],
         Field(max_length=32, description="Radii (L∞) in the units of the data; those of the data set by default."),
@@ -87,8 +149,10 @@ class AnswerRequest(Request):
     """Request for everything about each record."""
 
     instances: RecordList
+    about: dict[str, Any] | list[Any] | None = ABOUT
     explain: bool = Field(default=True, description="Whether to explain each prediction.")
     certify: bool = Field(default=True, description="Whether to certify each prediction.")
+    overlay: bool = OVERLAY
 
 
 class Origin(BaseModel):
@@ -97,6 +161,12 @@ class Origin(BaseModel):
     model_name: str
     model_version: str
     artefact: str = Field(description="Hash of its weights.")
+
+
+class IndexRequest(Request):
+    """Request for the versions of all models."""
+
+    ready: bool = Field(default=False, description="Whether to leave out versions that could not be loaded.")
 
 
 class IndexEntry(BaseModel):
@@ -119,13 +189,19 @@ class TensorInfo(BaseModel):
 class OutputTensor(TensorInfo):
     """Output tensor with its data, flat in row-major order."""
 
-    data: list[float] | list[int]
+    data: list[float] | list[int] | None = Field(default=None, description="Absent in a binary tensor.")
+    parameters: dict[str, int] | None = Field(
+        default=None, description="Of a binary tensor, `binary_data_size`: its length in bytes."
+    )
 
 
 class InferResponse(Origin):
     """Response of the Open Inference Protocol."""
 
     id: str | None = None
+    parameters: dict[str, str] | None = Field(
+        default=None, description="`warnings` about records: values outside the training range."
+    )
     outputs: list[OutputTensor]
 
 
@@ -200,6 +276,20 @@ class PredictResponse(Origin):
     predictions: list[Prediction]
 
 
+class Overlay(BaseModel):
+    """Explanation of an image as a picture that is laid over it."""
+
+    png: str = Field(
+        description="PNG in base64 that covers the image, with at most 2048 pixels a side: colours by value, and "
+        "transparent where the value is 0."
+    )
+    record: str = Field(description="PNG in base64 of the record as the model takes it.")
+    source: list[int] = Field(description="Height and width in pixels of the image that it covers.")
+    box: list[float] = Field(
+        description="Left, upper, right and lower end of the part that became the record, in pixels of that image."
+    )
+
+
 class Explanation(BaseModel):
     """Attribution of one record's prediction to its inputs."""
 
@@ -216,17 +306,22 @@ class Explanation(BaseModel):
     value_error: float | None = Field(
         default=None, description="Greatest difference of a value between two rules, relative to the greatest value."
     )
+    overlay: Overlay | None = None
 
 
 class ExplainResponse(Origin):
     """Explanations, one for each record."""
 
     method: str = Field(description="The method that explained: for `default`, the one that it stands for.")
+    explained: str = Field(description="The number to which the attributions contribute.")
     compared_with: str = Field(description="The reference with which the record is compared.")
     faithfulness: str = Field(
         description="Whether the card states the faithfulness of this method with these settings."
     )
     error_is: str = Field(description="Kind of the error: completeness error or additivity error.")
+    overlay_scale: float | None = Field(
+        default=None, description="Absolute value at which the colours of all overlays of the call end."
+    )
     explanations: list[Explanation]
 
 

@@ -71,16 +71,29 @@ class ServedModel:
         return self._reference.source
 
     @property
+    def neutral(self) -> np.ndarray:
+        """The record with which explanations compare others, within the bounds; in the shape of a record."""
+        middle = self._reference.baseline(torch.zeros(1, *self.dataset.shape, device=self._device))
+        return np.asarray(middle[0].cpu().numpy().clip(self.dataset.low, self.dataset.high))
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether records are images, which may be sent as files."""
+        return self.reader.images is not None
+
+    @property
     def reads_text(self) -> bool:
         """Whether records are texts."""
         return self.dataset.language is not None
 
-    def read(self, given: list[Any], *, most: int = MOST_RECORDS) -> Records:
+    def read(self, given: list[Any], *, most: int = MOST_RECORDS, about: Any = None) -> Records:
         """Checks records and brings them into the form that the model takes, where the model is.
 
         Args:
-            given: records as lists of its inputs, as objects of named values with their units, or texts.
+            given: records as lists of its inputs, as objects of named values with their units, images, signals or
+                texts.
             most: greatest number of records.
+            about: facts about the records, which the intended use is checked by.
 
         Returns:
             The records.
@@ -88,7 +101,7 @@ class ServedModel:
         Raises:
             RefusedError: there are too many, or one is no record of this model.
         """
-        return self._placed(self.reader.read(given, most=most))
+        return self._placed(self.reader.read(given, most=most, about=about))
 
     def take(self, x: np.ndarray, *, most: int = MOST_RECORDS) -> Records:
         """Checks a tensor of records, as ``read`` does.
@@ -270,7 +283,10 @@ class ServedModel:
     def _proven(self, x: Tensor, target: Tensor, epsilon: float) -> Tensor:
         """Returns for which records the predicted class is proven not to change within ε, (n,) bool."""
         threat = Threat(norm="linf", epsilon=epsilon, bounds=self._bounds, goal=self._task.criterion)
-        return certified_by_intervals(self._subject.decided.model, x, target, threat, task=self._task)
+        proven = certified_by_intervals(self._subject.decided.model, x, target, threat, task=self._task)
+        # The box of an attack is cut to the bounds of a valid input: around a record beyond them it would be empty, and
+        # anything proven of it. Such records are answered with a warning, and nothing is proven of them.
+        return proven & ((x >= self._bounds.low) & (x <= self._bounds.high)).flatten(1).all(1)
 
     def _try_shap(self) -> str:
         # Random records: one that equals its reference would be explained by any rule.

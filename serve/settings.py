@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -10,7 +11,11 @@ from assay.cluster.waiting import WAIT
 from assay.errors import SpecError
 from assay.registry import explain, first_mistake
 from assay.study.spec import PathName
+from serve.audit_log.retention import DAYS
 from serve.repository.entries import Source
+
+NO_LOG = "none"
+"""Value of ``log`` with which no decision is logged."""
 
 
 class Serving(BaseModel):
@@ -58,6 +63,22 @@ class Serving(BaseModel):
     """Simultaneous calls of a replica; they share batches."""
     queued: int = Field(default=32, ge=1)
     """Waiting calls; the next call gets status 503 at once."""
+    log: str | None = None
+    """Folder of the decision log, for all models and replicas; ``none`` keeps nothing. By default ``decisions`` beside
+    the folder of the results."""
+    log_days: int = Field(default=DAYS, ge=1)
+    """Days after which files of the log are deleted. High-risk systems must keep theirs for at least six months (EU AI
+    Act, Art. 19 and 26(6))."""
+    log_full: Literal["refuse", "continue"] = "refuse"
+    """Where the log cannot be written: calls get status 503, or go on and are counted as lost."""
+    log_sync: Literal["batches", "always"] = "batches"
+    """Whether lines are synced within a second or 64 lines, or each answer waits until its line is on disk."""
+
+    @property
+    def log_folder(self) -> Path | None:
+        """Folder of the decision log; None where nothing is kept."""
+        assert self.log is not None, "read_settings fills it in"
+        return None if self.log == NO_LOG else Path(self.log)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Serving":
@@ -90,7 +111,7 @@ def read_settings(given: Mapping[str, str]) -> Serving:
         given: as text.
 
     Returns:
-        The settings, with an absolute path of the results.
+        The settings, with absolute paths of the results and of the decision log.
 
     Raises:
         SpecError: one is unknown or not allowed.
@@ -101,7 +122,8 @@ def read_settings(given: Mapping[str, str]) -> Serving:
         message = f"serve: {'; '.join(explain(error))}; settings: {', '.join(Serving.model_fields)}"
         raise SpecError(message, **first_mistake(error)) from None
     places = {key: absolute(value) for key in ("results", "repository") if (value := getattr(found, key))}
-    return found.model_copy(update=places)
+    found = found.model_copy(update=places)
+    return found.model_copy(update={"log": _log_of(found)})
 
 
 def absolute(location: str) -> str:
@@ -111,3 +133,23 @@ def absolute(location: str) -> str:
         location: folder or URI.
     """
     return location if "://" in location else str(Path(location).expanduser().resolve())
+
+
+def _log_of(serving: Serving) -> str:
+    """Returns the absolute path of the decision log, or ``none``."""
+    given, place = serving.log, serving.repository or serving.results
+    if given == NO_LOG:
+        return given
+    if given is None and "://" not in place:
+        return str(Path(place).parent / "decisions")
+    if given is None or "://" in given:
+        why = (
+            f"{place} has no folder beside it where decisions could be logged"
+            if given is None
+            else f"log={given} is a URI, and decisions are logged in a folder that can be appended to and synced"
+        )
+        raise SpecError(
+            f"{why}; give log=/FOLDER on a volume that stays, or log={NO_LOG}, which keeps nothing",
+            setting="log", given=given, allowed=NO_LOG,
+        )  # fmt: skip
+    return str(Path(given).expanduser().resolve())

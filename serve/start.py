@@ -1,13 +1,13 @@
 """Runs the service of a repository on this machine: one application with everything, and others for what is slow."""
 
 import os
-import secrets
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import ray
 from ray import serve
 from ray.serve import RunTarget
 from ray.serve import status as serve_status
@@ -15,27 +15,33 @@ from ray.serve import status as serve_status
 from assay.cluster.session import start_ray_here
 from assay.errors import UserError
 from serve.app import TIMEOUT, application
-from serve.limits.settings import SECRET, VARIABLE, Limits
-from serve.limits.taken import free_ports, require_free
+from serve.auth.environment import environment
+from serve.auth.settings import AuthSettings
+from serve.auth.tokens import start_token
+from serve.limits.settings import Limits
+from serve.limits.taken import require_free
 from serve.repository.entries import Repository
-from serve.settings import Serving
+from serve.settings import Serving, absolute
 
 FRONT = "assay"
 """The application that answers everything for which no other one runs."""
 APART = ("explain", "certify")
 """Calls that have deployments of their own behind HAProxy, so that they do not delay predictions."""
 _CPUS = 256
+_PER_SECOND = 2000
+"""Calls a second of one token on this machine."""
 _MOST_THREADS = 4
 """Greatest number of threads of HAProxy."""
 _BURST = 128
 """Calls that a replica behind HAProxy lets wait. HAProxy bounds the queue; Ray counts each call of a burst as waiting
 until the event loop has reached it, and would refuse some that have a place."""
-_QUICK = {
+QUICK = {
     # Else each call crosses two event loops in two threads, which costs more than the prediction of a small network.
     # What takes long runs in threads of its own (``Batcher``).
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     # Ray gives processes that compute the lowest priority but four; those that answer callers keep the usual one.
     "RAY_worker_niceness": "0",
+    "RAY_SERVE_HAPROXY_NBTHREAD": str(min(os.cpu_count() or 1, _MOST_THREADS)),
 }
 """Environment variables of Ray for services, used unless the user has set them."""
 _EVERY = 1.0
@@ -53,6 +59,10 @@ class Service:
     """Of the application that predicts."""
     slow_replicas: int = 1
     """Of each application that explains or certifies."""
+    log: str = "none"
+    """Folder of the decision log, or ``none``."""
+    tokens: str = "tokens.json"
+    """File of the tokens of those who may call."""
     apart: bool = True
     """Whether explanations and certificates have applications of their own, behind HAProxy. Else one application
     answers everything, behind Ray's Python proxy."""
@@ -65,6 +75,7 @@ class Service:
         """
         return Serving(
             repository=self.repository,
+            log=self.log,
             model=model,
             port=self.port,
             threads=self.threads,
@@ -74,47 +85,38 @@ class Service:
         )
 
 
-def start(service: Service, limits: Limits) -> None:
+def start(service: Service, limits: Limits) -> str:
     """Starts Ray, its proxy and all applications of a repository.
 
     Args:
         service: the settings.
         limits: of the proxy.
 
+    Returns:
+        The token of this start, with which everything may be called.
+
     Raises:
         UserError: the port is taken, or Ray does not start.
     """
     require_free(service.port)
-    set_proxy(limits, apart=service.apart)
+    token = start_token(service.tokens)
+    auth = AuthSettings(tokens=absolute(service.tokens), per_second=_PER_SECOND, burst=2 * _PER_SECOND)
+    folder = Path(tempfile.mkdtemp(prefix="assay-"))
+    os.environ.update(environment(limits, auth, folder=folder, haproxy=service.apart))
+    for name, value in QUICK.items():
+        os.environ.setdefault(name, value)
     # On one machine, reserving CPUs would only keep a model waiting that was asked for.
     start_ray_here(namespace="serve", log_to_driver=False, num_cpus=_CPUS)
     options = {"host": "127.0.0.1", "port": service.port, "request_timeout_s": TIMEOUT}
     serve.start(proxy_location="HeadOnly", http_options=options)
     serve.run_many([RunTarget(application(service.settings()), name=FRONT, route_prefix="/"), *_apart(service)])
+    return token
 
 
-def set_proxy(limits: Limits, *, apart: bool) -> None:
-    """Sets the environment by which Ray's proxies take our limits; before Ray starts.
-
-    Args:
-        limits: of what callers may send.
-        apart: HAProxy, else the Python proxy.
-    """
-    os.environ[VARIABLE] = limits.to_json()
-    for name, value in _QUICK.items():
-        os.environ.setdefault(name, value)
-    if not apart:
-        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
-        os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = "serve.limits.middleware.middlewares"
-        return
-    os.environ.setdefault(SECRET, secrets.token_urlsafe(32))
-    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
-    os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(Path(__file__).parent / "limits" / "haproxy.sh")
-    os.environ.setdefault("ASSAY_PYTHON", sys.executable)
-    os.environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(min(os.cpu_count() or 1, _MOST_THREADS)))
-    metrics, stats = free_ports(2)
-    os.environ.setdefault("RAY_SERVE_HAPROXY_METRICS_PORT", str(metrics))
-    os.environ.setdefault("RAY_SERVE_HAPROXY_STATS_PORT", str(stats))
+def stop() -> None:
+    """Ends all applications, the proxy and Ray; running calls are answered first."""
+    serve.shutdown()
+    ray.shutdown()
 
 
 def keep(service: Service, say: Callable[[str], None]) -> None:

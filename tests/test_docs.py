@@ -11,14 +11,14 @@ import pytest
 import typer
 
 from jobs.console import application
-from jobs.submit import JOBS
+from jobs.submit import JOBS, LOCAL
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("platform", "jobs", "serve", "tune_spaces", "k8s", "tests")
 DOCUMENTS = [*ROOT.glob("*.md"), *(file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.md")))]
 LIBRARY = ROOT / "platform" / "assay"
 PLACES = [*(ROOT / name for name in FOLDERS if name != "platform"), LIBRARY]
-COMMANDS = ("submit", *JOBS)
+COMMANDS = ("submit", *LOCAL, *JOBS)
 SCRIPTS = {"tests.device": "tests.device.__main__"}
 """Modules of the commands that are no jobs."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from assay.executors import ByDevice, LocalExecutor, Outcome, answer
+from assay.executors import LATER, ByDevice, LocalExecutor, Outcome, answer
 
 
 class Counter:
@@ -34,6 +34,11 @@ def test_where_all_workers_are_alike_both_streams_are_run() -> None:
 def test_map_raises_what_the_function_raises() -> None:
     with pytest.raises(ZeroDivisionError):
         list(LocalExecutor().map(lambda item, shared: item / shared, [1], 0))
+
+
+def test_an_item_that_waits_for_nothing_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="none runs"):
+        list(LocalExecutor().map(lambda item, shared: item, [1, LATER, 2], None))
 
 
 def test_map_works_one_item_at_a_time() -> None:

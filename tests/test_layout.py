@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 VOCABULARY = {
     *("errors", "seeds", "devices", "registry", "threats", "tasks", "recipes", "results", "metrics", "executors"),
-    *("incompatible", "progress", "radii", "statistics", "design", "intervals", "outcomes", "paired"),
+    *("incompatible", "progress", "radii", "statistics", "design", "intervals", "outcomes", "paired", "void_tests"),
 }
 BESIDE = {"tracking"}
 STAGES = [

@@ -6,7 +6,7 @@ Other tests look at an error's fields; its wording stands here alone. After a ch
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,15 @@ from assay.study.sweep_prepare import prepare_sweep
 from assay.tasks.classification import Classification
 from jobs.refusals import check_arguments
 from jobs.submit import JOBS, url
+from serve.audit_log.keys import Keys
+from serve.audit_log.log import DecisionLog
+from serve.audit_log.verify import verify
+from serve.auth.environment import environment
+from serve.auth.jwt import KeySet
+from serve.auth.settings import AuthSettings
+from serve.auth.tokens import add_token, read_tokens, revoke_token
+from serve.limits.settings import Limits
+from serve.settings import read_settings
 
 TEXT = Path(__file__).with_name("messages.txt")
 STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
@@ -129,6 +138,40 @@ def official(folder: Path) -> None:
 def wide_weights(folder: Path) -> None:
     (folder / "w.safetensors").write_bytes(b"PK\x03\x04 and so on")
     ResNet18(weights=str(folder / "w.safetensors")).build((3, 40, 40), 2, seed=0)
+
+
+def token_for(
+    folder: Path, name: str = "ward-3", scopes: Sequence[str] = ("predict",), days: float | None = None
+) -> str:
+    return add_token(folder / "tokens", name, scopes=scopes, days=days)
+
+
+def open_tokens(folder: Path) -> object:
+    (folder / "open").write_text("{}")
+    (folder / "open").chmod(0o644)
+    return read_tokens(folder / "open")
+
+
+def damaged_tokens(folder: Path) -> object:
+    (folder / "damaged").write_text("{}")
+    (folder / "damaged").chmod(0o600)
+    return read_tokens(folder / "damaged")
+
+
+def proxy_folder(folder: Path, *, mode: int) -> object:
+    made = folder / ("x" * 32)
+    made.mkdir(exist_ok=True)
+    made.chmod(mode)
+    return environment(Limits(), AuthSettings(), folder=made, haproxy=True)
+
+
+def decided(folder: Path, *then: Callable[[], object]) -> None:
+    """A decision log with no answer in it, and what is done with it."""
+    if not (folder / "keys").exists():
+        DecisionLog(folder).close()
+    (folder / "keys").chmod(0o600)
+    for step in then:
+        step()
 
 
 CASES: dict[str, Callable[[Path], object]] = {
@@ -250,6 +293,30 @@ CASES: dict[str, Callable[[Path], object]] = {
     ),
     "the address of a dashboard in the place of a cluster": lambda folder: refuse_address("http://head:8265"),
     "an address that is none": lambda folder: url("ftp://head:8265"),
+    "a token for somebody who has one": lambda folder: [token_for(folder) for _ in range(2)],
+    "a token without a name": lambda folder: token_for(folder, name=""),
+    "a token for what is no scope": lambda folder: token_for(folder, scopes=["predict", "everything"]),
+    "a token for no time": lambda folder: token_for(folder, days=0),
+    "a token that nobody has": lambda folder: (token_for(folder, "ward-4"), revoke_token(folder / "tokens", "ward-5")),
+    "tokens that are not there": lambda folder: read_tokens(folder / "none"),
+    "tokens that others can read": open_tokens,
+    "tokens that are none": damaged_tokens,
+    "keys without an issuer": lambda folder: AuthSettings(jwks="keys.json"),
+    "keys of a plain address": lambda folder: KeySet("http://keys.example/jwks"),
+    "a scope that a JSON web token cannot have": lambda folder: AuthSettings(jwt_scopes=("everything",)),
+    "a rate of nothing": lambda folder: AuthSettings(per_second=0),
+    "a folder of the proxy that others can open": lambda folder: proxy_folder(folder, mode=0o755),
+    "a folder of the proxy with a long path": lambda folder: proxy_folder(folder, mode=0o700),
+    "a folder that holds no decision log": verify,
+    "keys of a decision log that others can read": lambda folder: decided(
+        folder, lambda: (folder / "keys").chmod(0o644), lambda: Keys(folder)
+    ),
+    "a decision log at a URI": lambda folder: read_settings(
+        {"results": "s3://bucket/mine", "recipe": "standard", "log": "s3://bucket/log"}
+    ),
+    "results at a URI without a decision log": lambda folder: read_settings(
+        {"results": "s3://bucket/mine", "recipe": "standard"}
+    ),
     "a report of nothing": lambda folder: report_of(Store(str(folder / "typo")), lambda *_: ""),
 }
 

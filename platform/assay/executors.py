@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from enum import Enum
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from assay import progress
 
@@ -14,10 +15,21 @@ class Outcome:
     """Result of one item of a map."""
 
     index: int
-    """Position of the item."""
+    """Position among the items; one that stands for a later item (``LATER``) has none."""
     value: Any = None
     error: str = ""
     """Why there is no value, such as a worker that died. An exception of ``fn`` itself is raised, not stored here."""
+
+
+class Later(Enum):
+    """What a stream of items gives in the place of an item while it has none; see ``LATER``."""
+
+    LATER = "later"
+
+
+LATER: Final = Later.LATER
+"""Stands for an item that is not known yet, for it depends on the outcome of one that runs. The executor asks the
+stream again after the next outcome, and the other workers go on meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +103,7 @@ class Executor(Protocol):
         Args:
             fn: the function; must be picklable where workers are other processes.
             items: the inputs, perhaps as ``ByDevice``. They are taken one by one, as workers become free; the first one
-                before any worker starts.
+                before any worker starts. A stream may give ``LATER`` in the place of an item, as long as an item runs.
             shared: second argument of every call; sent to each worker once.
 
         Returns:
@@ -120,6 +132,7 @@ class LocalExecutor:
         """Runs ``fn(item, shared)`` for each item, in order; see ``Executor.map``."""
         total = len(items) if isinstance(items, Sized) else 0
         for index, item in enumerate(items):
+            assert item is not LATER, "an item waits for the outcome of another one, and none runs"
             progress.tell(index, total)
             yield Outcome(index=index, value=fn(item, shared))
 

@@ -247,6 +247,18 @@ def limits_of(name: str, unit: str) -> tuple[float, float]:
     return _LIMITS.get(unit, ANY) if stated is None else stated
 
 
+def better_of(name: str) -> Better:
+    """Returns in which direction a measurement is better, as its metric declares.
+
+    Args:
+        name: of the measurement.
+
+    Returns:
+        ``higher``, ``lower``, or ``neither``, also where no metric has this name.
+    """
+    return next((metric.better for _, metric in metrics_named(name)), "neither")
+
+
 def meaning_of(name: str) -> str:
     """Returns a sentence on how to read a measurement.
 

@@ -1,13 +1,18 @@
 """Explanations of predictions, with their method, reference and errors."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from assay.explain.scalars import lead, log_odds
 from serve.model import ServedModel
 from serve.repository.online import Online
 
+_SCALARS: dict[Callable[..., Tensor], str] = {
+    log_odds: "the log-odds of the class",
+    lead: "the logit of the class minus the mean of the others",
+}
 PIECE = 4
 """Records of a call that are explained before those of other calls have their turn."""
 
@@ -26,6 +31,7 @@ def about_explanations(model: ServedModel, method: str) -> dict[str, Any]:
     what = "additivity" if explainer.from_background else "completeness"
     return {
         "method": method if method == "shap" else explainer.name,
+        "explained": _SCALARS.get(type(explainer).scalar, "the number that the method explains"),
         "compared_with": model.compared_with,
         "faithfulness": model.stated_by_card(method),
         "error_is": f"{what} error, relative to the change that is explained",

@@ -1,5 +1,6 @@
 """The whole answer to a record: class, prediction set, abstention, explanation, certificate, and what limits them."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,14 @@ from assay.tasks.class_scores import lac, softmax
 from serve.answers.certificates import ABOUT, certificates
 from serve.answers.explanations import about_explanations, explanations
 from serve.answers.held_out import ABSTENTION, ALPHA, out_of_distribution
+from serve.answers.overlays import add_overlays
 from serve.inputs.records import Records
 from serve.repository.online import Online
 
 
-async def whole_answers(online: Online, records: Records, *, explain: bool, certify: bool) -> dict[str, Any]:
+async def whole_answers(
+    online: Online, records: Records, *, explain: bool, certify: bool, overlay: bool = False
+) -> dict[str, Any]:
     """Answers records with everything that the model can say about them.
 
     Args:
@@ -20,6 +24,7 @@ async def whole_answers(online: Online, records: Records, *, explain: bool, cert
         records: of the call.
         explain: whether to explain each prediction; where the model cannot be explained, the answer says why.
         certify: whether to certify each prediction; likewise.
+        overlay: whether to give explanations of images as pictures too.
 
     Returns:
         The answer.
@@ -34,6 +39,9 @@ async def whole_answers(online: Online, records: Records, *, explain: bool, cert
             for one in piece:
                 answers[place]["explanation"] = one
                 place += 1
+        if overlay:
+            found = [one["explanation"] for one in answers]
+            shared["explanation"]["overlay_scale"] = await add_overlays(online.model, found, records)
     if certify and online.model.unbounded:
         shared["certificate"] = {"not_given": online.model.unbounded}
     elif certify:
@@ -114,6 +122,11 @@ def _left(online: Online, certainty: float, foreign: bool, doubt: str) -> dict[s
         return {"left": True, "why": "the record is unlike those that the model was tested on"}
     if rules.least_certainty is None:
         return {"left": False, "why": f"no rule of abstention: {rules.source}"}
+    if math.isinf(rules.least_certainty):
+        why = (
+            f"{rules.source} do not show that its errors stay at or below {ABSTENTION.risk:.0%}, however certain it is"
+        )
+        return {"left": True, "why": why}
     if certainty < rules.least_certainty:
         why = f"the model is too uncertain to keep its errors at or below {ABSTENTION.risk:.0%}"
         return {"left": True, "why": why}

@@ -84,7 +84,8 @@ def records_in(shape: Any, form: Sequence[int], *, most: int) -> int:
     Raises:
         RefusedError: it is no list of whole numbers, or not the shape of records of the model.
     """
-    wanted = f"shape must be [records, {', '.join(map(str, form))}], whole numbers, with 1 to {most} records"
+    axes = ", ".join(["records", *map(str, form)])
+    wanted = f"shape must be [{axes}], whole numbers, with 1 to {most} records"
     if type(shape) is not list or len(shape) != len(form) + 1 or set(map(type, shape)) != {int}:
         raise RefusedError(wanted, reason="shape")
     if shape[1:] != list(form) or not 1 <= shape[0] <= most:

@@ -58,8 +58,9 @@ class Ranges:
         shape = dataset.shape
         valid = tuple(np.broadcast_to(end, shape).astype(np.float64) for end in (dataset.low, dataset.high))
         self.low, self.high = valid
-        self._known = train is not None and dataset.modality == "tabular" and isinstance(dataset.x, np.ndarray)
-        if self._known:
+        # Whether the range is that of the training records.
+        self.known = train is not None and dataset.modality == "tabular" and isinstance(dataset.x, np.ndarray)
+        if self.known:
             records = np.asarray(dataset.x)[train].astype(np.float64)
             self.low, self.high = records.min(0), records.max(0)
         # A feature that never varies in training keeps the width of its valid range, or any change would be far.
@@ -139,7 +140,7 @@ class Ranges:
 
     @property
     def _what(self) -> str:
-        return "the range of the training records" if self._known else "the range of valid inputs"
+        return "the range of the training records" if self.known else "the range of valid inputs"
 
     def _warning(self, row: np.ndarray, place: Sequence[int]) -> str:
         side = "below" if row[tuple(place)] < self.low[tuple(place)] else "above"

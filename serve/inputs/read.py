@@ -1,24 +1,32 @@
 """One entry for all that a caller may send: records of any kind become the input of the model."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 
 from assay.data.base import Dataset
+from serve.inputs.images import KINDS, ImageReader, ReadImage
+from serve.inputs.intended_use import check_use, checked_about
 from serve.inputs.numbers import array_of, refuse_count
 from serve.inputs.ranges import AbstentionRule, Ranges
 from serve.inputs.records import Records
+from serve.inputs.signals import SignalReader
 from serve.inputs.tables import NamedColumns
 from serve.inputs.texts import read_texts
 from serve.refusals import RefusedError
 
 MOST_RECORDS = 256
 """Greatest number of records in one call."""
+_Warnings = Sequence[Sequence[str]]
+_Facts = Sequence[Mapping[str, Any]]
 
 
 class Reader:
-    """Reads the records of one model. Make it once: it prepares conversions and ranges.
+    """Reads the records of one model. Make it once: it prepares conversions and ranges. Safe in several threads.
 
     Args:
         dataset: as the model takes it.
@@ -31,18 +39,25 @@ class Reader:
     ) -> None:
         self.dataset = dataset
         self._text = dataset.modality == "text"
-        self._ranges = None if self._text else Ranges(dataset, train=train, rule=rule)
+        self.ranges = None if self._text else Ranges(dataset, train=train, rule=rule)
+        """Ranges of the inputs; None for texts."""
+        self.images = ImageReader(dataset) if dataset.modality == "image" else None
+        """Reader of PNG and DICOM; None where records are no images."""
+        self._signals = SignalReader(dataset) if dataset.modality == "signal" else None
         named = dataset.modality == "tabular" and bool(dataset.feature_names)
         self.columns = NamedColumns(dataset) if named else None
         """Columns by which records may be named; None where records are no table, or its features have no names."""
+        self._unchecked = check_use(dataset.intended_use, record=0)
+        """Warnings about a record of which nothing is stated."""
 
-    def read(self, given: Any, *, most: int = MOST_RECORDS) -> Records:
+    def read(self, given: Any, *, most: int = MOST_RECORDS, about: Any = None) -> Records:
         """Reads records of parsed JSON.
 
         Args:
-            given: a list of records: lists of inputs of the model, objects of values by the name of their column, or
-                texts.
+            given: a list of records: lists of inputs of the model, objects of values by the name of their column,
+                images (``{"png": …}``, ``{"dicom": …}``), signals (``{"signal": …, "rate": …}``) or texts.
             most: greatest number of records.
+            about: facts about the records, see ``intended_use.checked_about``.
 
         Returns:
             The records.
@@ -51,12 +66,42 @@ class Reader:
             RefusedError: they are none that the model takes. Repeats nothing of the request.
         """
         refuse_count(given, most=most)
+        facts = None if about is None else checked_about(about, records=len(given))
+        if self.images is not None and type(given[0]) is dict:
+            return self._of_images(self._decoded(given, self.images), facts)
+        use = self._use(len(given), facts)
         if self._text:
-            return read_texts(given, self.dataset)
-        if self.columns is not None and type(given[0]) is dict:
+            return _with(read_texts(given, self.dataset), use)
+        if type(given[0]) is not dict:
+            return self._judged(array_of(given, self.dataset.shape, most=most), use)
+        if self.columns is not None:
             x, warnings = self.columns.inputs(given)
-            return self._judged(x, warnings)
-        return self._judged(array_of(given, self.dataset.shape, most=most))
+            return self._judged(x, use, warnings)
+        if self._signals is not None:
+            x = np.stack([self._signals.read(item, number) for number, item in enumerate(given)])
+            return self._judged(x, use, [self._signals.warnings(item) for item in given])
+        raise RefusedError("the features of this model have no names: send records as lists of numbers")
+
+    def read_file(self, raw: bytes, content_type: str, *, about: Any = None) -> Records:
+        """Reads a body that is an image file: one record.
+
+        Args:
+            raw: the body.
+            content_type: ``image/png`` or ``application/dicom``.
+            about: facts about the record.
+
+        Returns:
+            The record.
+
+        Raises:
+            RefusedError: it is none that the model takes; status 415 for another type of body.
+        """
+        kind = KINDS.get(content_type.partition(";")[0].strip().lower())
+        if kind is None or self.images is None:
+            allowed = "application/json" if self.images is None else f"application/json, {', '.join(KINDS)}"
+            raise RefusedError(f"Content-Type must be one of {allowed}", status=415, reason="content_type")
+        facts = None if about is None else checked_about(about, records=1)
+        return self._of_images([self.images.from_file(raw, kind)], facts)
 
     def take(self, x: np.ndarray, *, most: int = MOST_RECORDS) -> Records:
         """Reads records of a binary tensor.
@@ -78,19 +123,49 @@ class Reader:
                 else f"a tensor must hold 1 to {most} records of shape {list(self.dataset.shape)}",
                 reason="shape",
             )
-        return self._judged(x)
+        return self._judged(x, self._use(len(x)))
 
-    def _judged(self, x: np.ndarray, warnings: list[list[str]] | None = None) -> Records:
+    def _decoded(self, given: Sequence[Any], reader: ImageReader) -> list[ReadImage]:
+        """Decodes images until the pixels that a call may have are used up."""
+        images: list[ReadImage] = []
+        left = reader.most_pixels
+        for number, item in enumerate(given):
+            image = reader.from_json(item, number, most_pixels=left)
+            left -= image.placement.source[0] * image.placement.source[1]
+            images.append(image)
+        return images
+
+    def _of_images(self, images: Sequence[ReadImage], facts: _Facts | None) -> Records:
+        use = self._use(len(images), facts, [image.about for image in images])
+        records = self._judged(np.stack([image.record for image in images]), use, [image.warnings for image in images])
+        return replace(records, placements=tuple(image.placement for image in images))
+
+    def _use(self, count: int, *stated: _Facts | None) -> _Warnings:
+        """Returns warnings about the intended use of each record; raises for a record that is outside of it."""
+        sources = [facts for facts in stated if facts is not None]
+        if not sources:
+            return [self._unchecked] * count if self._unchecked else ()
+        use = self.dataset.intended_use
+        return [check_use(use, *(facts[number] for facts in sources), record=number) for number in range(count)]
+
+    def _judged(self, x: np.ndarray, *warnings: _Warnings) -> Records:
         """Returns arrays as records, with warnings about values outside the ranges."""
-        assert self._ranges is not None
+        assert self.ranges is not None
         with np.errstate(over="ignore"):
             inputs = np.ascontiguousarray(x, np.float32)
-        judged = self._ranges.judge(inputs)
-        told: tuple[tuple[str, ...], ...] = judged.warnings
-        if warnings is not None and any(warnings):
-            ranges = told or ((),) * len(x)
-            told = tuple((*own, *further) for own, further in zip(warnings, ranges, strict=True))
-        return Records(x=torch.from_numpy(inputs), warnings=told, outside=judged.outside, abstain=judged.abstain)
+        if not inputs.flags.writeable:  # a view of a body, which a tensor may not share
+            inputs = inputs.copy()
+        judged = self.ranges.judge(inputs)
+        records = Records(x=torch.from_numpy(inputs), outside=judged.outside, abstain=judged.abstain)
+        return _with(records, *warnings, judged.warnings)
+
+
+def _with(records: Records, *warnings: _Warnings) -> Records:
+    """Returns records with warnings of several kinds, each empty or with the warnings of each record."""
+    given = [one for one in warnings if any(one)]
+    if not given:
+        return records
+    return replace(records, warnings=tuple(tuple(chain.from_iterable(own)) for own in zip(*given, strict=True)))
 
 
 def read_records(given: Any, dataset: Dataset, *, most: int = MOST_RECORDS) -> Records:

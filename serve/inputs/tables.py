@@ -53,6 +53,11 @@ class NamedColumns:
         """Names of all columns."""
         return list(self._columns)
 
+    @property
+    def places(self) -> list[list[int]]:
+        """Positions of the inputs of each column."""
+        return [column.places for column in self._columns.values()]
+
     def describe(self) -> list[dict[str, Any]]:
         """Returns name, kind, unit, allowed units and categories of each column, for the metadata of the model."""
         return [column.describe() for column in self._columns.values()]
@@ -81,6 +86,17 @@ class NamedColumns:
             if len(told) > _MOST_WARNINGS:
                 told[_MOST_WARNINGS:] = [f"{len(told) - _MOST_WARNINGS} more values were missing and filled"]
         return x, warnings
+
+    def record(self, inputs: np.ndarray) -> dict[str, Any]:
+        """Returns inputs of the model as a record with named values, the reverse of ``inputs``.
+
+        Args:
+            inputs: (inputs,) of one record.
+
+        Returns:
+            Values by the name of their column, in its own unit; a category by its name.
+        """
+        return {name: column.value(inputs[column.places]) for name, column in self._columns.items()}
 
     def _refuse_unknown(self, records: Sequence[Any]) -> None:
         known = self._columns.keys()
@@ -116,7 +132,7 @@ class _Column:
     """
 
     def __init__(self, name: str, features: Sequence[Feature], places: Sequence[int]) -> None:
-        self.name, self._features, self._places = name, features, places
+        self.name, self._features, self.places = name, features, list(places)
         self._first = features[0]
 
     def describe(self) -> dict[str, Any]:
@@ -138,7 +154,15 @@ class _Column:
             inputs = self._converted(value, record)
             if inputs is None:
                 inputs = self._filled(record, warnings[record])
-            x[record, self._places] = inputs
+            x[record, self.places] = inputs
+
+    def value(self, inputs: np.ndarray) -> float | str:
+        """Returns the value that inputs stand for.
+
+        Args:
+            inputs: of the column.
+        """
+        raise NotImplementedError
 
     def _converted(self, value: Any, record: int) -> Any:
         """Returns the inputs of a value; None for a missing one."""
@@ -184,9 +208,12 @@ class _Number(_Column):
             except OverflowError:
                 numbers = np.array([np.inf])
             if np.isfinite(numbers).all():
-                x[:, self._places[0]] = (numbers - self._center) / self._scale
+                x[:, self.places[0]] = (numbers - self._center) / self._scale
                 return
         super().write(x, values, warnings)
+
+    def value(self, inputs: np.ndarray) -> float:
+        return self._center + self._scale * float(inputs[0])
 
     def _converted(self, value: Any, record: int) -> float | None:
         unit = Conversion()
@@ -234,6 +261,10 @@ class _Category(_Column):
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "categories": list(self._categories)}
+
+    def value(self, inputs: np.ndarray) -> str:
+        distances = [np.abs(np.subtract(inputs, coded)).sum() for coded in self._inputs.values()]
+        return self._categories[int(np.argmin(distances))]
 
     def _inferred(self) -> tuple[str, ...]:
         """Returns the categories that the names of the inputs tell, where the data set does not list them."""

@@ -90,7 +90,7 @@ class Limited:
     def _late(self) -> None:
         self._timer = None
         if self._waits_for_head():
-            self._cut(408, f"the headers must arrive within {self.limits.upload_seconds} seconds")
+            self._cut(408, f"the headers must arrive within {self.limits.upload_seconds} s")
 
     def _cut(self, status: int, message: str) -> None:
         if self.transport.is_closing():

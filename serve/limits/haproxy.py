@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from serve.limits.refusals import RETRIED, TEXTS, error_body, text_of
 from serve.limits.settings import Limits
@@ -19,6 +20,10 @@ MARK = "# Hardened by serve/limits/haproxy.py"
 """First line of a hardened configuration."""
 PROXY_HEADER = "X-Assay-Proxy"
 """Header by which a replica knows that a call came through HAProxy."""
+CHANGES_NOTHING = (
+    r"(/models/[^/]+/[a-z]+)?/v[12]/models/[^/]+(/versions/[^/:]+)?(:(predict|explain|answer|certify)|/infer)"
+)
+"""Paths of calls that may be sent a second time, as a regular expression: those of a model."""
 ERROR_FILES = (400, 401, 403, 404, 405, 408, 413, 422, 429, 500, 501, 502, 503, 504)
 """Statuses for which HAProxy takes a file."""
 VERBS = {"predict": "predict", "explain": "explain", "answer": "explain", "certify": "certify"}
@@ -300,6 +305,7 @@ def _headers(limits: Limits, secret: str) -> list[str]:
         *(f"    http-request del-header {name}" for name in _REMOVED),
         *(f"    http-request del-header {name} -m beg" for name in _REMOVED_BEGINNINGS),
         "    http-request set-header X-Forwarded-For %[var(txn.client)]",
+        "    http-request set-header X-Forwarded-Proto https if { ssl_fc }",
         f"    http-request set-header {PROXY_HEADER} {secret}",
         # A request id that is no plain word is replaced, so that nobody's name gets into logs and answers.
         f"    acl plain_id req.fhdr(x-request-id) -m reg {_quoted('^[A-Za-z0-9._-]{1,128}$')}",
@@ -344,11 +350,10 @@ def _backend(lines: Sequence[str], limits: Limits, backend: Backend | None) -> l
     if backend is None:
         return lines
     waiting = f"{{ queue({backend.name}) ge {limits.queued_of(kind)} }}"
-    again = r"^(/models/[^/]+/[a-z]+)?/v[12]/models/[^/]+(/versions/[^/:]+)?(:(predict|explain|answer|certify)|/infer)$"
     return [
         _returned(503, limits, waiting),
         # The calls of a model change nothing, so that they may be sent to a second replica after the first has died.
-        f"    http-request disable-l7-retry if !METH_GET !{{ path,url_dec -m reg {_quoted(again)} }}",
+        f"    http-request disable-l7-retry if !METH_GET !{{ path,url_dec -m reg {_quoted(f'^{CHANGES_NOTHING}$')} }}",
         "    http-response allow if { status lt 400 }",
         *(_rewritten(status, limits) for status in _SERVES_OWN),
         *lines,
@@ -394,6 +399,7 @@ def _quoted(text: str) -> str:
     return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'
 
 
+@lru_cache(maxsize=1024)
 def is_removed(name: bytes) -> bool:
     """Returns whether callers may not send a header: HAProxy and the Python proxy remove the same.
 

@@ -17,7 +17,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.limits import hosts
-from serve.limits.haproxy import PROXY_HEADER, is_removed
+from serve.limits.haproxy import CHANGES_NOTHING, PROXY_HEADER, is_removed
 from serve.limits.refusals import RETRIED, error_body, error_headers, text_of
 from serve.limits.settings import SECRET, Limits
 
@@ -34,6 +34,8 @@ PASSED = b"x-assay-front"
 """Header by which a replica knows that the process that took the call has applied all limits."""
 
 _PROXY_HEADER = PROXY_HEADER.lower().encode()
+REPEATABLE = re.compile(CHANGES_NOTHING)
+"""Paths of calls that may be made twice."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CUT = 128
 """Greatest length of a request id; a longer one is refused."""
@@ -118,8 +120,11 @@ class Front:
         except Exception:
             # Its message may hold what the caller sent; Serve has logged it where it arose.
             logger.error("a call failed in the proxy")
+            status = 500
+        else:
+            status = 503  # Serve sends nothing where a replica has died.
         if not answer.started:
-            await refuse(answer.send, 500)
+            await refuse(answer.send, status, retry_after=self._limits.retry_after)
 
     def _judge(self, scope: Scope) -> hosts.Refusal | None:
         """Judges a request, and leaves in its headers and its client only what is true."""
@@ -136,6 +141,8 @@ class Front:
             if path.startswith("/models/") or (path.startswith("/-/") and not is_open):
                 return hosts.Refusal(404, text_of(404))
         scope["client"] = (client, 1) if client else None
+        if came_through and hosts.values(headers, b"x-forwarded-proto") == ["https"]:
+            scope["scheme"] = "https"
         told = hosts.judge(
             headers, method=scope["method"], scheme=scope.get("scheme", "http"), client=client, limits=self._limits
         )
@@ -162,6 +169,8 @@ class Front:
 class Bodies:
     """Middleware that reads a whole body, of limited length and in limited time, before the call goes on.
 
+    A call of a model that gets no answer, since its replica has died, goes on a second time: it changes nothing.
+
     Args:
         app: the application behind it.
         limits: settings; by default those of the environment.
@@ -177,39 +186,62 @@ class Bodies:
         if scope["type"] != "http" or scope.get(BEHIND_PROXY) or not names & {b"content-length", b"transfer-encoding"}:
             await self._app(scope, receive, send)
             return
-        too_long = f"the body is longer than {self._limits.body} bytes; send fewer records at a time"
         announced = _announced(scope["headers"])
-        if announced is not None and announced > self._limits.body:
-            await refuse(send, 413, too_long)
-            return
         is_long = announced is None or announced > LONG
-        if is_long and self._long >= self._limits.long_bodies:
+        if announced is not None and announced > self._limits.body:
+            await refuse(send, 413, self._too_long())
+        elif is_long and self._long >= self._limits.long_bodies:
             await refuse(send, 503, retry_after=self._limits.retry_after)
-            return
-        self._long += is_long
-        try:
-            await self._read_and_go_on(scope, receive, send, too_long)
-        finally:
-            self._long -= is_long
+        else:
+            self._long += is_long
+            try:
+                await self._read_and_go_on(scope, receive, send)
+            finally:
+                self._long -= is_long
 
-    async def _read_and_go_on(self, scope: Scope, receive: Receive, send: Send, too_long: str) -> None:
+    def _too_long(self) -> str:
+        return f"the body is longer than {self._limits.body} bytes; send fewer records at a time"
+
+    async def _read_and_go_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(self._limits.upload_seconds):
                 body = await _read(receive, self._limits.body)
         except TimeoutError:
-            await refuse(send, 408, f"the body must arrive within {self._limits.upload_seconds} seconds")
+            await refuse(send, 408, f"the body must arrive within {self._limits.upload_seconds} s")
             return
         except BodyTooLongError:
-            await refuse(send, 413, too_long)
+            await refuse(send, 413, self._too_long())
             return
         if body is None:
             return
-        waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        for _ in range(2 if REPEATABLE.fullmatch(scope["path"]) else 1):
+            attempt = _Attempt(body, receive, send)
+            # Serve changes the scope that it is given.
+            await self._app(dict(scope), attempt.receive, attempt.send)
+            if attempt.answered or attempt.gone:
+                return
 
-        async def replay() -> Message:
-            return waiting.pop() if waiting else await receive()
 
-        await self._app(scope, replay, send)
+class _Attempt:
+    """One call of the application with a body that was read before."""
+
+    def __init__(self, body: bytes, receive: Receive, send: Send) -> None:
+        self._waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        self._receive, self._send = receive, send
+        self.answered = self.gone = False
+
+    async def receive(self) -> Message:
+        """Returns the body, then whatever comes from the caller."""
+        if self._waiting:
+            return self._waiting.pop()
+        message = await self._receive()
+        self.gone = self.gone or message["type"] == "http.disconnect"
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Sends a message of the answer."""
+        self.answered = True
+        await self._send(message)
 
 
 class BodyTooLongError(Exception):

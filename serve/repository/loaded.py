@@ -28,17 +28,27 @@ class _Name:
 
     versions: dict[str, Online] = field(default_factory=dict)
     current: str = ""
+    previous: str = ""
+    """The version that answered before it."""
     failed: dict[str, str] = field(default_factory=dict)
 
 
 class Loaded:
-    """The loaded versions of all names of a replica. Reading takes no lock: entries are replaced, never changed."""
+    """The loaded versions of all names of a replica. Reading takes no lock: entries are replaced, never changed.
 
-    def __init__(self, online: Iterable[Online] = ()) -> None:
+    Args:
+        online: what is loaded from the start.
+        told: takes each change, as ``told("load", model=..., version=..., artefact=...)``, such as
+            ``DecisionLog.event``.
+    """
+
+    def __init__(self, online: Iterable[Online] = (), *, told: Callable[..., None] | None = None) -> None:
         self._names: dict[str, _Name] = {}
+        self._told = told
         for one in online:
             own = self._names.setdefault(one.name, _Name(current=one.version))
             own.versions[one.version] = one
+            self._tell("load", model=one.name, version=one.version, artefact=one.artefact)
 
     @property
     def names(self) -> list[str]:
@@ -115,7 +125,10 @@ class Loaded:
         current = entry.current if entry.current in versions else before.current
         kept = {name: one for name, one in versions.items() if name in wanted or name == current}
         if kept:
-            self._names[entry.name] = _Name(versions=kept, current=current, failed=failed)
+            previous = before.previous if current == before.current else before.current
+            after = _Name(versions=kept, current=current, previous=previous, failed=failed)
+            self._names[entry.name] = after
+            self._tell_changes(entry.name, before, after)
 
     def drop(self, name: str) -> None:
         """Unloads all versions of a name.
@@ -123,7 +136,25 @@ class Loaded:
         Args:
             name: of a model.
         """
-        self._names.pop(name, None)
+        own = self._names.pop(name, _Name())
+        self._tell_changes(name, own, _Name(current=own.current))
+
+    def _tell_changes(self, name: str, before: _Name, after: _Name) -> None:
+        """Tells which versions were loaded and unloaded, and which one answers now where none is named."""
+        for version, one in after.versions.items():
+            if before.versions.get(version) is not one:
+                self._tell("load", model=name, version=version, artefact=one.artefact)
+        if before.current and after.current != before.current:
+            back = after.current == before.previous
+            about = {"version": after.current, "artefact": after.versions[after.current].artefact}
+            self._tell("rollback" if back else "promote", model=name, **about, before=before.current)
+        for version, one in before.versions.items():
+            if version not in after.versions:
+                self._tell("unload", model=name, version=version, artefact=one.artefact)
+
+    def _tell(self, event: str, **about: str) -> None:
+        if self._told is not None:
+            self._told(event, **about)
 
 
 def follow(

@@ -34,20 +34,33 @@ def add_call(api: FastAPI, path: str, call: Any, **about: Any) -> None:
     api.router.add_api_route(path, call, methods=["POST"], route_class_override=PlainRoute, **about)
 
 
-def documented(asked: type[BaseModel], answered: type[BaseModel]) -> dict[str, Any]:
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+
+def documented(
+    asked: type[BaseModel], answered: Any, *, binary: str | None = None, required: bool = True
+) -> dict[str, Any]:
     """Returns the arguments with which FastAPI describes a call.
 
     Args:
-        asked: its request.
+        asked: its request. The models of which it consists are moved to the components by ``describe``.
         answered: its response.
+        binary: header that gives the length of the JSON, where binary tensors may follow it in both directions.
+        required: whether the request must have a body.
 
     Returns:
         Keyword arguments of a route.
     """
     schema = asked.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {
-        "response_model": None,
-        "responses": {200: {"model": answered, "description": "The answer."}},
-        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}},
-    }
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    response: dict[str, Any] = {"model": answered, "description": "The answer."}
+    extra: dict[str, Any] = {"requestBody": {"required": required, "content": content}}
+    if binary is not None:
+        content |= _BINARY
+        response["content"] = _BINARY
+        about = f"Length in bytes of the JSON, where binary tensors follow it; see parameters of {asked.__name__}."
+        extra["parameters"] = [
+            {"name": binary, "in": "header", "required": False, "description": about, "schema": {"type": "integer"}}
+        ]
+        response["headers"] = {binary: {"description": about, "schema": {"type": "integer"}}}
+    return {"response_model": None, "responses": {200: response}, "openapi_extra": extra}

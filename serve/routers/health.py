@@ -1,15 +1,17 @@
 """Health of the server and of its models, and what it serves."""
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-import assay
 from serve import messages as m
+from serve.answers.tensors import check_models, index_of, server_metadata
 from serve.model import NoFiniteAnswerError
 from serve.repository.loaded import Loaded
+from serve.routers.documented import documented
+from serve.routers.reading import read
 from serve.routers.replies import refusal, reply
 
-EXTENSIONS = ["model_repository(unload_dependents)"]
+BY_THE_OPERATOR = "callers may not load or unload models: who runs the server does, by python -m jobs.serve"
 
 
 def add_health(api: FastAPI, loaded: Loaded) -> None:
@@ -21,8 +23,9 @@ def add_health(api: FastAPI, loaded: Loaded) -> None:
     """
 
     @api.get("/v2", tags=["health"])
-    async def server_metadata() -> m.ServerMetadata:
-        return m.ServerMetadata(version=assay.__version__)
+    async def server() -> m.ServerMetadata:
+        """Returns name, version and extensions of the server."""
+        return server_metadata()
 
     @api.get("/v2/health/live", tags=["health"], response_model_exclude_none=True)
     async def live() -> m.Health:
@@ -32,11 +35,10 @@ def add_health(api: FastAPI, loaded: Loaded) -> None:
     def ready() -> Response:
         """Answers a known record with every model, and compares the answer with that at the start."""
         try:
-            for name in loaded.names:
-                loaded.find(name).model.check_self()
+            check_models(loaded)
         except NoFiniteAnswerError as error:
             return refusal(503, str(error))
-        return reply({"ready": bool(loaded.names)}, 200 if loaded.names else 503)
+        return reply({"ready": True})
 
     @api.get("/v2/models/{name}/ready", tags=["health"])
     @api.get("/v2/models/{name}/versions/{version}/ready", tags=["health"])
@@ -51,14 +53,14 @@ def add_health(api: FastAPI, loaded: Loaded) -> None:
     async def status(name: str) -> m.ModelStatus:
         return m.ModelStatus(name=loaded.find(name).name, ready=True)
 
-    @api.post("/v2/repository/index", tags=["model"])
-    async def index() -> list[m.IndexEntry]:
+    @api.post("/v2/repository/index", tags=["model"], **documented(m.IndexRequest, list[m.IndexEntry], required=False))
+    async def index(request: Request) -> Response:
         """Lists the versions of all models, those too that could not be loaded."""
-        found = []
-        for name in loaded.names:
-            found += [m.IndexEntry(name=name, version=version, state="READY") for version in loaded.versions(name)]
-            found += [
-                m.IndexEntry(name=name, version=version, state="UNAVAILABLE", reason=why)
-                for version, why in loaded.failed(name).items()
-            ]
-        return found
+        asked = await read(request, m.IndexRequest) if await request.body() else m.IndexRequest()
+        return reply([entry.model_dump() for entry in index_of(loaded, ready=asked.ready)])
+
+    @api.post("/v2/repository/models/{name}/load", tags=["model"])
+    @api.post("/v2/repository/models/{name}/unload", tags=["model"])
+    async def change(name: str) -> Response:
+        """Refuses to change what is served."""
+        return refusal(403, BY_THE_OPERATOR)

@@ -1,4 +1,4 @@
-"""Reads the JSON body of a request."""
+"""Reads the body of a request: JSON, or an image file."""
 
 from typing import TypeVar
 
@@ -6,12 +6,13 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from serve.inputs.strict_json import parse_json
+from serve.inputs.images import KINDS
+from serve.inputs.strict_json import LONGEST_STRING, parse_json
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def read(request: Request, kind: type[Body]) -> Body:
+async def read(request: Request, kind: type[Body], *, images: bool = False) -> Body:
     """Reads and checks the body of a request.
 
     A body without Content-Type is taken for JSON, for clients of the Open Inference Protocol send none.
@@ -19,6 +20,8 @@ async def read(request: Request, kind: type[Body]) -> Body:
     Args:
         request: of the caller.
         kind: what its body must be.
+        images: whether the model takes images: then a string may be as long as the body, and the body may be an image
+            file, which is one record.
 
     Returns:
         The body.
@@ -28,8 +31,30 @@ async def read(request: Request, kind: type[Body]) -> Body:
         HTTPException: it says that it is something else (415).
         ValidationError: it is not of this kind.
     """
+    file = KINDS.get(_content_type(request)) if images and _is_plain(request) else None
+    if file is not None:
+        return kind.model_validate({"instances": [{file: await request.body()}]})
     require_json(request)
-    return kind.model_validate(parse_json(await request.body()))
+    body = await request.body()
+    return parse(body, kind, longest_string=len(body) if images else LONGEST_STRING)
+
+
+def parse(body: bytes, kind: type[Body], *, longest_string: int = LONGEST_STRING) -> Body:
+    """Parses JSON and checks it.
+
+    Args:
+        body: the JSON.
+        kind: what it must be.
+        longest_string: greatest length of a string in bytes.
+
+    Returns:
+        The body.
+
+    Raises:
+        RefusedError: it is not JSON (400).
+        ValidationError: it is not of this kind.
+    """
+    return kind.model_validate(parse_json(body, longest_string=longest_string))
 
 
 def require_json(request: Request) -> None:
@@ -41,8 +66,15 @@ def require_json(request: Request) -> None:
     Raises:
         HTTPException: 415.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if not _is_plain(request):
         raise HTTPException(415, "send the body as it is: Content-Encoding is not supported")
-    said = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if said not in ("application/json", "application/octet-stream", ""):
+    if _content_type(request) not in ("application/json", "application/octet-stream", ""):
         raise HTTPException(415, "send JSON with the header Content-Type: application/json")
+
+
+def _is_plain(request: Request) -> bool:
+    return request.headers.get("content-encoding", "identity") == "identity"
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()

@@ -10,30 +10,35 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from serve import messages as m
 from serve.answers.certificates import ABOUT, certificates
 from serve.answers.explanations import about_explanations, explanations
+from serve.answers.overlays import add_overlays, require_overlays
 from serve.answers.predictions import predictions
 from serve.answers.whole import whole_answers
+from serve.audit_log.decision import Hook
 from serve.inputs.read import MOST_RECORDS
 from serve.model import MOST_EXPLAINED
+from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import add_call, documented
+from serve.routers.noting import Note, classes_of
 from serve.routers.reading import read
 from serve.routers.replies import reply
 
 EVENTS = "text/event-stream"
 
 
-def add_v1(api: FastAPI, loaded: Loaded) -> None:
+def add_v1(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
     """Adds the calls under ``/v1/models``.
 
     Args:
         api: the application.
         loaded: its models.
+        log: takes what is answered.
     """
 
     for path in ("/v1/models/{name}:%s", "/v1/models/{name}/versions/{version}:%s"):
         for call, (answer, asked, answered) in CALLS.items():
-            _add(api, loaded, path % call, answer, documented(asked, answered))
+            _add(api, loaded, path % call, answer, documented(asked, answered), log=log)
 
     @api.get("/v1/models/{name}/card", tags=["model"], response_model=None)
     @api.get("/v1/models/{name}/versions/{version}/card", tags=["model"], response_model=None)
@@ -43,56 +48,73 @@ def add_v1(api: FastAPI, loaded: Loaded) -> None:
         return HTMLResponse(own.to_html()) if html else reply(own.to_json())
 
 
-def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, Any]) -> None:
+def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, Any], *, log: Hook | None) -> None:
     async def call(name: str, request: Request, version: str | None = None) -> Response:
         online = loaded.find(name, version)
-        replied: Response = await answer(online, request)
+        replied: Response = await answer(online, request, Note(log, online, answer.__name__, request))
         return replied
 
     call.__doc__ = answer.__doc__
     add_call(api, path, call, tags=["model"], name=answer.__name__, **about)
 
 
-async def predict(online: Online, request: Request) -> Response:
+async def predict(online: Online, request: Request, note: Note) -> Response:
     """Returns the predicted class of each record, with all probabilities."""
-    asked = await read(request, m.PredictRequest)
-    records = online.model.read(asked.instances)
-    logits = await online.logits(records.x)
-    return reply({"predictions": predictions(online.model, logits, records), **online.origin})
+    asked = await read(request, m.PredictRequest, images=online.model.reads_images)
+    records = online.model.read(asked.instances, about=asked.about)
+    found = predictions(online.model, await online.logits(records.x), records)
+    await note(records, classes_of(online, found))
+    return reply({"predictions": found, **online.origin})
 
 
-async def explain(online: Online, request: Request) -> Response:
+async def explain(online: Online, request: Request, note: Note) -> Response:
     """Returns each input's contribution to the predicted class: to its log-odds, or by SHAP to its lead.
 
     With ``Accept: text/event-stream`` the explanations come as they are made, as server-sent events.
     """
-    asked = await read(request, m.ExplainRequest)
+    asked = await read(request, m.ExplainRequest, images=online.model.reads_images)
+    streamed = request.headers.get("accept") == EVENTS
+    if asked.overlay:
+        require_overlays(online.model, len(asked.instances))
+        if streamed:
+            raise RefusedError("overlays share one scale, which is known at the end: ask for them without a stream")
     fast = online.model.explainer(asked.method).name == "integrated_gradients"
-    records = online.model.read(asked.instances, most=MOST_RECORDS if fast else MOST_EXPLAINED)
+    records = online.model.read(asked.instances, most=MOST_RECORDS if fast else MOST_EXPLAINED, about=asked.about)
     about = {**about_explanations(online.model, asked.method), **online.origin}
     pieces = explanations(online, records.x, asked.method, records.words)
     first = await anext(pieces)  # what cannot be explained is refused before anything is sent
-    if request.headers.get("accept") == EVENTS:
+    if streamed:
+        # Noted before anything is sent, so with classes of its own: they are those that are explained.
+        await note(records, online.model.decisions(await online.logits(records.x)).tolist())
         return StreamingResponse(_events(about, len(records.x), first, pieces), media_type=EVENTS)
     found = [*first, *[one async for piece in pieces for one in piece]]
+    await note(records, classes_of(online, found))
+    if asked.overlay:
+        about["overlay_scale"] = await add_overlays(online.model, found, records)
     return reply({**about, "explanations": found})
 
 
-async def certify(online: Online, request: Request) -> Response:
+async def certify(online: Online, request: Request, note: Note) -> Response:
     """Returns whether the predicted class is proven not to change if each input changes by at most ε."""
-    asked = await read(request, m.CertifyRequest)
-    records = online.model.read(asked.instances)
+    asked = await read(request, m.CertifyRequest, images=online.model.reads_images)
+    records = online.model.read(asked.instances, about=asked.about)
     epsilons = asked.epsilons or list(online.model.dataset.epsilons)
     found = await certificates(online, records.x, epsilons)
+    await note(records, classes_of(online, found))
     units = online.model.dataset.units
     return reply({**ABOUT, "units": units, "epsilons": epsilons, "certificates": found, **online.origin})
 
 
-async def answer(online: Online, request: Request) -> Response:
+async def answer(online: Online, request: Request, note: Note) -> Response:
     """Returns everything about each record: class, prediction set, abstention, explanation and certificate."""
-    asked = await read(request, m.AnswerRequest)
-    records = online.model.read(asked.instances, most=MOST_EXPLAINED)
-    return reply(await whole_answers(online, records, explain=asked.explain, certify=asked.certify))
+    asked = await read(request, m.AnswerRequest, images=online.model.reads_images)
+    if asked.overlay:
+        require_overlays(online.model, len(asked.instances))
+    records = online.model.read(asked.instances, most=MOST_EXPLAINED, about=asked.about)
+    found = await whole_answers(online, records, explain=asked.explain, certify=asked.certify, overlay=asked.overlay)
+    left = [one["left_to_clinician"]["left"] for one in found["answers"]]
+    await note(records, classes_of(online, found["answers"]), left)
+    return reply(found)
 
 
 CALLS: dict[str, tuple[Any, type, type]] = {

@@ -1,12 +1,24 @@
-"""Calls of the Open Inference Protocol: tensors as input and output."""
+"""Calls of the Open Inference Protocol: tensors as input and output, in JSON or binary."""
 
 from typing import Any
 
 import numpy as np
+import orjson
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from serve import messages as m
+from serve.answers.tensors import (
+    datatype_of,
+    metadata_of,
+    outputs_of,
+    parameters_of,
+    raw_from,
+    records_of_raw,
+    refuse_datatype,
+)
+from serve.audit_log.decision import Hook
+from serve.inputs.binary import HEADER, raw_of, split_body
 from serve.inputs.numbers import tensor_of
 from serve.inputs.read import MOST_RECORDS
 from serve.inputs.records import Records
@@ -15,82 +27,50 @@ from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online
 from serve.routers.documented import add_call, documented
-from serve.routers.reading import read
+from serve.routers.noting import Note
+from serve.routers.reading import parse, require_json
 from serve.routers.replies import reply
 
+_ALL = [m.OutputWanted(name="probabilities"), m.OutputWanted(name="class_index")]
+"""What is answered where a request names no outputs."""
 
-def add_v2(api: FastAPI, loaded: Loaded) -> None:
+
+def add_v2(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
     """Adds the calls under ``/v2/models``.
 
     Args:
         api: the application.
         loaded: its models.
+        log: takes what is answered.
     """
 
     async def infer(name: str, request: Request, version: str | None = None) -> Response:
         """Returns probabilities and classes of a tensor of records."""
         online = loaded.find(name, version)
-        asked = await read(request, m.InferRequest)
+        require_json(request)
+        header, rest = split_body(await request.body(), request.headers.getlist(HEADER))
+        asked = parse(header, m.InferRequest)
         if asked.model_name not in (None, name) or asked.model_version not in (None, "", online.version):
             raise RefusedError("model_name and model_version must be those of the path")
         if asked.id is not None:
             check_id(asked.id)
-        records = records_of_tensor(online, asked.inputs[0])
-        outputs = outputs_of(online, await online.logits(records.x))
-        wanted: list[str] = [output.name for output in asked.outputs] or list(outputs)
-        tensors = [{"name": one, **_tensor(outputs[one])} for one in wanted]
-        return reply({**online.origin, **({"id": asked.id} if asked.id is not None else {}), "outputs": tensors})
+        records = _records(online, asked.inputs[0], rest)
+        outputs = await outputs_of(online, records)
+        await Note(log, online, "infer", request)(records, outputs["class_index"].tolist())
+        return answer(online, asked, records, outputs)
 
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
-        add_call(api, path, infer, tags=["model"], **documented(m.InferRequest, m.InferResponse))
+        add_call(api, path, infer, tags=["model"], **documented(m.InferRequest, m.InferResponse, binary=HEADER))
 
     @api.get("/v2/models/{name}", tags=["model"])
     @api.get("/v2/models/{name}/versions/{version}", tags=["model"])
     async def metadata(name: str, version: str | None = None) -> m.ModelMetadata:
+        """Returns what a caller must know to build a request."""
         return metadata_of(loaded.find(name, version), loaded.versions(name))
 
 
-def metadata_of(online: Online, versions: list[str]) -> m.ModelMetadata:
-    """Returns what a caller must know to build a request.
-
-    Args:
-        online: the version.
-        versions: all loaded versions of the model.
-
-    Returns:
-        The metadata.
-    """
-    model, dataset = online.model, online.model.dataset
-    return m.ModelMetadata(
-        name=online.name,
-        versions=versions,
-        artefact=online.artefact,
-        trial=online.card.trial,
-        inputs=[
-            m.TensorInfo(name="records", datatype="BYTES", shape=[-1])
-            if model.reads_text
-            else m.TensorInfo(name="records", datatype="FP32", shape=[-1, *dataset.shape])
-        ],
-        outputs=[
-            m.TensorInfo(name="probabilities", datatype="FP32", shape=[-1, dataset.classes]),
-            m.TensorInfo(name="class_index", datatype="INT64", shape=[-1]),
-        ],
-        class_names=list(dataset.class_names),
-        feature_names=list(dataset.feature_names),
-        units=dataset.units,
-        preprocessing=dataset.preprocessing,
-        low=[] if model.reads_text else np.broadcast_to(dataset.low, dataset.shape).tolist(),
-        high=[] if model.reads_text else np.broadcast_to(dataset.high, dataset.shape).tolist(),
-        epsilons=list(dataset.epsilons),
-        default_explanation=model.default.method.name,
-        explanations=["integrated_gradients"] + ([] if model.unexplained else ["shap"]),
-        certificates=not model.unbounded,
-        threshold=model.threshold,
-    )
-
-
 def records_of_tensor(online: Online, tensor: m.InputTensor) -> Records:
-    """Brings a tensor of JSON numbers into the form that the model takes.
+    """Brings a tensor of JSON numbers, or of texts, into the form that the model takes.
 
     Args:
         online: the version that answers.
@@ -102,26 +82,51 @@ def records_of_tensor(online: Online, tensor: m.InputTensor) -> Records:
     Raises:
         RefusedError: its shape is not that of records, or its data are not of its shape.
     """
-    model = online.model
-    if model.reads_text:
-        return model.read(tensor.data)
-    return model.take(tensor_of(tensor.data, tensor.shape, model.dataset.shape, most=MOST_RECORDS))
+    data, model = tensor.data, online.model
+    if data is None:
+        raise RefusedError("a tensor needs data, or the parameter binary_data_size")
+    refuse_datatype(model, tensor.datatype)
+    if not model.reads_text:
+        return model.take(tensor_of(data, tensor.shape, model.dataset.shape, most=MOST_RECORDS))
+    if tensor.shape != [len(data)]:
+        raise RefusedError("shape must be [records], as many as data holds", reason="shape")
+    return model.read(data)
 
 
-def outputs_of(online: Online, logits: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the output tensors.
+def answer(online: Online, asked: m.InferRequest, records: Records, outputs: dict[str, np.ndarray]) -> Response:
+    """Returns the response: JSON, and after it the outputs that were asked for as binary tensors.
 
     Args:
         online: the version that answered.
-        logits: (n, classes).
+        asked: the request.
+        records: of the request.
+        outputs: all of them by name.
 
     Returns:
-        Probabilities, (n, classes) float32, and classes, (n,) int64, by their names.
+        The response.
     """
-    model = online.model
-    return {"probabilities": model.probabilities(logits), "class_index": model.decisions(logits).astype(np.int64)}
+    tensors, raws = list[dict[str, Any]](), list[bytes]()
+    for wanted in asked.outputs or _ALL:
+        array = outputs[wanted.name]
+        about: dict[str, Any] = {"name": wanted.name, "datatype": datatype_of(array), "shape": list(array.shape)}
+        if asked.is_binary(wanted):
+            raws.append(raw_from(array))
+            about["parameters"] = {"binary_data_size": len(raws[-1])}
+        else:
+            about["data"] = array.ravel()
+        tensors.append(about)
+    content: dict[str, Any] = {**online.origin, **({"id": asked.id} if asked.id is not None else {})}
+    content |= ({"parameters": parameters} if (parameters := parameters_of(records)) else {}) | {"outputs": tensors}
+    if not raws:
+        return reply(content)
+    header = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    headers = {HEADER: str(len(header))}
+    return Response(b"".join([header, *raws]), headers=headers, media_type="application/octet-stream")
 
 
-def _tensor(array: np.ndarray) -> dict[str, Any]:
-    datatype = "FP32" if array.dtype == np.float32 else "INT64"
-    return {"datatype": datatype, "shape": list(array.shape), "data": array.ravel()}
+def _records(online: Online, tensor: m.InputTensor, rest: memoryview | None) -> Records:
+    """Brings the tensor of a request into the form that the model takes, wherever its data are."""
+    raw = raw_of(rest, tensor.parameters.binary_data_size, beside_json=tensor.data is not None)
+    if raw is None:
+        return records_of_tensor(online, tensor)
+    return records_of_raw(online.model, tensor.datatype, tensor.shape, raw)

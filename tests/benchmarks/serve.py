@@ -95,6 +95,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         cases = made(folder)
         ours, peer, noop = free_ports(3)
         start = ["jobs.serve", "start", "--repository", _repository(folder), "--port", str(ours)]
+        start += ["--tokens", str(folder / "tokens.json")]
         plain = ["tests.benchmarks.serving.plain_app", str(folder / "peer"), str(peer)]
         with (
             running(start, ours, "ready: http") as service,
@@ -102,7 +103,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         ):
             time.sleep(3)
             _require_same_priority(service, other)
-            rows = _rows(cases, ours, peer)
+            rows = _rows(cases, service, other)
             found = {}
             for name, row in rows.items():
                 clients = CLIENTS[:2] if name == "expected_xray" else CLIENTS
@@ -114,8 +115,8 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
             running(["tests.benchmarks.serving.no_op", str(noop)], noop, "ready: http") as other,
         ):
             time.sleep(3)
-            one = _requests(ours, "/v1/models/table:predict", _json(cases["table"], 1))
-            nothing = Row(ours=one, peer=_requests(noop, "/", [b"{}"]))
+            one = _requests(service, "/v1/models/table:predict", _json(cases["table"], 1))
+            nothing = Row(ours=one, peer=_requests(other, "/", [b"{}"]))
             found["python_proxy"] = _measured(nothing, service, other, length, clients=(1, 16))
             memory["ours_by_python_proxy"] = service.memory()
     return {
@@ -156,7 +157,7 @@ def _require_same_priority(*servers: Server) -> None:
         raise DifferentWorkError(f"the two have other priorities: {found}")
 
 
-def _rows(cases: dict[str, Case], ours: int, peer: int) -> dict[str, Row]:
+def _rows(cases: dict[str, Case], ours: Server, peer: Server) -> dict[str, Row]:
     """Compares the answers of both, and returns what is sent to each."""
     table, xray = cases["table"], cases["xray"]
     one, many = _json(table, 1), _json(table, 64)
@@ -173,7 +174,7 @@ def _rows(cases: dict[str, Case], ours: int, peer: int) -> dict[str, Row]:
     }
 
 
-def _of_64(table: Case, ours: int, peer: int, many: list[bytes]) -> Row:
+def _of_64(table: Case, ours: Server, peer: Server, many: list[bytes]) -> Row:
     """64 records as a binary tensor, or as JSON where the service has none."""
     rows = [np.roll(table.x, -first, 0) for first in range(len(table.x))]
     path, bodies = "/v2/models/table/infer", [_binary(one) for one in rows]
@@ -203,7 +204,7 @@ def _binary(x: np.ndarray) -> tuple[bytes, int]:
     return head + raw, len(head)
 
 
-def _integrated(case: Case, name: str, ours: int, peer: int, *, method: str, points: int | None) -> Row:
+def _integrated(case: Case, name: str, ours: Server, peer: Server, *, method: str, points: int | None) -> Row:
     """Integrated gradients; without ``points``, the peer has the fewest that are as exact as ours."""
     exact = case.exact_integrated(COMPARED)
     bodies = _json(case, 1, method=method)
@@ -224,7 +225,7 @@ def _integrated(case: Case, name: str, ours: int, peer: int, *, method: str, poi
     return Row(ours=_requests(ours, path, bodies), peer=to_peer, about=about)
 
 
-def _expected(case: Case, ours: int, peer: int) -> Row:
+def _expected(case: Case, ours: Server, peer: Server) -> Row:
     """Expected gradients; the peer has the fewest samples that are as exact as ours, up to ``MOST_SAMPLES``."""
     exact = case.exact_expected(COMPARED)
     bodies, path, theirs = _json(case, 1, method="default"), "/v1/models/xray:explain", "/xray/expected"
@@ -240,8 +241,8 @@ def _expected(case: Case, ours: int, peer: int) -> Row:
     return Row(ours=_requests(ours, path, bodies), peer=to_peer, about=about)
 
 
-def _attributions(port: int, path: str, bodies: list[bytes], exact: np.ndarray) -> np.ndarray:
-    found = [_ask(port, path, body)["explanations"][0]["attributions"] for body in bodies]
+def _attributions(server: Server, path: str, bodies: list[bytes], exact: np.ndarray) -> np.ndarray:
+    found = [_ask(server, path, body)["explanations"][0]["attributions"] for body in bodies]
     return np.array(found).reshape(exact.shape)
 
 
@@ -257,24 +258,33 @@ def _json(case: Case, count: int, **further: Any) -> list[bytes]:
     return [json.dumps({"instances": rows.tolist(), **further}).encode() for rows in rolled]
 
 
-def _request(port: int, path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes:
-    given = {"Host": f"localhost:{port}", "Content-Type": "application/json", **(headers or {})}
+def _request(server: Server, path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes:
+    given = {
+        "Host": f"localhost:{server.port}",
+        "Content-Type": "application/json",
+        **_token(server),
+        **(headers or {}),
+    }
     lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
-def _requests(port: int, path: str, bodies: list[bytes]) -> list[bytes]:
-    return [_request(port, path, body) for body in bodies]
+def _requests(server: Server, path: str, bodies: list[bytes]) -> list[bytes]:
+    return [_request(server, path, body) for body in bodies]
 
 
-def _post(port: int, path: str, body: bytes, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
+def _token(server: Server) -> dict[str, str]:
+    return {"Authorization": f"Bearer {server.token}"} if server.token else {}
+
+
+def _post(server: Server, path: str, body: bytes, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", body, {**_token(server), **headers})
     with urllib.request.urlopen(request, timeout=120) as answer:
         return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
 
 
-def _ask(port: int, path: str, body: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_post(port, path, body, {"Content-Type": "application/json"})[0])
+def _ask(server: Server, path: str, body: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_post(server, path, body, {"Content-Type": "application/json"})[0])
     return found
 
 

@@ -27,7 +27,7 @@ from assay.store.folder import Store
 from assay.study.reading import build_study
 from assay.study.runner import evaluate_work
 from assay.study.sweep_items import SweepItem
-from assay.study.sweep_prepare import Prepared, prepare_sweep
+from assay.study.sweep_prepare import PreparedSweep, prepare_sweep
 from assay.study.sweep_run import run_sweep
 from assay.study.training import Trained, network_of, prepare_records
 from assay.study.watching import Watcher
@@ -119,7 +119,7 @@ def measure(quick: bool = False) -> dict[str, Any]:
     }
 
 
-def _prepared(trials: int) -> Prepared:
+def _prepared(trials: int) -> PreparedSweep:
     """Returns a sweep of random points over the breast-cancer records."""
     from ray import tune
 

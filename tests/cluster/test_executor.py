@@ -4,15 +4,18 @@ import os
 import platform
 import resource
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from assay import progress
 from assay.cluster.executor import RayExecutor
-from assay.executors import Executor, LocalExecutor
+from assay.executors import LATER, Executor, LocalExecutor
 
 
 class Counter:
@@ -72,6 +75,26 @@ def test_every_item_has_one_outcome(executor: Executor) -> None:
     assert len(asked) <= 1 + executor.workers, "an item is asked for when a worker takes it"
     outcomes = [first, *running]
     assert sorted((o.index, o.value) for o in outcomes) == [(i, 3 * i) for i in range(7)]
+
+
+def test_items_may_depend_on_outcomes_within_one_map_and_what_is_shared_is_sent_once(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[int] = []
+    put: list[Any] = []
+    monkeypatch.setattr("ray.put", lambda value, send=ray.put: put.append(value) or send(value))  # type: ignore[func-returns-value]
+
+    def items() -> Iterator[Any]:
+        """Each but the first three needs the outcome of the third one before it."""
+        for item in range(9):
+            while item >= 3 and 3 * (item - 3) not in known:
+                yield LATER
+            yield item
+
+    for outcome in executor.map(scaled, items(), 3):
+        known.append(outcome.value)
+    assert sorted(known) == [3 * item for item in range(9)]
+    assert put == ([] if isinstance(executor, LocalExecutor) else [3])
 
 
 def test_services_keep_their_state_between_calls(executor: Executor) -> None:

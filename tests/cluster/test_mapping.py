@@ -13,7 +13,7 @@ from assay.cluster.mapping import LOSSES, Mapping, Source
 from assay.cluster.pool import Pool, PoolSettings
 from assay.cluster.resources import Node
 from assay.errors import UserError
-from assay.executors import ByDevice, Outcome
+from assay.executors import LATER, ByDevice, Outcome
 from tests.mistakes import refused
 
 
@@ -333,3 +333,31 @@ def test_items_are_taken_one_by_one_as_workers_become_free(cluster: Cluster) -> 
         next(running)
         assert len(taken) <= done + 2
     assert list(running) == []
+
+
+def test_a_stream_without_an_item_now_is_asked_again_after_each_outcome_and_the_others_go_on(cluster: Cluster) -> None:
+    """Each item depends on the outcome of the one eight before it, so eight of sixteen workers have one at any time."""
+    cluster.nodes = {"first": {"CPU": 16.0}}
+    known: set[int] = set()
+    put_off: list[int] = []
+
+    def items() -> Iterator[Any]:
+        for item in range(48):
+            while item >= 8 and item - 8 not in known:
+                put_off.append(item)
+                yield LATER
+            yield item
+
+    running: list[int] = []
+    for outcome in run(made_pool(workers=16), items()):
+        known.add(outcome.index)
+        assert outcome.value == 2 * outcome.index, "an item that was put off has no position of its own"
+        running.append(len(cluster.ran) - len(known))
+    assert known == set(range(48)) and set(put_off) == set(range(8, 48))
+    assert set(running[:40]) == {7}, "and the eighth begins now"
+    assert LATER not in [item for item, _ in cluster.ran]
+
+
+def test_an_item_that_waits_for_nothing_is_an_error_and_no_endless_wait(cluster: Cluster) -> None:
+    with pytest.raises(AssertionError, match="none runs"):
+        list(run(made_pool(workers=2), iter([0, LATER, LATER, LATER, 1])))

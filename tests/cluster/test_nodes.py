@@ -8,11 +8,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import ray
 import torch
+from ray import tune
 from torch import Tensor
 
 from assay.cluster.executor import RayExecutor
@@ -24,6 +26,9 @@ from assay.store.folder import Store
 from assay.study.reading import build_study
 from assay.study.run import run_study
 from assay.study.spec import Study
+from assay.study.sweep_prepare import prepare_sweep
+from assay.study.sweep_run import run_sweep
+from assay.study.sweep_rungs import last_rungs
 from assay.study.watching import Watcher
 from assay.training.cadence import Every
 from assay.training.checkpoints import from_bytes
@@ -180,6 +185,54 @@ def test_a_study_of_which_a_node_is_killed_has_the_figures_of_an_undisturbed_one
         ours, theirs = weights(alone.checkpoint(training)), weights(disturbed.checkpoint(training))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+class Starting(Watcher):
+    """Calls a function when the fourth item of a sweep is given to a worker.
+
+    Args:
+        fourth: the function.
+    """
+
+    def __init__(self, fourth: Callable[[], None]) -> None:
+        self.ended: list[str] = []
+        self._started = 0
+        self._fourth = fourth
+
+    def started(self, label: str) -> None:
+        self._started += 1
+        if self._started == 4:
+            self._fourth()
+
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+        self.ended.append(label)
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha"])
+def test_a_sweep_of_which_a_node_is_killed_has_the_points_and_figures_of_an_undisturbed_one(
+    both: TwoNodes, tmp_path: Path, scheduler: str
+) -> None:
+    """Its points depend on outcomes, so one that was lost or counted twice would change those that follow."""
+    ready = prepare_sweep(
+        study(), name="rates", space=lambda radius: {"training.learning_rate": tune.loguniform(1e-4, 1e-1)},
+        cohort=None, recipe="standard", asked=("accuracy",), tested="validation", search="optuna", samples=12, ahead=4,
+        scheduler=scheduler,
+    )  # fmt: skip
+    stores: list[Store] = []
+    found: list[Any] = []
+    with RayExecutor() as pool:
+        for executor, fourth in ((LocalExecutor(), lambda: None), (pool, both.kill)):
+            watcher = Starting(fourth)
+            stores.append(Store(str(tmp_path / type(executor).__name__)))
+            summary = run_sweep(ready, stores[-1], executor, watcher=watcher)
+            assert summary.complete and summary.failures == {}
+            assert len(set(watcher.ended)) == len(watcher.ended) == len(stores[-1].finished()), "none comes twice"
+            rungs = [(one.recipe, one.rung, one.value) for one in last_rungs(stores[-1])]
+            found.append((summary.trials, summary.ran, summary.stopped, rungs))
+    assert both.second is None, "a node was killed"
+    assert found[0] == found[1]
+    pd.testing.assert_frame_equal(figures(stores[0]), figures(stores[1]), check_exact=True)
+    assert len(stores[0].finished()) + found[0][2] == 12
 
 
 def test_a_distributed_training_of_which_a_node_is_killed_ends_with_the_same_weights(

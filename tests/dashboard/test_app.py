@@ -12,11 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from assay.dashboard.app import create_app
-from assay.dashboard.comparison import BY_TEST_RECORDS, NOT_JUDGED, ONE_RECIPE, OTHER_STUDIES
+from assay.dashboard.comparison import ONE_RECIPE, OTHER_STUDIES
 from assay.dashboard.live import Live
 from assay.study.plan import load_datasets, plan
 from assay.study.reading import read_study
 from assay.study.trial import Trial
+from assay.void_tests import why_no_test
 from tests.dashboard.conftest import TOKEN
 from tests.dashboard.results import stored
 
@@ -187,7 +188,7 @@ def test_no_test_where_test_records_chose(tmp_path: Path, trials: list[Trial]) -
     (tmp_path / "results" / "tiny" / "sweep.html").write_text("")
     first, second = of(trials, "standard", "slow", fold=0)
     compared = Page(tmp_path / "results").get("/api/compare", trials=f"{first.id},{second.id}")
-    assert (compared["tests"], compared["why"]) == ([], BY_TEST_RECORDS)
+    assert (compared["tests"], compared["why"]) == ([], f"No test: {why_no_test('test', sweep=True)}.")
 
 
 def test_no_test_of_one_recipe_or_on_validation_records(
@@ -197,7 +198,8 @@ def test_no_test_of_one_recipe_or_on_validation_records(
     assert page.get("/api/compare", trials=f"{first.id},{second.id}")["why"] == ONE_RECIPE
     on_validation = stored(tmp_path / "validation", raw, split={"folds": 2, "tested": "validation"})
     pair = ",".join(trial.id for trial in of(on_validation, "standard", "slow", fold=0))
-    assert Page(tmp_path / "validation").get("/api/compare", trials=pair)["why"] == NOT_JUDGED
+    why = Page(tmp_path / "validation").get("/api/compare", trials=pair)["why"]
+    assert why == f"No test: {why_no_test('validation', sweep=False)}."
 
 
 @pytest.mark.slow  # starts a process that loads the library; the tests above show when it is asked

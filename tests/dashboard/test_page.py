@@ -15,6 +15,7 @@ from tests.dashboard.conftest import Server
 from tests.dashboard.made import fill, name_of, points
 
 COUNT = 300
+LOOKS = Path(__file__).with_name("looks.js").read_text()
 DRAWN = points(COUNT)
 
 
@@ -229,6 +230,46 @@ def test_the_front_is_that_of_the_selected_trials(visit: Visit) -> None:
     better = lambda m, n: (values[m] >= values[n]).all() and (values[m] > values[n]).any()
     best = [n for n in rows if not any(better(m, n) for m in rows)]
     assert sorted(visit.ask("board.front")) == best
+
+
+def looks(visit: Visit, root: str = "document.body") -> dict[str, Any]:
+    """What a reader could not read, and the number of texts that were looked at; see ``looks.js``."""
+    found: dict[str, Any] = visit.page.evaluate(f"({LOOKS})({root})")
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [800, 1600])
+def test_everything_is_in_the_window_readable_and_apart(made: Server, browser: Any, width: int, scheme: str) -> None:
+    visit = Visit(browser, made.address, viewport={"width": width, "height": 1000}, color_scheme=scheme)
+    assert visit.page.evaluate("document.documentElement.dataset.theme") == scheme
+    page = looks(visit)
+    assert page.pop("texts") > 100 and page == {"outside": [], "faint": [], "overlapping": []}
+    visit.page.locator("#table .link").first.click()
+    visit.page.wait_for_selector("dialog[open] h3")
+    record = looks(visit, "document.querySelector('dialog[open]')")
+    assert record.pop("texts") > 20 and record == {"outside": [], "faint": [], "overlapping": []}
+    assert visit.errors == []
+    visit.page.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "style"),
+    [
+        ("outside", ("#where", "min-width", "900px")),
+        ("faint", (":root", "--soft", "#9fa9b3")),
+        ("overlapping", ("#parallel-title", "margin-right", "-60px")),
+    ],
+)
+def test_a_fault_of_the_looks_would_be_found(
+    made: Server, browser: Any, fault: str, style: tuple[str, str, str]
+) -> None:
+    visit = Visit(browser, made.address, viewport={"width": 800, "height": 1000}, color_scheme="light")
+    where, *change = style
+    visit.page.evaluate(f"document.querySelector('{where}').style.setProperty(...{change})")
+    visit.settled()
+    assert looks(visit)[fault]
+    visit.page.close()
 
 
 @pytest.fixture

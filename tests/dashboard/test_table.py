@@ -8,9 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import assay.evaluations  # noqa: F401  (it registers their metrics)
 from assay.dashboard.columns import Column
+from assay.dashboard.headlines import HEADLINES, worst_case
 from assay.dashboard.table import Trials
 from assay.dashboard.wire import NONE, block
+from assay.metrics import better_of
 from assay.store.index import Changes
 from assay.store.reader import Reader
 from tests.dashboard.made import changes, fill, name_of, points
@@ -141,3 +144,10 @@ def test_a_value_that_is_absent_is_sent_as_none() -> None:
     column.write(np.arange(2), ["a", None], before=0, capacity=2)
     assert column.read(slice(None), 2).tolist() == [0, -1]
     assert np.where(column.read(slice(None), 2) < 0, NONE, 0).tolist() == [0, NONE]
+
+
+def test_figures_are_better_in_the_direction_that_evaluations_declare() -> None:
+    """The page loads no evaluation, so its own words are held to theirs here."""
+    told = {key: headline.better for key, headline in HEADLINES.items() if key != "seconds"}
+    assert told == {key: better_of(key) for key in told} and set(told.values()) == {"higher", "lower"}
+    assert worst_case("linf", 0.1)[1].better == better_of("worst_case_accuracy") == "higher"

@@ -17,7 +17,7 @@ import jobs.sweep
 from assay.design import Design
 from assay.report.words import design_text, interval_meaning
 from assay.study.run import RunSummary
-from assay.study.sweep_run import Swept
+from assay.study.sweep_run import SweepSummary
 from jobs.console import count_of
 from jobs.submit import ROOT
 
@@ -78,7 +78,7 @@ def test_a_summary_of_one_trial_on_one_worker_has_no_plural(said: io.StringIO) -
 
 def test_a_sweep_whose_trials_overlap_more_than_its_workers_tells_no_negative_time(said: io.StringIO) -> None:
     """The points of two workers may be counted to one that joined later: the times are what they are."""
-    swept = Swept(
+    swept = SweepSummary(
         trials=2, ran=2, stopped=0, failures={}, complete=True, trial_seconds=40.0, workers=1, seconds=34.3
     )  # fmt: skip
     assert jobs.sweep.told_of(swept, "validation") == (

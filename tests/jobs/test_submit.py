@@ -11,17 +11,17 @@ from processes import Ended
 from ray.job_submission import JobStatus
 
 from jobs import submit
-from jobs.submit import ADDRESS_VARIABLE, HERE, JOBS
+from jobs.submit import ADDRESS_VARIABLE, HERE, JOBS, LOCAL
 
 QUICKSTART = ("study", "quickstart", "--results", "/kept")
 
 
 def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
     assert JOBS == ["audit", "benchmark", "dashboard", "evaluate", "flower", "ledger", "study", "sweep", "train"]
-    shared = {path.stem for path in HERE.glob("[!_]*.py")} - {*JOBS, "submit"}
+    shared = {path.stem for path in HERE.glob("[!_]*.py")} - {*JOBS, *LOCAL, "submit"}
     assert shared == {
         *("console", "following", "ledger_places", "ledger_tables", "options", "progress", "progress_lines"),
-        *("refusals", "verdicts"),
+        *("refusals", "sweep_plan", "verdicts"),
     }
     probe = "import runpy, sys\nfor name in sys.argv[1:]: runpy.run_module(f'jobs.{name}', run_name='__main__')"
     said = subprocess.run([sys.executable, "-c", probe, *shared], cwd=HERE.parent, capture_output=True, check=True)

@@ -130,6 +130,62 @@ def test_what_cannot_be_searched_is_said_before_anything_starts(
     assert ended.code == 2 and said in ended.words
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("adversarial",), ("each of", "24 points × 1 fold = 24 trials", "20 epochs in each trial, 480 in all")),
+        (("optimizer", "--samples", "5", "--folds", "2"), ("5 points × 2 folds = 10 trials", "epochs of a trial")),
+        (
+            ("architecture", "--scheduler", "asha"),
+            ("after 2, 6, 20 of 60 epochs one in 3 goes on: about 153 epochs in all, in place of 1,440", "hidden"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_dry_run_tells_points_trials_and_epochs_and_runs_nothing(
+    job: Callable[..., Ended], tmp_path: Path, arguments: tuple[str, ...], told: tuple[str, ...]
+) -> None:
+    epochs = 60 if "asha" in arguments else 20
+    study = f"cohorts.wdbc.recipes.{'standard' if arguments[0] != 'adversarial' else 'pgd'}.training.epochs={epochs}"
+    ended = job("sweep", *arguments, "--dry-run", "--results", str(tmp_path / "none"), "--set", study)
+    assert ended.code == 0, ended.said
+    for said in (*told, "each trial spends: not private", "nothing was run"):
+        assert said in ended.words
+    assert not (tmp_path / "none").exists() and "tuned" not in ended.words
+
+
+TUNED = """
+name: tuned
+tuned: {points: 3, without: [private]}
+cohorts:
+  wdbc:
+    dataset: wdbc
+    evaluations: [accuracy, cost]
+    recipes:
+      standard: {training: {epochs: 20}}
+      private: {training: {epochs: 20}, privacy: {epsilon: 8}}
+"""
+
+
+def test_dry_runs_tell_what_tuning_costs(job: Callable[..., Ended], tmp_path: Path) -> None:
+    (tmp_path / "tuned.yaml").write_text(TUNED)
+    named = (str(tmp_path / "tuned.yaml"), "--dry-run", "--results", str(tmp_path / "none"))
+    study = read_study(named[0], folder=STUDIES)
+    assert study.tuned is not None
+    tried = study.tuned.points_of(study.cohorts["wdbc"].recipes["standard"], seed=study.seed)
+    epochs = sum(point.epochs for point in tried)
+    ended = job("study", *named)
+    assert ended.code == 0, ended.said
+    rows = [line.split() for line in ended.said.splitlines() if "times)" in line]
+    assert rows == [
+        ["wdbc", "standard", "3", str(epochs), f"({epochs / 20:.3g}", "times)", "20"],
+        ["wdbc", "private", "1", "20", "(1", "times)", "20"],
+    ]
+    assert "tuned: 20 trainings in 10 trials; each trial keeps the best of its points" in ended.words
+    ended = job("sweep", "architecture", "--study", *named, "--goals", "accuracy")
+    assert ended.code == 0, ended.said
+    assert "tuned: the study tunes its recipes, and a sweep does not" in ended.words
+
+
 def test_an_unknown_space_lists_the_known_ones(job: Callable[..., Ended]) -> None:
     ended = job("sweep", "adversary")
     assert ended.code == 2

@@ -8,7 +8,7 @@ from torch import nn
 
 from assay.data.splits import Split
 from assay.report.card import Card, card_of
-from assay.report.scorecard import Scorecard
+from assay.report.scorecard import Scorecard, scorecard
 from assay.store.folder import Store
 from assay.study.finished import Finished
 from assay.study.spec import Study
@@ -54,6 +54,41 @@ def test_the_figures_of_a_model_stand_beside_its_recipes(of_seed: Card, card_of_
     assert recipe is not None
     assert (accuracy.recipe_mean, accuracy.recipe_low) == (recipe.mean, recipe.low)
     assert "Abstains (risk ≤ 5 %)" in [figure.title for figure in of_seed.evidence]
+
+
+def test_no_interval_of_a_card_leaves_the_possible_values(study: Study, whole: Store) -> None:
+    served = finished(study(), whole, trial="private-1", fold=1, repeat=0)  # type: ignore[operator]
+    frame = served.frame.copy()
+    # As far apart as can be: the interval of the mean, by t on two degrees of freedom, would reach from -99 % to 232 %.
+    for key in ("value", "low", "high"):
+        wide = frame["fold"].map({0: 0.0, 1: 1.0, 2: 1.0}) + {"value": 0.0, "low": -0.5, "high": 0.5}[key]
+        frame[key] = wide.where(frame["status"] == "measured", frame[key])
+    card = card_of(replace(served, frame=frame), "served")
+    limits = {column.title: (column.least, column.most) for column in scorecard(served.study, "made", frame).evidence}
+    ends = [(figure.title, end) for figure in card.evidence for end in (figure.low, figure.high)]
+    of_recipe = [(figure.title, end) for figure in card.evidence for end in (figure.recipe_low, figure.recipe_high)]
+    known = [(title, end) for title, end in (*ends, *of_recipe) if end is not None]
+    assert len(known) > 20
+    assert [(title, end) for title, end in known if not limits[title][0] <= end <= limits[title][1]] == []
+    shares = {end for title, end in of_recipe if title == "Accuracy"}
+    assert shares == {0.0, 1.0}
+
+
+def test_a_card_says_what_answers_tell(study: Study, whole: Store) -> None:
+    served = finished(study(), whole, trial="private-1", fold=1, repeat=0)  # type: ignore[operator]
+    explained, calibrated = card_of(served, "served").answers_tell
+    assert "public reference" in explained
+    assert "no training record" in explained
+    assert calibrated.startswith("no record calibrates")
+    held = replace(served, split=replace(served.split, calibration=np.arange(60, 90)))
+    card = card_of(held, "served")
+    assert "30 records of the calibration split" in card.answers_tell[1]
+    assert "no ε is paid for these records" in card.answers_tell[1]
+    assert "no ε is paid for these records" in card.to_html()
+    recipe = served.study.cohorts["made"].recipes["standard"]
+    public = card_of(replace(held, recipe=recipe, recipe_name="standard"), "served").answers_tell
+    assert "compares a record with training records" in public[0]
+    assert "no ε is paid" not in public[1]
 
 
 def test_a_model_that_stands_alone_passes_no_figure_off_as_its_recipes(official: Study, seeds: Store) -> None:

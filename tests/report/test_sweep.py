@@ -19,7 +19,7 @@ from assay.store.folder import Store
 from assay.study.spec import Study
 from assay.study.sweep_goals import ACCURACY, EPSILON, ROBUST
 from assay.study.sweep_judge import judge_chosen, judged_store
-from assay.study.sweep_prepare import Prepared, prepare_sweep
+from assay.study.sweep_prepare import PreparedSweep, prepare_sweep
 from assay.study.sweep_run import run_sweep
 from tests.studies import Memory
 
@@ -73,7 +73,7 @@ HERE = {"git_commit": ""}
 SPACE = {"training.learning_rate": tune.grid_search([0.003, 0.01, 0.03])}
 
 
-def prepared(study: Study, **settings: Any) -> Prepared:
+def prepared(study: Study, **settings: Any) -> PreparedSweep:
     given = {
         "asked": ("accuracy", "privacy", "cost"),
         "tested": "validation",
@@ -91,7 +91,7 @@ def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ready(sixty: Path) -> Prepared:
+def ready(sixty: Path) -> PreparedSweep:
     """A sweep of three points over two folds of three hundred patients."""
     from assay.study.reading import build_study
 
@@ -106,14 +106,14 @@ def ready(sixty: Path) -> Prepared:
 
 
 @pytest.fixture(scope="module")
-def swept(ready: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def swept(ready: PreparedSweep, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Its results."""
     store = Store(str(tmp_path_factory.mktemp("swept")))
     run_sweep(ready, store, LocalExecutor(), watcher=Memory(), environment=HERE)
     return store
 
 
-def test_the_table_has_the_means_over_the_folds_with_intervals(ready: Prepared, swept: Store) -> None:
+def test_the_table_has_the_means_over_the_folds_with_intervals(ready: PreparedSweep, swept: Store) -> None:
     table = results(ready.sweep, swept, ready.radius)
     frame = swept.frame()
     assert table["training.learning_rate"].tolist() == [0.003, 0.01, 0.03]
@@ -124,7 +124,7 @@ def test_the_table_has_the_means_over_the_folds_with_intervals(ready: Prepared, 
         assert row["missing"] == "" and np.isnan(row["epsilon"]) and row["records"] == own["n"].min()
 
 
-def test_points_are_paired_by_the_records_that_are_stored(ready: Prepared, swept: Store) -> None:
+def test_points_are_paired_by_the_records_that_are_stored(ready: PreparedSweep, swept: Store) -> None:
     found = contenders(swept, ACCURACY, ready.radius, test_share=0.3, seed=0)
     assert found.of == 3 and found.how.startswith("paired by record, 90") and found.inflation is not None
     table = results(ready.sweep, swept, ready.radius)
@@ -146,7 +146,7 @@ def test_of_few_records_nothing_is_said(study: Callable[..., Study], tmp_path: P
     assert found.names == frozenset() and "a set needs 30 records or 5 folds" in found.how
 
 
-def test_the_chosen_of_each_fold_is_judged_once_on_its_test_records(ready: Prepared, swept: Store) -> None:
+def test_the_chosen_of_each_fold_is_judged_once_on_its_test_records(ready: PreparedSweep, swept: Store) -> None:
     trained = {training: swept.checkpoint(training) for training in swept.models()}
     judged = judge_chosen(ready, swept, LocalExecutor())
     frame = swept.frame()
@@ -168,11 +168,15 @@ def test_the_chosen_of_each_fold_is_judged_once_on_its_test_records(ready: Prepa
     assert swept.frame().equals(frame) or len(swept.frame()) == len(frame)
 
 
-def test_the_page_says_what_was_chosen_and_how(ready: Prepared, swept: Store) -> None:
+def test_the_page_says_what_was_chosen_and_how(ready: PreparedSweep, swept: Store) -> None:
     judged = judge_chosen(ready, swept, LocalExecutor())
     table = results(ready.sweep, swept, ready.radius)
     page = Path(publish_sweep(ready, table, swept, choice="", judged=judged)).read_text()
-    for said in ("Which points may be the best", "The chosen, judged once", "A paired test of two points is refused"):
+    for said in (
+        "Which points may be the best",
+        "The chosen, judged once",
+        "A paired test of two points is refused here: these trials were measured on validation",
+    ):
         assert said in page
     assert "Each ε in the table covers one training alone" not in page
     told = "Choosing the best of 3 private trials costs ε = 2.00"
@@ -181,7 +185,7 @@ def test_the_page_says_what_was_chosen_and_how(ready: Prepared, swept: Store) ->
     assert "The chosen, judged once" not in page
 
 
-def test_a_stopped_point_is_shown_and_never_on_the_front(ready: Prepared, tmp_path: Path) -> None:
+def test_a_stopped_point_is_shown_and_never_on_the_front(ready: PreparedSweep, tmp_path: Path) -> None:
     study = ready.sweep.study
     settings = {
         "scheduler": "asha",
@@ -200,7 +204,7 @@ def test_a_stopped_point_is_shown_and_never_on_the_front(ready: Prepared, tmp_pa
 
 
 def test_an_erased_training_leaves_nothing_at_rungs_and_nothing_that_was_judged(
-    ready: Prepared, tmp_path: Path
+    ready: PreparedSweep, tmp_path: Path
 ) -> None:
     settings = {"scheduler": "asha", "eta": 2, "space": lambda radius: SPACE}
     halved, store = prepared(ready.sweep.study, **settings), Store(str(tmp_path))

@@ -17,7 +17,7 @@ from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
 from assay.study.spec import Study
 from assay.threats import Threat
-from serve.api import MOST_BYTES, create_api
+from serve.api import LONGEST_BODY, create_api
 from serve.model import ServedModel
 from serve.repository.loaded import Loaded
 from serve.repository.online import bring_online
@@ -153,7 +153,7 @@ def test_the_card_says_what_was_measured_and_what_speaks_against_it(client: Test
     assert accuracy["value"] == own[own["name"] == "accuracy"]["value"].item()
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     assert "not private" in card["privacy"]
-    page = client.get("/")
+    page = client.get(f"{V1}/card?html=true")
     assert page.headers["content-type"].startswith("text/html")
     assert "Evidence" in page.text
 
@@ -214,7 +214,7 @@ def test_an_error_says_what_is_allowed_and_not_what_was_sent(
         (b'{"instances": [["Ada Lovelace"', 400),
         (b"\xff\xfe\x00", 400),
         (b'{"instances": [[' + b"NaN," * 29 + b"NaN]]}", 400),
-        (b"[" + b"1," * (MOST_BYTES // 2) + b"1]", 413),
+        (b"[" + b"1," * (LONGEST_BODY // 2) + b"1]", 413),
     ],
 )
 def test_bodies_that_cannot_be_read_are_refused(client: TestClient, content: bytes, status: int) -> None:
@@ -269,3 +269,13 @@ def test_a_private_model_explains_without_its_training_records(store: Store) -> 
     released = card_of(open_finished(store, recipe="released"), "released").privacy
     assert "(3, 1e-05)-differential privacy" in released
     assert json.dumps(card_of(private.finished, "private").to_json())
+
+
+def test_nothing_is_proven_of_a_record_outside_the_bounds(
+    client: TestClient, finished: Finished, x: np.ndarray
+) -> None:
+    beyond = x[:1].copy()
+    beyond[0, 0] = finished.dataset.high[0] + 0.5
+    asked = {"instances": [beyond[0].tolist(), x[0].tolist()], "epsilons": [0.0, 0.1]}
+    first, second = client.post(f"{V1}:certify", json=asked).json()["certificates"]
+    assert first["certified"] == [False, False] and second["certified"][0]

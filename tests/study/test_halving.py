@@ -8,7 +8,7 @@ import pytest
 
 from assay.errors import SpecError
 from assay.study.halving import Halving, Job, Jobs, Plain, Rungs
-from assay.study.sweep_order import Order
+from assay.study.sweep_queue import JobQueue, Lookahead
 from tests.mistakes import refused
 
 
@@ -65,7 +65,7 @@ def value(job: Job) -> float:
 
 def run(jobs: Jobs, *, workers: int, ahead: int, seed: int = 0, known: Mapping[Any, float] | None = None) -> list[Job]:
     """All jobs in their order, when so many workers end them in any order."""
-    order, generator = Order(jobs, ahead=ahead), np.random.default_rng(seed)
+    order, generator = JobQueue(jobs, Lookahead([(0, ahead)])), np.random.default_rng(seed)
     running: list[Job] = []
     done: list[Job] = []
     while True:
@@ -128,6 +128,34 @@ def test_a_search_is_told_every_outcome_in_order_and_no_more_than_it_may_know() 
     assert done[10].point["sum"] == sum(value(job) for job in done[:5])
 
 
+def test_a_number_that_grew_is_repeated_whatever_the_number_of_workers() -> None:
+    stored: list[list[tuple[int, int]]] = []
+    grown = Lookahead([(0, 3)], workers=lambda: 6, store=lambda steps: stored.append(list(steps)))
+    first = JobQueue(Plain(Learning(40)), grown)
+    jobs = [first.next() for _ in range(10)]
+    assert None not in jobs and stored == [[(0, 3), (3, 12)]], "job 3 would have waited for job 0"
+    for number in range(10):
+        first.end(number, [float(number)])
+    jobs += [first.next() for _ in range(8)]
+    again = Lookahead(stored[-1], workers=lambda: 1, store=lambda steps: pytest.fail("nothing grows"))
+    second = JobQueue(Plain(Learning(40)), again)
+    repeated = []
+    while len(repeated) < 18 and (job := second.next()) is not None:
+        repeated.append(job)
+        second.end(job.number, [float(job.number)])
+    assert repeated == jobs
+
+
+def test_a_job_that_an_earlier_run_decided_is_not_decided_anew_by_a_larger_pool() -> None:
+    ahead = Lookahead([(0, 3), (20, 8)], workers=lambda: 50)
+    assert not ahead.grow(19) and ahead.of(19) == 3 and ahead.of(20) == 8
+    assert ahead.grow(31) and (ahead.of(30), ahead.of(31)) == (8, 100)
+
+
+def test_a_number_that_is_given_stays() -> None:
+    assert not Lookahead([(0, 3)]).grow(50)
+
+
 def test_jobs_that_do_not_learn_never_wait() -> None:
-    order = Order(Plain(Listed(50)), ahead=1)
+    order = JobQueue(Plain(Listed(50)), Lookahead([(0, 1)]))
     assert len(list(iter(order.next, None))) == 50

@@ -10,6 +10,7 @@ from assay.report.foresight import showable
 from assay.study.reading import build_study
 from assay.study.requirements import METRICS, Requirement, digest
 from assay.study.spec import Study, with_one_recipe
+from assay.study.sweep_goals import GOALS
 from tests.mistakes import refused
 
 
@@ -80,6 +81,16 @@ def test_a_mapping_says_the_same_and_survives_being_written_down() -> None:
     words = read("worst case at epsilon 0.3 >= 70 %")
     assert read(given) == words
     assert read(words.model_dump(mode="json")) == words
+
+
+def test_every_metric_and_every_goal_of_a_sweep_has_a_direction() -> None:
+    assert {about.better for about in METRICS.values()} == {"higher", "lower"}
+    assert {key: goal.better for key, goal in GOALS.items()} == {
+        "accuracy": "higher",
+        "robust": "higher",
+        "epsilon": "lower",
+        "cost": "lower",
+    }
 
 
 @pytest.mark.parametrize("key", METRICS)

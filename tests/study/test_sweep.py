@@ -15,7 +15,7 @@ from assay.study.reading import build_study
 from assay.study.spec import Study
 from assay.study.sweep import Sweep, base_of, point_name
 from assay.study.sweep_file import study_file
-from assay.study.sweep_prepare import Prepared, prepare_sweep
+from assay.study.sweep_prepare import PreparedSweep, prepare_sweep
 from assay.study.trial import Trial
 from tests.mistakes import refused
 
@@ -117,7 +117,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def proposed(ready: Prepared) -> list[Any]:
+def proposed(ready: PreparedSweep) -> list[Any]:
     search = ready.points()
     return [search.propose() for _ in range(search.total)]
 

@@ -17,14 +17,14 @@ from assay.ledger import Ledger
 from assay.release.keeper import Keeper
 from assay.store.folder import Store
 from assay.study.spec import Study
-from assay.study.sweep_prepare import Prepared, prepare_sweep
+from assay.study.sweep_prepare import PreparedSweep, prepare_sweep
 from assay.study.sweep_run import run_sweep
 from tests.studies import Memory, without_times
 
 KILLS = 20
 
 
-def sweep(ready: Prepared, folder: Path) -> None:
+def sweep(ready: PreparedSweep, folder: Path) -> None:
     keeper = Keeper(folder / "ledger", results=str(folder / "results"), opening=Ledger.create)
     run_sweep(ready, Store(str(folder / "results")), LocalExecutor(), watcher=Memory(), observer=keeper)
 

@@ -3,18 +3,20 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from pyarrow import fs
 from ray import tune
 
 from assay.data.base import Dataset
 from assay.devices import device
 from assay.errors import StorageError, UserError
-from assay.executors import Executor, LocalExecutor, Outcome
+from assay.executors import LATER, Executor, LocalExecutor, Outcome
 from assay.ledger import Ledger
 from assay.release.keeper import Keeper
 from assay.results import TrialRecord
@@ -23,13 +25,13 @@ from assay.store.folder import Store
 from assay.study.plan import plan
 from assay.study.spec import Study
 from assay.study.sweep_items import AtRung, SweepItem, run_item
-from assay.study.sweep_prepare import Prepared, prepare_sweep
-from assay.study.sweep_run import Swept, run_sweep
+from assay.study.sweep_prepare import PreparedSweep, prepare_sweep
+from assay.study.sweep_run import SweepSummary, run_sweep
 from assay.study.sweep_rungs import last_rungs
 from assay.training.checkpoints import networks_from_bytes
 from tests.studies import Memory, without_times
 
-Make = Callable[..., Prepared]
+Make = Callable[..., PreparedSweep]
 RATES = {"training.learning_rate": tune.loguniform(1e-3, 1e-1)}
 GRID = {
     "training.learning_rate": tune.grid_search([0.01, 0.1]),
@@ -41,7 +43,9 @@ GRID = {
 def make(tiny: Callable[..., Study]) -> Make:
     """A sweep over sixty patients; ``epochs``, ``recipe`` and what ``prepare_sweep`` takes may be given."""
 
-    def prepared(space: Mapping[str, Any] = GRID, *, epochs: int = 2, recipe: Any = None, **settings: Any) -> Prepared:
+    def prepared(
+        space: Mapping[str, Any] = GRID, *, epochs: int = 2, recipe: Any = None, **settings: Any
+    ) -> PreparedSweep:
         base = tiny({"base": {**(recipe or {}), "training": {"epochs": epochs}}})
         asked = {"asked": ("accuracy", "privacy", "cost"), "tested": "validation", "default_samples": 6, **settings}
         return prepare_sweep(base, name="mine", space=lambda radius: space, cohort=None, recipe="base", **asked)
@@ -62,7 +66,7 @@ class Counting:
         return run_item(item, datasets)
 
 
-def swept(ready: Prepared, folder: Path, **settings: Any) -> Swept:
+def swept(ready: PreparedSweep, folder: Path, **settings: Any) -> SweepSummary:
     about = {"watcher": Memory(), **settings}
     return run_sweep(ready, Store(str(folder)), about.pop("executor", LocalExecutor()), **about)
 
@@ -306,10 +310,10 @@ class Batches:
 
     def map(self, fn: Callable[..., Any], items: Any, shared: Any) -> Iterator[Outcome]:
         running: list[tuple[int, Any]] = []
-        numbered = enumerate(items)
+        numbers, stream = count(), iter(items)
         while True:
-            while len(running) < self.workers and (item := next(numbered, None)) is not None:
-                running.append(item)
+            while len(running) < self.workers and (item := next(stream, None)) not in (None, LATER):
+                running.append((next(numbers), item))
             if not running:
                 return
             index, item = running.pop()
@@ -374,6 +378,32 @@ def test_a_stopped_training_is_no_result_and_leaves_no_state(make: Make, tmp_pat
     assert all(result.settings["training.learning_rate"] > 0 for result in stopped)
     assert not list((tmp_path / "unfinished").glob("*/*"))
     assert set(store.frame()["recipe"]).isdisjoint(result.recipe for result in stopped)
+
+
+def test_states_lie_in_an_object_store_too_and_a_sweep_that_was_killed_goes_on_from_them(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Counting()
+    swept(make(RATES, **HALVED), tmp_path / "local", run=expected)
+    monkeypatch.setattr("assay.store.lease.SETTLING", 0.0)
+    bucket = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr("assay.store.files._reached", lambda uri: (bucket, uri.removeprefix("s3://bucket/")))
+
+    def sweep(run: Counting) -> SweepSummary:
+        return run_sweep(make(RATES, **HALVED), Store("s3://bucket/remote"), LocalExecutor(), watcher=Memory(), run=run)
+
+    def die(count: int) -> None:
+        if count == 5:
+            raise BrokenError
+
+    first, second, states = Counting(die), Counting(), tmp_path / "remote" / "unfinished"
+    with pytest.raises(BrokenError):
+        sweep(first)
+    assert list(states.glob("*/rung.safetensors"))
+    assert sweep(second).complete
+    assert sorted(map(str, first.items + second.items)) == sorted(map(str, expected.items)), "nothing trains again"
+    assert rows(tmp_path / "remote") == rows(tmp_path / "local")
+    assert not list(states.glob("*/*"))
 
 
 def test_rungs_are_measured_on_validation_records_also_where_the_sweep_is_evaluated_on_test_records(

@@ -73,11 +73,10 @@ class RayExecutor:
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
         """Runs ``fn(item, shared)`` for each item on the actors; see ``Executor.map``."""
         source = Source(items if isinstance(items, ByDevice) else ByDevice(gpu=items))
-        for_gpu, for_cpu = source.peek(gpu=True), source.peek(gpu=False)
-        if not (for_gpu or for_cpu):
+        if source.exhausted():
             return
         pool = self._started()
-        pool.with_cpu_workers = for_cpu
+        pool.with_cpu_workers = source.peek(gpu=False)
         pool.refill()
         yield from Mapping(pool, self._reports, fn, source, ray.put(shared)).outcomes()
 

@@ -25,7 +25,7 @@ from assay import progress
 from assay.cluster.board import Reports
 from assay.cluster.pool import LOOK, Pool, Slot
 from assay.cluster.waiting import tell
-from assay.executors import ByDevice, Outcome
+from assay.executors import LATER, ByDevice, Outcome
 
 TRIES = 2
 """Attempts per item if workers die alone; afterwards the item fails."""
@@ -55,6 +55,8 @@ class Work:
 class Source:
     """Items of a map, taken one by one; those that are to run again come first.
 
+    A stream that has no item now (``LATER``) is asked again at the next call.
+
     Args:
         items: of the map.
     """
@@ -71,7 +73,7 @@ class Source:
             gpu: whether to look at the items that need a GPU, or at the others.
 
         Returns:
-            False if there is none.
+            False if there is none now.
         """
         if not self._again[gpu]:
             work = self._next(gpu)
@@ -87,7 +89,7 @@ class Source:
             gpu: whether the worker may run items that need a GPU; it then runs these first.
 
         Returns:
-            The item; None if there is none for this worker.
+            The item; None if there is none for this worker now.
         """
         for kind in (True, False) if gpu else (False,):
             if self._again[kind]:
@@ -105,12 +107,15 @@ class Source:
         self._again[work.gpu].append(work)
 
     def exhausted(self) -> bool:
-        """Returns whether nothing is left; it may take an item to know, and keeps it for ``take``.
+        """Returns whether nothing is left, while no item runs; it may take an item to know, and keeps it for ``take``.
 
         Returns:
             True if no item waits and none can be taken.
         """
-        return not (self.peek(gpu=True) or self.peek(gpu=False))
+        if self.peek(gpu=True) or self.peek(gpu=False):
+            return False
+        assert not self._fresh, "an item waits for the outcome of another one, and none runs"
+        return True
 
     def _next(self, kind: bool) -> Work | None:
         if kind not in self._fresh:
@@ -119,6 +124,8 @@ class Source:
             item = next(self._fresh[kind])
         except StopIteration:
             del self._fresh[kind]
+            return None
+        if item is LATER:
             return None
         self._taken += 1
         return Work(index=self._taken - 1, item=item, gpu=kind)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +106,11 @@ def run_distributed(
             runner.begin(remaining, dataset)
             began = time.perf_counter()
             refusal: UserError | None = None
+            train = partial(train_distributed, workers=asked, watch=watch, gpu=gpu, checkpoint_every=checkpoint_every)
             try:
-                trained = remaining.trained or train_distributed(
-                    trial,
-                    dataset,
-                    workers=asked,
-                    storage=f"{store.location}/ray_train",
-                    watch=watch,
-                    gpu=gpu,
-                    checkpoint_every=checkpoint_every,
+                bare = _trained_and_evaluated(
+                    remaining, dataset, store, train, workers=asked.most, evaluating=evaluating
                 )
-                store.write_checkpoint(trial.training, trained.checkpoint)
-                bare = _evaluated(remaining, trained, dataset, workers=asked.most, evaluating=evaluating)
             except Exception as error:
                 refusal = error if isinstance(error, UserError) else None
                 bare = failed(trial, error, time.perf_counter() - began)
@@ -130,16 +124,23 @@ def run_distributed(
     return record
 
 
-def _evaluated(
+def _trained_and_evaluated(
     remaining: RemainingWork,
-    trained: Trained,
     dataset: Dataset,
+    store: Store,
+    train: Callable[..., Trained],
     *,
     workers: int,
     evaluating: Callable[[int, int], None],
 ) -> TrialRecord:
-    """Evaluates a trained trial, with its test records shared among workers."""
+    """Trains a trial unless it has a model, stores the model, and evaluates it on all workers.
+
+    Args:
+        train: ``train_distributed`` with its settings.
+    """
     trial = remaining.trial
+    trained = remaining.trained or train(trial, dataset, storage=f"{store.location}/ray_train")
+    store.write_checkpoint(trial.training, trained.checkpoint)
     # By default its workers would share the GPUs of the cluster.
     with RayExecutor(workers=workers, cpus=trial.threads, gpus=gpus_for([trial.device], None)) as executor:
         watched_executor = Watched(executor, evaluating)

@@ -11,6 +11,7 @@ from assay.dashboard.live import Live
 from assay.dashboard.record import of_training_records, record_of
 from assay.dashboard.table import Row
 from assay.store.columns import about_of
+from assay.void_tests import why_no_test
 
 MOST = 6
 """Trials side by side."""
@@ -18,15 +19,6 @@ _FIGURES = 150
 """Greatest number of figures that are shown side by side."""
 OTHER_STUDIES = "No test: these trials are of different studies or data. A test needs the same records for all."
 ONE_RECIPE = "No test: these trials have one recipe, and differ in their fold or seed alone."
-BY_TEST_RECORDS = (
-    "No test: this sweep was measured on test records, and whoever chose these trials could see the figures. A test on "
-    "the same records would find differences that are chance. Choose on validation records, and judge the chosen ones "
-    "once on test records."
-)
-NOT_JUDGED = (
-    "No test: these trials were measured on validation records, by which they could be chosen. The test records are "
-    "still unused: judge the chosen trials on them once."
-)
 
 
 def compared(
@@ -87,10 +79,8 @@ def _tested(
     if len({(row.folder, one.get("cohort"), one.get("data")) for row, one in zip(rows, asked, strict=True)}) > 1:
         return {"tests": [], "why": OTHER_STUDIES}
     on_validation = any(one.get("split", {}).get("tested") == "validation" for one in asked)
-    if on_validation:
-        return {"tests": [], "why": NOT_JUDGED}
-    if sweeps[rows[0].folder]:
-        return {"tests": [], "why": BY_TEST_RECORDS}
+    if void := why_no_test("validation" if on_validation else "test", sweep=sweeps[rows[0].folder]):
+        return {"tests": [], "why": f"No test: {void}."}
     recipes = tuple(dict.fromkeys(str(one.get("recipe_name", "")) for one in asked))
     if len(recipes) < 2:
         return {"tests": [], "why": ONE_RECIPE}

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,10 +13,14 @@ from assay.data.checks import check_dataset
 from assay.data.features import Feature
 from assay.data.fingerprints import Fingerprints
 from assay.data.identifiers import GroupKind
+from assay.data.intended_use import IntendedUse
 from assay.errors import DataError
 from assay.recipes import Federation
 from assay.registry import Method, unknown
 from assay.threats import Bounds
+
+if TYPE_CHECKING:
+    from assay.data.images.files import Decoder
 
 Modality = Literal["tabular", "image", "signal", "text"]
 PARTS = ("train", "validation", "test")
@@ -238,6 +242,12 @@ class Dataset:
     """(n, length) int32, positions in ``words``: the text itself, kept if a preparation has replaced ``x``."""
     features: tuple[Feature, ...] = ()
     """Column, kind and scale of each input of a prepared table, in the column's own unit."""
+    decoder: "Decoder | None" = None
+    """Converts an image file to a record as those of the data set were converted; None where this is unknown."""
+    rate: float | None = None
+    """Samples of a signal a second; None where it is unknown."""
+    intended_use: IntendedUse | None = None
+    """Whom the records are of; None where it is not stated."""
     part_of: SourceDataset | None = None
     """The data set from which these records were taken; None for a whole one."""
 

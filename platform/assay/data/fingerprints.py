@@ -10,7 +10,7 @@ _AT_ONCE = 1024
 
 
 class Fingerprints:
-    """Hashes of the records of a data set, each computed on first use.
+    """Hashes of the records of a data set, each computed on first use, in each process anew.
 
     Args:
         x: (n, ...) records, an array or ``Lazy``.
@@ -20,6 +20,10 @@ class Fingerprints:
         self._x = x
         self._known = np.zeros(len(x), bool)
         self._hashes = np.zeros(len(x), "S16")
+
+    def __reduce__(self) -> tuple[type["Fingerprints"], tuple[Any]]:
+        """Leaves out what is known so far: in another process, arrays of shared memory cannot be written."""
+        return Fingerprints, (self._x,)
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """Returns the hashes of some records, equal where records are equal in every input.

@@ -8,6 +8,7 @@ import numpy as np
 
 from assay.data.base import Dataset, Source
 from assay.data.features import Feature
+from assay.data.intended_use import IntendedUse
 from assay.data.locate import absent, find
 from assay.data.standardisation import Standardisation, Standardised
 from assay.data.subgroups import subgroups_of
@@ -128,6 +129,10 @@ class Heart(Source):
             warnings=(_ZEROS, *patients.warnings),
             stated=(_ZEROS,),
             reading=patients.reading,
+            intended_use=IntendedUse(
+                records="patients referred for coronary angiography in the 1980s, of four hospitals",
+                sites=tuple(HOSPITALS),
+            ),
             official=patients.official,
             preparation=preparation,
             features=features if preparation is None else (),

@@ -6,6 +6,7 @@ import numpy as np
 
 from assay.data.base import Dataset, Source
 from assay.data.features import Feature
+from assay.data.intended_use import IntendedUse
 from assay.registry import register
 
 # Mean, standard deviation and maximum of each feature over the 569 published records, to six digits. They are
@@ -68,6 +69,11 @@ class WisconsinBreastCancer(Source):
             licence="CC BY 4.0",
             citation="Wolberg, Street & Mangasarian (1995), Breast Cancer Wisconsin (Diagnostic), UCI Machine Learning "
             "Repository",
+            intended_use=IntendedUse(
+                records="fine-needle aspirates of breast masses, whose cell nuclei were outlined on digital images, "
+                "University of Wisconsin Hospitals",
+                sites=("University of Wisconsin Hospitals",),
+            ),
             preprocessing="each feature minus its published mean, divided by its published standard deviation; valid "
             "inputs lie between zero and the published maximum",
         )

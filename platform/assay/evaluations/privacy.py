@@ -46,6 +46,7 @@ class PrivacySpent(Evaluation):
             meaning="Differential privacy by the RDP accountant: for one patient where records have patients, else, or "
             "where the recipe sets it, for one record; ∞ if training is not private.",
             unit="epsilon",
+            better="lower",
             columns=(ScorecardColumn(key="epsilon", group="privacy", place=10, shown="number", estimated=False),),
         ),
         Metric(

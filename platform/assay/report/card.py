@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from assay.data.base import Dataset
+from assay.evaluations.explained_records import keeps_records_away
 from assay.metrics import limits_of
 from assay.privacy.unit import protected, protected_unit
 from assay.report.cells import runs_text
@@ -61,6 +63,8 @@ class Card:
     licence: str
     citation: str
     privacy: str
+    answers_tell: tuple[str, ...]
+    """What predictions and explanations may tell of training records, and what the rules of answers tell of others."""
     intended_use: str
     evidence: tuple[Figure, ...]
     flags: tuple[Flag, ...]
@@ -114,12 +118,21 @@ def card_of(finished: Finished, name: str) -> Card:
         licence=dataset.licence,
         citation=dataset.citation,
         privacy=_privacy(finished),
-        intended_use="Research. The evidence is about records like those it was tested on; it is not a medical device "
-        "and no licence to treat patients.",
+        answers_tell=_answers_tell(finished),
+        intended_use=_intended_use(dataset),
         evidence=tuple(_evidence(finished, card)),
         flags=flags,
         inconclusive=tuple(dict.fromkeys(check.message for check in checks if check.verdict == "inconclusive")),
         warnings=_warnings(finished, card, flags),
+    )
+
+
+def _intended_use(dataset: Dataset) -> str:
+    use = dataset.intended_use
+    records = "like those it was tested on" if use is None else f"like those it was tested on: {use.records}"
+    return (
+        f"Research. The evidence is about records {records}. It is not a medical device and no licence to treat "
+        "patients."
     )
 
 
@@ -151,6 +164,41 @@ def _privacy(finished: Finished) -> str:
         f"({privacy.epsilon:g}, {privacy.delta:g})-differential privacy of one {whom}; "
         "noise drawn from entropy that is not stored, not from a cryptographic generator"
     )
+
+
+def _answers_tell(finished: Finished) -> tuple[str, ...]:
+    """Returns what the answers of the model tell of records: an explanation tells more than a class."""
+    recipe = finished.recipe
+    explained = (
+        "an explanation compares a record with training records, or with their mean, and with gradients of the model: "
+        "whoever asks often may learn of training records"
+    )
+    if finished.dataset.modality == "text":
+        explained = "an explanation compares a text with words without a meaning, and with no training record"
+        explained += "" if finished.private else "; gradients of the model may tell of training records"
+    elif recipe is not None and keeps_records_away(recipe):
+        explained = (
+            "an explanation compares a record with a public reference (zeros, or grey), with no training record; "
+            "inputs without finite bounds take their range from test records"
+        )
+        explained += "" if finished.private else "; gradients of the model may tell of training records"
+    if finished.private and not finished.objections:
+        explained += (
+            ". Answers and explanations are computed from the private weights: of training records they tell no more "
+            "than ε allows"
+        )
+    elif finished.private:
+        explained += ". No privacy claim holds for the weights: answers and explanations may tell of training records"
+    rows, whose = finished.subject.held_out
+    calibrated = "no record calibrates its answers: they have no prediction sets and no rule of abstention"
+    if len(rows):
+        calibrated = (
+            f"temperature, threshold of the prediction sets, rule of abstention and limit of unfamiliar records are "
+            f"statistics of the {len(rows)} records of the {whose} split, and the figures below of the test records"
+        )
+        unpaid = "no ε is paid for these records, and none protects them: the claimed ε is of training records alone"
+        calibrated += f"; {unpaid}" if finished.private else ""
+    return (explained, calibrated)
 
 
 def _evidence(finished: Finished, card: Scorecard) -> list[Figure]:

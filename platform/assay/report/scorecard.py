@@ -52,7 +52,7 @@ def scorecard(study: Study, name: str, frame: pd.DataFrame) -> Scorecard:
     found, runs = tabulate(_asked_for(frame, epsilon, norm), tuple(cohort.recipes), frame, design)
     comparisons, anova = {}, {}
     for column in found.evidence:
-        if column.better == "neither":
+        if column.better == "neither" or not column.estimated:
             continue
         own = {recipe: runs[recipe, column.key] for recipe in found.recipes}
         compared = _comparisons(own, study.baseline, design, same_records=column.sampled)

@@ -14,11 +14,12 @@ from assay.report.sweep_choice import Contenders, contenders
 from assay.report.sweep_table import goals, left_out, pareto, rests_on
 from assay.store.folder import Store
 from assay.study.sweep_goals import Goal
-from assay.study.sweep_judge import Judged, why_no_test
-from assay.study.sweep_prepare import Prepared
+from assay.study.sweep_judge import ChosenPoint
+from assay.study.sweep_prepare import PreparedSweep
+from assay.void_tests import why_no_test
 
 
-def compared(prepared: Prepared, store: Store, table: pd.DataFrame) -> list[Contenders]:
+def compared(prepared: PreparedSweep, store: Store, table: pd.DataFrame) -> list[Contenders]:
     """Returns, for each goal that is a share of records, the points that may be the best.
 
     Args:
@@ -40,7 +41,7 @@ def compared(prepared: Prepared, store: Store, table: pd.DataFrame) -> list[Cont
 
 
 def publish_sweep(
-    prepared: Prepared, table: pd.DataFrame, store: Store, *, choice: str, judged: Sequence[Judged] = ()
+    prepared: PreparedSweep, table: pd.DataFrame, store: Store, *, choice: str, judged: Sequence[ChosenPoint] = ()
 ) -> str:
     """Writes ``sweep.html`` from the stored results.
 
@@ -78,7 +79,7 @@ def publish_sweep(
             choice=choice,
             sets=compared(prepared, store, table),
             judged=judged,
-            no_test=why_no_test(prepared.about, sweep.study.split.tested),
+            no_test=why_no_test(sweep.study.split.tested, sweep=True, points=prepared.points().total),
             about=about,
             figures={key: None if figure is None else html(figure, described=key) for key, figure in drawn.items()},
             rests_on=rests_on,
@@ -89,6 +90,6 @@ def publish_sweep(
     return store.write_text("sweep.html", page)
 
 
-def _wanted(table: pd.DataFrame, prepared: Prepared) -> list[Goal]:
+def _wanted(table: pd.DataFrame, prepared: PreparedSweep) -> list[Goal]:
     """Returns the goals of the sweep of which some point has a value; the first one where none has."""
     return goals(table, prepared.goals) or list(prepared.goals[:1])

@@ -210,20 +210,28 @@ class Files:
             if info.type == fs.FileType.File and name.startswith(".") and name.endswith(".tmp"):
                 self.system.delete_file(info.path)
 
-    def delete_folders(self, folder: str, prefix: str, *, whole: bool = False) -> None:
+    def delete_folder(self, name: str) -> None:
+        """Deletes a folder with everything in it, if it exists.
+
+        Args:
+            name: within this folder.
+        """
+        path = self.path(name)
+        if self.system.get_file_info(path).type == fs.FileType.Directory:
+            self._check_lease()
+            self.system.delete_dir(path)
+
+    def delete_folders(self, folder: str, prefix: str) -> None:
         """Deletes folders within a folder.
 
         Args:
             folder: within this one.
             prefix: with which their names begin.
-            whole: whether ``prefix`` is the whole name.
         """
         selector = fs.FileSelector(self.path(folder), allow_not_found=True)
         self._check_lease()
         for info in self.system.get_file_info(selector):
-            name = posixpath.basename(info.path)
-            wanted = name == prefix if whole else name.startswith(prefix)
-            if info.type == fs.FileType.Directory and wanted:
+            if info.type == fs.FileType.Directory and posixpath.basename(info.path).startswith(prefix):
                 self.system.delete_dir(info.path)
 
     @contextmanager

@@ -240,7 +240,7 @@ class Store:
         return None
 
     def unfinished(self, training: str) -> Path | None:
-        """Returns the folder for the state of a training that is not finished, so that it can go on after a crash.
+        """Returns the folder for rounds of a federated training that has not ended, so that it can go on after a crash.
 
         Args:
             training: its key.
@@ -269,11 +269,11 @@ class Store:
         for folder in ("", "artefacts", "checkpoints", "trials", "superseded", "index"):
             self._files.delete_temporary(folder)
         for training in trainings:
-            self._files.delete_folders("answers", training, whole=True)
+            self._files.delete_folder(f"answers/{training}")
             # Ray Train keeps intermediate checkpoints in folders whose names begin with the model's key.
             self._files.delete_folders("ray_train", training)
             # Rounds, and states and results of trainings that a sweep stopped.
-            self._files.delete_folders("unfinished", training, whole=True)
+            self._files.delete_folder(f"unfinished/{training}")
             for name in self._files.names("rungs", ".json"):
                 if name.startswith(f"{training}-"):
                     self._files.delete(f"rungs/{name}.json")

@@ -174,7 +174,7 @@ class Halving:
 
     Whenever a worker is free, the best point goes on that is among the first ``1 / eta`` of those at its rung and has
     not gone on yet, from the highest rung on; where there is none, a new point starts. No rung has to be full for that;
-    ``sweep_order.Order`` says which outcomes must be known.
+    ``sweep_queue.JobQueue`` says which outcomes must be known.
 
     Args:
         search: proposes the points; one that learns is told the value at the lowest rung, which all points reach.

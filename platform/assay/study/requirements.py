@@ -20,7 +20,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+import assay.evaluations  # noqa: F401  (it registers their metrics)
 from assay.errors import SpecError
+from assay.metrics import Better, better_of
 from assay.registry import Number, Settings, as_number, unknown
 from assay.threats import radius_text
 
@@ -41,7 +43,6 @@ class RequiredMetric:
     """Name of the evaluation that measures it."""
     where: tuple[tuple[str, Any], ...] = ()
     """Conditions that always hold."""
-    better: Literal["higher", "lower"] = "higher"
     share: bool = True
     """Whether it is a share of records, which may be written in percent; its differences are points."""
     least: float = 0.0
@@ -50,6 +51,11 @@ class RequiredMetric:
     """Whether it is measured at a radius, which the requirement must name."""
     rate: bool = False
     """Whether it is measured at a false positive rate, likewise."""
+
+    @property
+    def better(self) -> Better:
+        """``higher`` or ``lower``, as the metric of the measurement declares."""
+        return better_of(self.measurement)
 
 
 METRICS: dict[str, RequiredMetric] = {
@@ -62,7 +68,7 @@ METRICS: dict[str, RequiredMetric] = {
     "auroc": RequiredMetric(title="AUROC", measurement="auroc", evaluation="accuracy", share=False),
     "f1": RequiredMetric(title="F1", measurement="f1", evaluation="accuracy", share=False),
     "calibration_error": RequiredMetric(
-        title="calibration error", measurement="calibration_error", evaluation="accuracy", better="lower", share=False
+        title="calibration error", measurement="calibration_error", evaluation="accuracy", share=False
     ),
     "worst_case": RequiredMetric(
         title="worst case", measurement="worst_case_accuracy", evaluation="robustness", radius=True
@@ -84,12 +90,12 @@ METRICS: dict[str, RequiredMetric] = {
         radius=True,
     ),
     "epsilon": RequiredMetric(
-        title="epsilon", measurement="epsilon", evaluation="privacy", better="lower", share=False, most=float("inf")
+        title="epsilon", measurement="epsilon", evaluation="privacy", share=False, most=float("inf")
     ),
     "membership_tpr": RequiredMetric(
-        title="membership TPR", measurement="membership_tpr", evaluation="membership", better="lower", rate=True
+        title="membership TPR", measurement="membership_tpr", evaluation="membership", rate=True
     ),
-    "lira_tpr": RequiredMetric(title="LiRA TPR", measurement="lira_tpr", evaluation="lira", better="lower", rate=True),
+    "lira_tpr": RequiredMetric(title="LiRA TPR", measurement="lira_tpr", evaluation="lira", rate=True),
     "faithfulness": RequiredMetric(
         title="faithfulness",
         measurement="faithfulness",
@@ -108,7 +114,7 @@ METRICS: dict[str, RequiredMetric] = {
         least=-1.0,
     ),
     "corruption_error": RequiredMetric(
-        title="corruption error", measurement="mean_corruption_error", evaluation="shift", better="lower"
+        title="corruption error", measurement="mean_corruption_error", evaluation="shift"
     ),
 }  # fmt: skip
 """By the name that a mapping uses."""

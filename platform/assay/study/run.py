@@ -22,9 +22,10 @@ from assay.study.provenance import source_digest, versions
 from assay.study.registration import register_requirements
 from assay.study.runner import RemainingWork, Runner, TrialObserver, evaluate_work, record_of, remaining_work
 from assay.study.spec import Study
+from assay.study.tally import Tally
 from assay.study.training import Trained, train_trial
 from assay.study.trial import Trial
-from assay.study.watching import Recorded, Watcher
+from assay.study.watching import RecordingWatcher, Watcher
 from assay.training.checkpoints import artefact_of
 
 PUBLISH_EVERY = 15.0
@@ -82,7 +83,7 @@ def run_study(
     """
     started = time.perf_counter() if started is None else started
     environment = environment or {}
-    watcher = Recorded(watcher, store)
+    watcher = RecordingWatcher(watcher, store)
     with store.locked():
         datasets = load_datasets(study)
         for name, dataset in datasets.items():
@@ -94,7 +95,7 @@ def run_study(
         todo = [trial for name, trial in by_id.items() if name not in finished]
         runner = Runner(keeper, environment)
         write_study(study, store, {i: t.label for i, t in by_id.items()}, environment, fresh=bool(todo))
-        tally = _Tally(todo=len(todo), workers=lambda: executor.workers)
+        tally = Tally(total=len(todo), workers=executor.workers if todo else 1)
         page = _Page(partial(publish, datasets), first=len({(t.cohort, t.recipe_name) for t in by_id.values()}))
         watcher.begin(total=len(by_id), finished=len(finished), workers=tally.workers)
         try:
@@ -103,55 +104,22 @@ def run_study(
                     trial = by_id[record.trial]
                     store.write(record)
                     mirror(record)
-                    tally.add(record, trial.label)
+                    tally.ran += 1
+                    tally.end(record, trial.label)
+                    tally.workers = executor.workers
                     watcher.done(record, trial.label, seconds_left=tally.seconds_left, workers=tally.workers)
                     page.look(tally)
         finally:
             watcher.end()
         publish(datasets)
-    return tally.summary(planned=len(by_id), seconds=time.perf_counter() - started)
-
-
-class _Tally:
-    """Trials that are done, with their times and failures.
-
-    Args:
-        todo: number of trials to run.
-        workers: returns how many workers there are now; not called where there is nothing to run.
-    """
-
-    def __init__(self, *, todo: int, workers: Callable[[], int]) -> None:
-        self.todo, self._workers = todo, workers
-        self.done = 0
-        self.spent = 0.0
-        """Seconds of the trials that are done, added up."""
-        self.failures: dict[str, str] = {}
-
-    @property
-    def workers(self) -> int:
-        """How many workers there are now."""
-        return self._workers() if self.todo else 1
-
-    @property
-    def seconds_left(self) -> float:
-        """Estimated time of the remaining trials on the present workers, from the mean time of those that are done."""
-        return (self.todo - self.done) * (self.spent / self.done) / self.workers
-
-    def add(self, record: TrialRecord, label: str) -> None:
-        self.done += 1
-        self.spent += record.seconds
-        if record.failed:
-            self.failures[label] = record.error
-
-    def summary(self, *, planned: int, seconds: float) -> RunSummary:
-        return RunSummary(
-            planned=planned,
-            ran=self.todo,
-            failures=self.failures,
-            trial_seconds=self.spent,
-            workers=self.workers,
-            seconds=seconds,
-        )
+    return RunSummary(
+        planned=len(by_id),
+        ran=len(todo),
+        failures=tally.failures,
+        trial_seconds=tally.spent,
+        workers=tally.workers,
+        seconds=time.perf_counter() - started,
+    )
 
 
 class _Page:
@@ -167,10 +135,10 @@ class _Page:
         self._next = 0.0
         """The moment before which it is not written again."""
 
-    def look(self, tally: _Tally) -> None:
+    def look(self, tally: Tally) -> None:
         """Writes the report if enough time has passed; never after the last trial, when it is written anyway."""
         began = time.perf_counter()
-        if not self._first <= tally.done < tally.todo or began <= self._next:
+        if not self._first <= tally.ended < tally.total or began <= self._next:
             return
         self._publish()
         now = time.perf_counter()

@@ -72,13 +72,7 @@ class Sweep:
         Returns:
             A value for each key of the sweep.
         """
-        found = {}
-        for key in self.keys:
-            value: Any = asked["model"] if key.startswith(_MODEL) else asked["recipe"]
-            for part in key.removeprefix(_MODEL).split("."):
-                value = value[part]
-            found[key] = value
-        return found
+        return {key: setting_in(asked, key) for key in self.keys}
 
     def recipe_at(self, point: Settings) -> Recipe:
         """Returns the base recipe with the settings of a point.
@@ -168,6 +162,22 @@ class Sweep:
         _, study = self.at(point)
         trials = plan(study, {self.cohort_name: dataset})
         return [trial for trial in trials if trial.repeat == 0 and trial.fold < folds]
+
+
+def setting_in(asked: Mapping[str, Any], key: str) -> Any:
+    """Returns one setting of a recipe or of its model.
+
+    Args:
+        asked: the entries ``recipe`` and ``model``, as plain values.
+        key: of the setting, such as ``objective.epsilon`` or ``model.hidden``.
+
+    Returns:
+        The value.
+    """
+    value: Any = asked["model"] if key.startswith(_MODEL) else asked["recipe"]
+    for part in key.removeprefix(_MODEL).split("."):
+        value = value[part]
+    return value
 
 
 def point_name(settings: Mapping[str, Any]) -> str:

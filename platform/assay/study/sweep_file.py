@@ -7,13 +7,13 @@ from typing import Any
 import yaml
 
 from assay.study.search.base import Settings
-from assay.study.sweep_prepare import Prepared
+from assay.study.sweep_prepare import PreparedSweep
 
 _HERE = "recipes-of-the-points"
 
 
 def study_file(
-    prepared: Prepared, points: Iterable[Settings], about: Mapping[str, Any], *, tested: str | None = None
+    prepared: PreparedSweep, points: Iterable[Settings], about: Mapping[str, Any], *, tested: str | None = None
 ) -> str:
     """Returns the content of ``study.yaml``.
 
@@ -37,7 +37,7 @@ def study_file(
     return f"{before}\n{''.join(_lines(prepared, points))}{after}"
 
 
-def _lines(prepared: Prepared, points: Iterable[Settings]) -> Iterator[str]:
+def _lines(prepared: PreparedSweep, points: Iterable[Settings]) -> Iterator[str]:
     """Returns a line for each point; the base recipe where there is none, for a cohort has at least one."""
     named: set[str] = set()
     for point in points:

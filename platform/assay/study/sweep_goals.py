@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from assay.errors import SpecError
+from assay.metrics import Better, better_of
 from assay.registry import unknown_name
 from assay.results import TrialRecord
 from assay.study.spec import Cohort
@@ -19,8 +20,6 @@ class Goal:
 
     key: str
     title: str
-    better: str
-    """``higher`` or ``lower``."""
     measurement: str
     """Name of the measurement."""
     evaluation: str
@@ -29,24 +28,22 @@ class Goal:
     """Whether it is a share of records, shown in per cent."""
 
     @property
+    def better(self) -> Better:
+        """``higher`` or ``lower``, as the metric of the measurement declares."""
+        return better_of(self.measurement)
+
+    @property
     def sign(self) -> int:
         """1 where more is better, −1 where less is."""
         return 1 if self.better == "higher" else -1
 
 
-ACCURACY = Goal(
-    key="accuracy", title="accuracy", better="higher", measurement="accuracy", evaluation="accuracy", percent=True
-)
+ACCURACY = Goal(key="accuracy", title="accuracy", measurement="accuracy", evaluation="accuracy", percent=True)
 ROBUST = Goal(
-    key="robust",
-    title="worst case",
-    better="higher",
-    measurement="worst_case_accuracy",
-    evaluation="robustness",
-    percent=True,
+    key="robust", title="worst case", measurement="worst_case_accuracy", evaluation="robustness", percent=True
 )
-EPSILON = Goal(key="epsilon", title="ε claimed", better="lower", measurement="epsilon", evaluation="privacy")
-COST = Goal(key="cost", title="training, s", better="lower", measurement="training_seconds", evaluation="cost")
+EPSILON = Goal(key="epsilon", title="ε claimed", measurement="epsilon", evaluation="privacy")
+COST = Goal(key="cost", title="training, s", measurement="training_seconds", evaluation="cost")
 GOALS = {goal.key: goal for goal in (ACCURACY, ROBUST, EPSILON, COST)}
 
 

@@ -11,13 +11,13 @@ from assay.study.run import about_run
 from assay.study.runner import RemainingWork, Runner, TrialObserver, evaluate_work, record_of, remaining_work
 from assay.study.sweep_file import study_file
 from assay.study.sweep_goals import Goal, values_stored
-from assay.study.sweep_prepare import Prepared
+from assay.study.sweep_prepare import PreparedSweep
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ChosenPoint:
     """The point that was chosen in a fold, on validation and on test records."""
 
     fold: int
@@ -44,13 +44,13 @@ def judged_store(store: Store) -> Store:
 
 
 def judge_chosen(
-    prepared: Prepared,
+    prepared: PreparedSweep,
     store: Store,
     executor: Executor,
     *,
     observer: TrialObserver | None = None,
     environment: Mapping[str, Any] | None = None,
-) -> list[Judged]:
+) -> list[ChosenPoint]:
     """Chooses the best point of each fold by its validation records, and measures it on the fold's test records.
 
     The choice is nested: a fold's test records never take part in the choice for that fold, so the mean over the folds
@@ -87,7 +87,7 @@ def judge_chosen(
         values = values_stored(target.columns(), [goal], prepared.radius)
         looks = target.columns().select(["fold"]).to_pydict()["fold"]
     return [
-        Judged(
+        ChosenPoint(
             fold=fold,
             recipe=trial.recipe_name,
             goal=goal,
@@ -99,27 +99,7 @@ def judge_chosen(
     ]
 
 
-def why_no_test(about: Mapping[str, Any], tested: str) -> str:
-    """Returns why two points of a sweep may not be compared by a paired test on some records; empty if they may.
-
-    Args:
-        about: the entry ``sweep`` of the study file.
-        tested: the records on which both were measured, ``test`` or ``validation``.
-
-    Returns:
-        The reason.
-    """
-    points = about["points"]
-    if points < 2 or (tested == "test" and about["tested"] == "validation"):
-        return ""
-    return (
-        f"the {tested} records have compared all {points} points of this sweep, so the best of them is best partly by "
-        "chance, and a p-value of two that were picked by looking is void; compare them on records that chose nothing: "
-        "the chosen are judged on the test records, in judged/"
-    )
-
-
-def _best_by_fold(prepared: Prepared, store: Store) -> dict[int, tuple[Mapping[str, Any], float]]:
+def _best_by_fold(prepared: PreparedSweep, store: Store) -> dict[int, tuple[Mapping[str, Any], float]]:
     """Returns settings and value of each fold's best point by the first goal; of equal ones the first name."""
     goal, columns = prepared.goals[0], store.columns()
     values = values_stored(columns, [goal], prepared.radius)
@@ -136,7 +116,7 @@ def _best_by_fold(prepared: Prepared, store: Store) -> dict[int, tuple[Mapping[s
     }
 
 
-def _on_test(prepared: Prepared, settings: Mapping[str, Any], fold: int) -> Trial:
+def _on_test(prepared: PreparedSweep, settings: Mapping[str, Any], fold: int) -> Trial:
     """Returns the trial of a point that is evaluated on the test records; its model is the same."""
     trials = prepared.sweep.trials(settings, prepared.dataset, folds=prepared.folds)
     (trial,) = [one for one in trials if one.fold == fold]

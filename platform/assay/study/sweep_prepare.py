@@ -15,7 +15,7 @@ from assay.study.search.grid import Grid
 from assay.study.search.optuna import Optuna
 from assay.study.search.random import Random
 from assay.study.search.space import Axis, Values, axes_of
-from assay.study.spec import Study
+from assay.study.spec import Cohort, Study
 from assay.study.sweep import Sweep, base_of
 from assay.study.sweep_goals import Goal, goals_named
 
@@ -24,7 +24,7 @@ SCHEDULERS = ("none", "asha")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedSweep:
     """A sweep that is ready to begin."""
 
     sweep: Sweep
@@ -43,8 +43,9 @@ class Prepared:
     """The most important first: it decides which point is chosen, and what goes on training."""
     rungs: Rungs | None = None
     """After how many epochs points are stopped; None trains every point to the end."""
-    ahead: int = 8
-    """Points that may be under way while the next one is proposed; see ``Prepared.jobs``."""
+    ahead: int | None = None
+    """Points that may be under way while the next one is proposed; None for a number that grows with the pool: see
+    ``sweep_queue.Lookahead``."""
 
     @property
     def device(self) -> str:
@@ -82,7 +83,7 @@ class Prepared:
         """Returns the jobs of the sweep in their order, none of which was taken yet.
 
         Where a job depends on outcomes, it depends on those of all jobs but the last ``ahead`` before it, and on no
-        others: the points are then the same whatever the number of workers and however often the sweep was killed.
+        others: the points are then the same however often the sweep was killed and whichever worker was faster.
         """
         if self.rungs is None:
             return Plain(self.points())
@@ -105,8 +106,8 @@ def prepare_sweep(
     goals: Sequence[str] = ("accuracy",),
     scheduler: str = "none",
     eta: int = 3,
-    ahead: int = 8,
-) -> Prepared:
+    ahead: int | None = None,
+) -> PreparedSweep:
     """Prepares the sweep of a search space over one recipe of a study.
 
     Args:
@@ -125,7 +126,7 @@ def prepare_sweep(
         goals: names of goals, the most important first.
         scheduler: one of ``SCHEDULERS``.
         eta: of ``asha``: one in so many points goes on at each rung.
-        ahead: see ``Prepared.ahead``.
+        ahead: see ``PreparedSweep.ahead``.
 
     Returns:
         The sweep, its data and its space.
@@ -136,18 +137,14 @@ def prepare_sweep(
         DataError: the data are absent or unusable.
     """
     base = base_of(study, cohort=cohort, recipe=recipe, asked=asked, tested=tested)
-    if folds > base.split.folds:
-        message = f"--folds {folds}: the study has {base.split.folds}"
-        raise SpecError(message, setting="--folds", given=folds, allowed=base.split.folds)
     (only,) = base.cohorts.values()
-    dataset = only.load()
-    refuse_beyond_official("--folds", folds, dataset, base.split)
+    dataset = _loaded(base, only, folds=folds)
     radius = only.radius_among(only.radii_of(dataset))
     axes = axes_of(name, _distributions(space, radius, only.model.name))
     chosen = _search_named(search, name, axes, samples=samples, tested=tested)
     sweep = Sweep(space=name, study=base, keys=tuple(axes))
     wanted = goals_named(goals, only)
-    ready = Prepared(
+    ready = PreparedSweep(
         sweep=sweep,
         dataset=dataset,
         radius=radius,
@@ -161,6 +158,16 @@ def prepare_sweep(
     )
     ready.points()  # refuses what cannot be searched, before anything starts
     return ready
+
+
+def _loaded(base: Study, only: Cohort, *, folds: int) -> Dataset:
+    """Returns the data of the only cohort; raises an error where there are not so many folds."""
+    if folds > base.split.folds:
+        message = f"--folds {folds}: the study has {base.split.folds}"
+        raise SpecError(message, setting="--folds", given=folds, allowed=base.split.folds)
+    dataset = only.load()
+    refuse_beyond_official("--folds", folds, dataset, base.split)
+    return dataset
 
 
 def _distributions(space: Callable[..., Mapping[str, Any]], radius: float, model: str) -> Mapping[str, Any]:

@@ -1,11 +1,9 @@
 """Trainings that stop at a rung: what was measured there, and the state from which they go on."""
 
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -156,19 +154,19 @@ def _measured(trial: Trial, dataset: Dataset, trained: Trained, goal: Goal, radi
 
 
 class RungStore:
-    """Results of rungs and states of trainings in the folder of a sweep, one complete file each.
+    """Results of rungs and states of trainings in the results of a sweep, one complete file each.
 
     - ``rungs/TRAINING-RUNG.json``: what was measured.
-    - ``unfinished/TRAINING/rung.safetensors``: the state, until the training has ended. In an object store the states
-      lie in a temporary folder of this machine; a sweep that was killed then trains again from the start.
+    - ``unfinished/TRAINING/rung.safetensors``: the state, until the training has ended.
+
+    Both lie in the store, in an object store too: a sweep goes on from them on any machine.
 
     Args:
         store: of the sweep.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store, self._files = store, Files(store.location)
-        self._temporary = tempfile.TemporaryDirectory() if store.unfinished("") is None else None
+        self._files = Files(store.location)
 
     def write(self, result: RungResult, state: bytes) -> None:
         """Stores the state of a training, then what was measured of it.
@@ -177,9 +175,7 @@ class RungStore:
             result: at the rung.
             state: of the training.
         """
-        folder = self._folder(result.training)
-        folder.mkdir(parents=True, exist_ok=True)
-        Files(str(folder)).commit("rung.safetensors", state)
+        self._files.commit(_state_name(result.training), state)
         self._commit(result)
 
     def read(self, training: str, rung: int) -> RungResult | None:
@@ -204,8 +200,8 @@ class RungStore:
         Returns:
             The state at the last rung; None if there is none.
         """
-        path = self._folder(training) / "rung.safetensors"
-        return path.read_bytes() if path.exists() else None
+        name = _state_name(training)
+        return self._files.read(name) if self._files.exists(name) else None
 
     def forget(self, training: str) -> None:
         """Deletes the state of a training that has ended.
@@ -213,10 +209,7 @@ class RungStore:
         Args:
             training: key of the model.
         """
-        folder = self._folder(training)
-        (folder / "rung.safetensors").unlink(missing_ok=True)
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+        self._files.delete_folder(f"unfinished/{training}")
 
     def end(self, result: RungResult) -> None:
         """Records that nothing goes on from a result, and deletes the state.
@@ -227,20 +220,12 @@ class RungStore:
         self._commit(replace(result, ended=True))
         self.forget(result.training)
 
-    def close(self) -> None:
-        """Deletes the temporary folder, if there is one."""
-        if self._temporary is not None:
-            self._temporary.cleanup()
-
     def _commit(self, result: RungResult) -> None:
         self._files.commit(f"{_FOLDER}/{result.training}-{result.rung}.json", json.dumps(asdict(result)).encode())
 
-    def _folder(self, training: str) -> Path:
-        kept = self._store.unfinished(training)
-        if kept is not None:
-            return kept
-        assert self._temporary is not None
-        return Path(self._temporary.name) / training
+
+def _state_name(training: str) -> str:
+    return f"unfinished/{training}/rung.safetensors"
 
 
 def last_rungs(store: Store) -> list[RungResult]:

@@ -73,7 +73,7 @@ class Watcher(Protocol):
         ...
 
 
-class Recorded:
+class RecordingWatcher:
     """A watcher that also writes ``progress.json`` into the store, which the dashboard shows.
 
     Only within ``store.locked()``, for one job writes the file.

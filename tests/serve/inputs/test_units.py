@@ -29,13 +29,12 @@ SAME = [
     (150, "[lb_av]", 68.0388555, "kg"),
     (500, "uV", 0.5, "mV"),
     (90, "fL", 90, "um3"),
-    (30, "mg/g", 3, "%"),
     (6, "L/min", 100, "mL/s"),
     (25, "kg/m2", 2.5, "g/cm2"),
 ]
 
 
-@pytest.mark.parametrize(("value", "unit", "other", "other_unit"), [one for one in SAME if one[1] != "mg/g"])
+@pytest.mark.parametrize(("value", "unit", "other", "other_unit"), SAME)
 def test_values_are_converted_both_ways(value: float, unit: str, other: float, other_unit: str) -> None:
     assert conversions(unit)[canonical_unit(other_unit)].apply(other) == pytest.approx(value, rel=1e-9)
     assert conversions(other_unit)[canonical_unit(unit)].apply(value) == pytest.approx(other, rel=1e-9)

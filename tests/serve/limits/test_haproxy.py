@@ -7,19 +7,35 @@ import re
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
 from serve.limits.haproxy import MARK, error_files, harden
-from serve.limits.settings import Limits
+from serve.limits.settings import SECRET as SECRET_VARIABLE
+from serve.limits.settings import VARIABLE, Limits
 from tests.serve.limits.rendered import render
-from tests.serve.limits.upstream import Proxy, Replica, call, proxy, request
+from tests.serve.limits.upstream import SCRIPT, Proxy, Replica, call, proxy, request
 
-LIMITS = Limits(body=200_000, upload_seconds=2, answer_seconds=5, ongoing={"": 2}, queued={"": 3}, header_bytes=16_000)
+LIMITS = Limits(
+    body=200_000,
+    upload_seconds=2,
+    answer_seconds=5,
+    ongoing={"": 2},
+    queued={"": 3},
+    header_bytes=16_000,
+    long_bodies=99,
+)
 PREDICT, EXPLAIN = "/models/M/predict", "/models/M/explain"
 SECRET = "s" * 32
 CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -82,10 +98,38 @@ def test_nothing_but_the_service_listens_beyond_this_machine() -> None:
     assert "mode 600 level admin" in text
 
 
+def test_times_are_limited() -> None:
+    text = harden(rendered(), LIMITS, secret=SECRET, errors="/f")
+    found = dict(re.findall(r"^    timeout (\S+) (\d+)s$", text, re.MULTILINE))
+    assert found == {
+        **{"connect": "5", "client": "30", "http-keep-alive": "30"},
+        **{"http-request": "2", "queue": "5", "server": "10"},
+    }
+
+
 def test_tls_and_client_certificates_are_asked_for() -> None:
     limits = Limits(certificate="/c.pem", client_authorities="/a.pem")
     text = harden(rendered(), limits, secret=SECRET, errors="/f")
     assert 'bind 127.0.0.1:5 ssl crt "/c.pem" alpn http/1.1 ca-file "/a.pem" verify required' in text
+
+
+def test_haproxy_accepts_the_configuration_with_grpc_and_tls(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).sign(key, SHA256())
+    pem = made.public_bytes(Encoding.PEM)
+    (tmp_path / "c.pem").write_bytes(
+        pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (tmp_path / "a.pem").write_bytes(pem)
+    limits = Limits(certificate=str(tmp_path / "c.pem"), client_authorities=str(tmp_path / "a.pem"))
+    file = tmp_path / "haproxy.cfg"
+    servers = {"/": [1], PREDICT: [2, 3]}
+    file.write_text(render(servers, port=5, folder=tmp_path, stats=6, metrics=7, grpc=8))
+    environment = {**os.environ, SECRET_VARIABLE: SECRET, VARIABLE: limits.to_json(), "ASSAY_PYTHON": sys.executable}
+    done = subprocess.run([SCRIPT, "-c", "-f", file], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("secret", ["", "short", "has space has space", 'quote"quote"quote"'])
@@ -108,10 +152,9 @@ def test_the_configuration_is_the_users_own(front: Proxy) -> None:
 
 
 def test_the_wrapper_says_what_is_wrong_and_starts_nothing(tmp_path: Path) -> None:
-    script = Path(__file__).parents[3] / "serve" / "limits" / "haproxy.sh"
     (tmp_path / "c").write_text(rendered())
-    environment = {**os.environ, "ASSAY_PROXY_SECRET": SECRET, "ASSAY_SERVE_LIMITS": '{"body": 0}'}
-    done = subprocess.run([script, "-f", tmp_path / "c"], env=environment, capture_output=True, text=True, check=False)
+    environment = {**os.environ, SECRET_VARIABLE: SECRET, VARIABLE: '{"body": 0}'}
+    done = subprocess.run([SCRIPT, "-f", tmp_path / "c"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "HAProxy is not started: body must be a whole number of at least 1, not 0" in done.stderr
 
@@ -147,7 +190,7 @@ def test_inner_paths_are_closed_to_callers(front: Proxy, replicas: dict[str, Rep
 
 def test_health_is_answered_while_all_replicas_are_busy(front: Proxy, replicas: dict[str, Replica]) -> None:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        busy = [pool.submit(call, front.port, request("/", b"{}", b"X-Do: wait2")) for _ in range(5)]
+        busy = [pool.submit(call, front.port, request("/", b"{}", b"X-Do: wait1")) for _ in range(5)]
         while replicas["front"].working < 2:
             time.sleep(0.01)
         for kind in ("live", "ready"):
@@ -170,7 +213,7 @@ def test_a_queue_that_is_full_refuses_at_once(front: Proxy, replicas: dict[str, 
     """Case 7: of forty calls, two are worked on, three wait, the others are told when to come back."""
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
         answers = list(
-            pool.map(lambda _: call(front.port, request("/v1/models/M:explain", b"{}", b"X-Do: wait2")), range(40))
+            pool.map(lambda _: call(front.port, request("/v1/models/M:explain", b"{}", b"X-Do: wait1")), range(40))
         )
     assert replicas["explain"].most_working <= 2
     refused = [one for one in answers if one.status == 503]
@@ -257,10 +300,11 @@ def test_slow_bodies_take_no_place(front: Proxy, replicas: dict[str, Replica]) -
 
 
 def test_slow_headers_are_cut(front: Proxy) -> None:
-    answer = call(front.port, b"POST / HTTP/1.1\r\nHost: localhost\r\n", then=b"X: 1\r\n", after=1)
+    answer = call(front.port, b"POST / HTTP/1.1\r\nHost: localhost\r\n", then=b"X: 1\r\n", after=0.2)
     assert answer.status == 408 and answer.seconds < 20
 
 
+@pytest.mark.slow  # the limit itself: test_times_are_limited
 def test_an_answer_that_does_not_come_is_given_up(tmp_path: Path) -> None:
     replica = Replica().start()
     with proxy(tmp_path, {"/": [replica.port]}, Limits(answer_seconds=1)) as front:

@@ -38,7 +38,8 @@ class Inner:
         what = dict(scope["headers"]).get(b"x-do", b"").decode()
         if what == "raise":
             raise RuntimeError("Ada Lovelace")
-        if what != "nothing":
+        if what != "nothing" and (what != "nothing first" or len(self.received) > 1):
+            what = what.removeprefix("nothing first")
             await _text(send, int(what or 200), f"Path '{scope['path']}' not found")
 
 
@@ -122,26 +123,22 @@ def test_a_body_of_the_greatest_length_passes(front: int, inner: Inner) -> None:
     assert inner.received[0][1] == body
 
 
-def test_one_byte_chunks_are_read_in_linear_time() -> None:
-    """Case 8: twice as many take at most three times as long; a body built by ``+=`` takes four times."""
+def test_one_byte_chunks_take_little_work() -> None:
+    """Case 8: a body of 1 MiB built by ``body += chunk`` takes minutes of the event loop."""
+    chunks = 1 << 20
+    message = {"type": "http.request", "body": bytes(1), "more_body": True}
+    left = iter(range(chunks))
 
-    def seconds(chunks: int) -> float:
-        messages = [{"type": "http.request", "body": bytes(1), "more_body": True} for _ in range(chunks)]
-        messages.append({"type": "http.request", "body": b"", "more_body": False})
-        messages.reverse()
+    async def receive() -> Any:
+        return message if next(left, None) is not None else {**message, "body": b"", "more_body": False}
 
-        async def receive() -> Any:
-            return messages.pop()
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert len((await receive())["body"]) == chunks
 
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            assert len((await receive())["body"]) == chunks
-
-        scope = {"type": "http", "headers": [(b"transfer-encoding", b"chunked")]}
-        start = time.process_time()
-        asyncio.run(Bodies(app, Limits(body=1 << 22, upload_seconds=600))(scope, receive, None))  # type: ignore[arg-type]
-        return time.process_time() - start
-
-    assert min(seconds(400_000) for _ in range(3)) < 3 * min(seconds(200_000) for _ in range(3))
+    scope = {"type": "http", "path": "/", "headers": [(b"transfer-encoding", b"chunked")]}
+    start = time.process_time()
+    asyncio.run(Bodies(app, Limits(upload_seconds=600))(scope, receive, None))  # type: ignore[arg-type]
+    assert time.process_time() - start < 10
 
 
 def test_slow_bodies_take_no_place(front: int, inner: Inner) -> None:
@@ -161,9 +158,9 @@ def test_slow_bodies_take_no_place(front: int, inner: Inner) -> None:
 
 def test_slow_headers_are_cut(front: int) -> None:
     for first in (b"", b"POST / HTTP/1.1\r\nHost: localhost\r\n"):
-        answer = call(front, first, then=b"P" if not first else b"X", after=0.5)
+        answer = call(front, first, then=b"P" if not first else b"X", after=0.2)
         assert answer.status == 408 and answer.closed
-        assert answer.error == "the headers must arrive within 2 seconds"
+        assert answer.error == "the headers must arrive within 2 s"
 
 
 def test_a_connection_waits_for_its_next_call(front: int, inner: Inner) -> None:
@@ -171,8 +168,11 @@ def test_a_connection_waits_for_its_next_call(front: int, inner: Inner) -> None:
     with socket.create_connection(("127.0.0.1", front), timeout=20) as one:
         for _ in range(2):
             one.sendall(request("/", b"{}"))
-            assert one.recv(1000).startswith(b"HTTP/1.1 200")
-            time.sleep(LIMITS.upload_seconds + 0.5)
+            answer = b""
+            while not answer.endswith(b"not found"):  # head and body may come apart
+                answer += one.recv(1000)
+            assert answer.startswith(b"HTTP/1.1 200")
+            time.sleep(LIMITS.upload_seconds + 0.2)
     assert len(inner.received) == 2
 
 
@@ -259,11 +259,41 @@ def test_errors_of_serve_itself_come_in_our_form(front: int, status: int) -> Non
     assert answer.headers["x-request-id"] == "r1"
 
 
-@pytest.mark.parametrize("what", [b"raise", b"nothing"])
-def test_a_call_that_breaks_gets_an_error_of_ours(front: int, what: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    answer = call(front, request("/", b"{}", b"X-Do: " + what))
+def test_a_call_that_breaks_gets_an_error_of_ours(front: int, caplog: pytest.LogCaptureFixture) -> None:
+    answer = call(front, request("/", b"{}", b"X-Do: raise"))
     assert (answer.status, answer.error) == (500, "the server failed on this call; its log says where")
     assert "Ada" not in caplog.text
+
+
+def test_a_call_whose_replica_dies_goes_on_a_second_time(front: int, inner: Inner) -> None:
+    """Serve's proxy then sends nothing."""
+    answer = call(front, request("/v1/models/M:predict", b"{}", b"X-Do: nothing first"))
+    assert answer.status == 200
+    assert [body for _, body in inner.received] == [b"{}", b"{}"]
+
+
+@pytest.mark.parametrize(("path", "times"), [("/v1/models/M:predict", 2), ("/v2/repository/models/M/load", 1)])
+def test_a_call_without_an_answer_is_told_to_come_back(front: int, inner: Inner, path: str, times: int) -> None:
+    answer = call(front, request(path, b"{}", b"X-Do: nothing"))
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert answer.error
+    assert len(inner.received) == times
+
+
+def test_a_call_whose_caller_has_gone_is_not_made_again() -> None:
+    calls = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        calls.append([(await receive())["type"], (await receive())["type"]])
+
+    messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}", "more_body": False}]
+
+    async def receive() -> Any:
+        return messages.pop()
+
+    scope = {"type": "http", "path": "/v1/models/M:predict", "headers": [(b"content-length", b"2")]}
+    asyncio.run(Bodies(app, LIMITS)(scope, receive, None))  # type: ignore[arg-type]
+    assert calls == [["http.request", "http.disconnect"]]
 
 
 def test_health_needs_no_place_and_no_name(front: int, inner: Inner) -> None:
@@ -288,8 +318,13 @@ def test_a_replica_learns_from_the_proxy_who_calls(replica: int, inner: Inner) -
     headers = sent(inner)
     assert headers[b"x-assay-front"] == SECRET.encode()
     assert b"x-assay-proxy" not in headers
+    assert inner.received[0][0]["scheme"] == "http"
     assert call(replica, request("/", b"{}", through, b"X-Forwarded-For: 10.0.0.9")).status == 403
     assert call(replica, request("/", b"{}", through)).status == 403
+    inner.received.clear()
+    told = b"X-Forwarded-For: 127.0.0.1", b"X-Forwarded-Proto: https"
+    assert call(replica, request("/", b"{}", through, *told)).status == 200
+    assert inner.received[0][0]["scheme"] == "https"
 
 
 def test_a_replica_whose_secret_is_not_set_answers_nobody() -> None:

@@ -9,10 +9,21 @@ from assay.data.base import Dataset
 from assay.data.images.files import Decoder
 from assay.data.images.folder import ImageSource
 from assay.data.images.listing import listed
+from assay.data.intended_use import IntendedUse
 from assay.data.locate import absent, find
 from assay.errors import DataError
 from assay.registry import register
 
+CHILDREN = IntendedUse(
+    records="frontal chest X-rays of children of one to five years, Guangzhou Women and Children's Medical Center",
+    species="human",
+    ages=(1, 5),
+    modalities=("CR", "DX"),
+    body_parts=("CHEST",),
+    views=("AP", "PA"),
+    sites=("Guangzhou Women and Children's Medical Center",),
+)
+"""Stated by Kermany et al. (2018) of these X-rays, of which pneumoniamnist is made too."""
 _ADDRESS = "https://data.mendeley.com/datasets/rscbjbr9sj"
 _FOLDERS = {"train": "train", "val": "train", "test": "test"}
 """The publisher has no validation part. Copies with one took 16 images out of train; they are put back."""
@@ -47,6 +58,7 @@ class ChestXRay(ImageSource):
             stream=self.stream,
             groups=_PATIENT,
             name=self.name,
+            intended_use=CHILDREN,
             licence="CC BY 4.0",
             citation="Kermany, Goldbaum, Cai et al. (2018), Identifying Medical Diagnoses and Treatable Diseases by "
             "Image-Based Deep Learning, Cell 172(5):1122-1131; Mendeley Data, doi:10.17632/rscbjbr9sj",

@@ -11,6 +11,8 @@ import numpy as np
 
 from assay.data.base import Dataset, Normalisation, Source
 from assay.data.images.base import image_dataset, intensities, read_named_arrays
+from assay.data.images.files import Decoder
+from assay.data.intended_use import IntendedUse
 from assay.data.locate import download, find, md5
 from assay.errors import DataError
 from assay.registry import register
@@ -68,6 +70,8 @@ class CIFAR10(Source):
             licence="none stated; published for research",
             citation="Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images, University of Toronto",
             preprocessing="each pixel divided by 255",
+            decoder=Decoder(height=32, width=32, channels=3, scaled_by_publisher=True),
+            intended_use=IntendedUse(records="photographs of animals and vehicles"),
             warnings=warnings,
             stated=warnings,
         )

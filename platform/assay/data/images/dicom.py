@@ -10,7 +10,7 @@ window must be set. MONOCHROME1 is inverted, so that greater values are always b
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -26,7 +26,10 @@ _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 class UnreadableImageError(DataError):
-    """A file cannot be decoded as an image. The message gives the reason; the caller adds the file."""
+    """A file cannot be decoded as an image. The message gives the reason; the caller adds the file.
+
+    Where a tag of DICOM is at fault, ``setting`` is its keyword and ``allowed`` what it may be.
+    """
 
 
 def is_dicom(path: Path) -> bool:
@@ -48,11 +51,11 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def read_dicom(path: Path, window: Window = "file") -> "Image":
+def read_dicom(path: Path | BinaryIO, window: Window = "file") -> "Image":
     """Reads the image of a DICOM file, upright as stored.
 
     Args:
-        path: of the file.
+        path: of the file, or the opened file.
         window: for grey images.
 
     Returns:
@@ -88,7 +91,7 @@ def tags(path: Path, names: Sequence[str]) -> dict[str, str]:
         return dict.fromkeys(names, "")
 
 
-def _image(path: Path, window: Window) -> "Image":
+def _image(path: Path | BinaryIO, window: Window) -> "Image":
     from PIL import Image
 
     file = _read(path)
@@ -100,16 +103,16 @@ def _image(path: Path, window: Window) -> "Image":
     return Image.fromarray(pixels) if file.SamplesPerPixel == 3 else Image.fromarray(_grey(file, pixels, window))
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path | BinaryIO) -> Any:
     import pydicom
 
     try:
         file = pydicom.dcmread(path)
         for tag in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PhotometricInterpretation"):
             if file.get(tag) in (None, ""):
-                raise UnreadableImageError(f"no {tag}: it holds no image")
+                raise UnreadableImageError(f"no {tag}: it holds no image", setting=tag, allowed="a value")
         if "TransferSyntaxUID" not in file.file_meta:
-            raise UnreadableImageError("no TransferSyntaxUID")
+            raise UnreadableImageError("no TransferSyntaxUID", setting="TransferSyntaxUID", allowed="a value")
     except DataError:
         raise
     except Exception as error:  # pydicom may raise anything on a file that is not DICOM
@@ -120,17 +123,27 @@ def _read(path: Path) -> Any:
 def _refuse_unknown(file: Any) -> None:
     frames, kind = _number(file, "NumberOfFrames"), file.PhotometricInterpretation
     if frames not in (None, 0, 1):
-        raise UnreadableImageError(f"{frames:g} frames: give each as an image of its own")
+        raise UnreadableImageError(
+            f"{frames:g} frames: give each as an image of its own", setting="NumberOfFrames", given=frames, allowed=1
+        )
     highest = _number(file, "HighBit")
     if highest is not None and highest != int(file.BitsStored) - 1:
         raise UnreadableImageError(
             f"its HighBit is {highest:g} and its BitsStored {file.BitsStored}: the values would be shifted; the "
-            f"standard wants HighBit {int(file.BitsStored) - 1}, write it anew"
+            f"standard wants HighBit {int(file.BitsStored) - 1}, write it anew",
+            setting="HighBit",
+            given=highest,
+            allowed="BitsStored - 1",
         )
     grey = file.SamplesPerPixel == 1 and kind in ("MONOCHROME1", "MONOCHROME2")
     colour = file.SamplesPerPixel == 3 and file.BitsAllocated == 8 and (kind == "RGB" or kind.startswith("YBR"))
     if not (grey or colour):
-        raise UnreadableImageError(f"{kind} of {file.SamplesPerPixel} × {file.BitsAllocated} bits is not read")
+        raise UnreadableImageError(
+            f"{kind} of {file.SamplesPerPixel} × {file.BitsAllocated} bits is not read",
+            setting="PhotometricInterpretation",
+            given=kind,
+            allowed="MONOCHROME1, MONOCHROME2, or RGB and YBR of 8 bits",
+        )
 
 
 def _grey(file: Any, pixels: np.ndarray, window: Window) -> np.ndarray:
@@ -195,7 +208,12 @@ def _grey_scale(file: Any, window: Window) -> Any:
     else:
         slope, intercept = (_number(file, tag) for tag in ("RescaleSlope", "RescaleIntercept"))
         if slope == 0:
-            raise UnreadableImageError("its RescaleSlope is 0, which makes every pixel the same")
+            raise UnreadableImageError(
+                "its RescaleSlope is 0, which makes every pixel the same",
+                setting="RescaleSlope",
+                given=0,
+                allowed="another number",
+            )
         if slope is not None or intercept is not None:
             scale.RescaleSlope, scale.RescaleIntercept = _decimal(slope, 1.0), _decimal(intercept, 0.0)
     for tag, value in _voi(file, window).items():
@@ -210,7 +228,9 @@ def _voi(file: Any, window: Window) -> Mapping[str, Any]:
     table = file.get("VOILUTSequence")
     if window == "file" and table:
         if any(table[0].get(tag) is None for tag in ("LUTDescriptor", "LUTData")):
-            raise UnreadableImageError("its VOILUTSequence holds no table")
+            raise UnreadableImageError(
+                "its VOILUTSequence holds no table", setting="VOILUTSequence", allowed="LUTDescriptor and LUTData"
+            )
         return {"VOILUTSequence": table}
     if window == "file":
         centre, width = (_number(file, tag) for tag in ("WindowCenter", "WindowWidth"))
@@ -221,16 +241,26 @@ def _voi(file: Any, window: Window) -> Mapping[str, Any]:
         if file.get("Modality") == "CT" or file.get("RescaleType") == "HU":
             raise UnreadableImageError(
                 "computed tomography without a window: set window: [centre, width] in Hounsfield units, such as "
-                "[40, 400] of soft tissue, or window: full for all that its bits can hold"
+                "[40, 400] of soft tissue, or window: full for all that its bits can hold",
+                setting="WindowCenter",
+                allowed="a number, with a WindowWidth",
             )
         return {}
     if function not in _FUNCTIONS:
-        raise UnreadableImageError(f"window function {function!r} is unknown; known: {', '.join(_FUNCTIONS)}")
+        raise UnreadableImageError(
+            f"window function {function!r} is unknown; known: {', '.join(_FUNCTIONS)}",
+            setting="VOILUTFunction",
+            given=function,
+            allowed=", ".join(_FUNCTIONS),
+        )
     least = 1 if function == "LINEAR" else 0
     if width < least or width == 0:
         raise UnreadableImageError(
             f"its WindowWidth is {width:g}; the standard wants {'at least 1' if least else 'more than 0'}: correct it, "
-            "or set window: [centre, width]"
+            "or set window: [centre, width]",
+            setting="WindowWidth",
+            given=width,
+            allowed="at least 1" if least else "more than 0",
         )
     return {"WindowCenter": _decimal(centre), "WindowWidth": _decimal(width), "VOILUTFunction": function}
 
@@ -248,7 +278,12 @@ def _padding(file: Any, pixels: np.ndarray) -> np.ndarray:
     is_padding = (pixels >= ends[0]) & (pixels <= ends[1])
     signed, most = int(file.get("PixelRepresentation") or 0) == 1, 2 ** int(file.BitsStored) - 1
     if not signed and first > most and is_padding.any():
-        raise UnreadableImageError(f"its PixelPaddingValue is {first:g}, which {file.BitsStored} bits cannot hold")
+        raise UnreadableImageError(
+            f"its PixelPaddingValue is {first:g}, which {file.BitsStored} bits cannot hold",
+            setting="PixelPaddingValue",
+            given=first,
+            allowed="a value of BitsStored bits",
+        )
     return is_padding
 
 
@@ -281,7 +316,9 @@ def _number(file: Any, tag: str) -> float | None:
             return None
         number = float(value if isinstance(value, int | float | str) else value[0])
     except (TypeError, ValueError, OverflowError, IndexError) as error:
-        raise UnreadableImageError(f"its {tag} is no number: {error}") from None
+        raise UnreadableImageError(f"its {tag} is no number: {error}", setting=tag, allowed="a number") from None
     if not math.isfinite(number):
-        raise UnreadableImageError(f"its {tag} is {number}, no finite number")
+        raise UnreadableImageError(
+            f"its {tag} is {number}, no finite number", setting=tag, given=number, allowed="a finite number"
+        )
     return number

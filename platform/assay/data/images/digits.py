@@ -6,6 +6,8 @@ import numpy as np
 
 from assay.data.base import Dataset, Source
 from assay.data.images.base import PIXEL
+from assay.data.images.files import Decoder
+from assay.data.intended_use import IntendedUse
 from assay.registry import register
 
 
@@ -35,4 +37,6 @@ class Digits(Source):
             "Repository",
             preprocessing="each pixel divided by 16, its published maximum",
             modality="image",
+            decoder=Decoder(height=8, width=8, channels=1, convert=True, scaled_by_publisher=True),
+            intended_use=IntendedUse(records="single handwritten digits, light on dark"),
         )

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -70,6 +70,9 @@ class Decoder:
     shorter: int | None = None
     """Scale the shorter side to this number of pixels and cut the record out of the middle; None scales the whole image
     to the record, whatever its proportions."""
+    scaled_by_publisher: bool = field(default=False, repr=False)
+    """Whether the records of the data set came scaled: an image of another size is then scaled by this rule, which may
+    differ from the publisher's. Not in ``repr``, which names trials, for no record of the data set is scaled here."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -140,13 +143,30 @@ class Decoder:
             UnreadableImageError: the file cannot be decoded.
             WrongChannelsError: it has other channels than declared.
         """
-        if taken_for_dicom(path):
-            image = dicom.read_dicom(path, self.window)
+        return self.decode(path, as_dicom=taken_for_dicom(path))
+
+    def decode(self, file: Path | BinaryIO, *, as_dicom: bool, formats: Sequence[str] | None = None) -> Seen:
+        """Decodes a file whose format is known.
+
+        Args:
+            file: its path, or the opened file.
+            as_dicom: whether it is DICOM.
+            formats: of Pillow, that another file may have; all by default.
+
+        Returns:
+            The record, with its greatest stored value.
+
+        Raises:
+            UnreadableImageError: the file cannot be decoded.
+            WrongChannelsError: it has other channels than declared.
+        """
+        if as_dicom:
+            image = dicom.read_dicom(file, self.window)
             self._check_channels(len(image.getbands()))
             return Seen(self._record(image), None)
         from PIL import Image, ImageOps
 
-        with _opened(path) as image:
+        with _opened(file, formats) as image:
             self._check_channels(_channels(image))
             _refuse_several(image)
             upright = ImageOps.exif_transpose(image)
@@ -170,7 +190,9 @@ class Decoder:
 
     def _check_channels(self, found: int) -> None:
         if found != self.channels and not self.convert:
-            raise WrongChannelsError(f"{found} channel{'s' * (found > 1)}")
+            raise WrongChannelsError(
+                f"{found} channel{'s' * (found > 1)}", setting="channels", given=found, allowed=self.channels
+            )
 
     def _record(self, image: "Image") -> np.ndarray:
         from PIL import Image
@@ -179,14 +201,22 @@ class Decoder:
             if "transparency" in image.info:
                 image = image.convert("RGBA")
             image = image.convert("L" if self.channels == 1 else "RGB")
-        scaled = image.resize((self.width, self.height), Image.Resampling.BILINEAR, box=self._box(*image.size))
+        scaled = image.resize((self.width, self.height), Image.Resampling.BILINEAR, box=self.box(*image.size))
         pixels = np.asarray(scaled, np.float32)
         pixels = np.clip(pixels if image.mode == "F" else pixels / 255, 0, 1)
         channels_first = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
         return np.ascontiguousarray(np.broadcast_to(channels_first, self.shape))
 
-    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Returns the part of an image that becomes the record: left, upper, right, lower."""
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Returns the part of an image that becomes the record.
+
+        Args:
+            width: of the image, upright, in pixels.
+            height: of it.
+
+        Returns:
+            Left, upper, right and lower end, in pixels.
+        """
         if self.shorter is None:
             return 0, 0, width, height
         scale = min(width, height) / self.shorter
@@ -332,12 +362,12 @@ def taken_for_dicom(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator["Image"]:
+def _opened(path: Path | BinaryIO, formats: Sequence[str] | None = None) -> Iterator["Image"]:
     """Opens an image within the context, and converts all errors of Pillow to one error."""
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats) as image:
             yield image
     except (DataError, MemoryError):
         raise

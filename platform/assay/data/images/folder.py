@@ -99,6 +99,7 @@ class ImageSource(Source):
             groups=patients.groups,
             subgroups=subgroups_in(listing.root, listing.names, name),
             preprocessing=decoder.describe(),
+            decoder=decoder,
             warnings=(*warnings, *_unread(listing), *patients.warnings),
             reading=(
                 f"{len(listing.names):,} of {n:,} images in {len(listing.classes)} classes{_two_classes(listing)}",

@@ -7,7 +7,9 @@ import numpy as np
 
 from assay.data.base import Dataset, Source
 from assay.data.images.base import image_dataset, intensities, read_named_arrays
+from assay.data.images.files import Decoder
 from assay.data.images.medmnist_facts import FACTS, FINDINGS, ChestFinding, Facts
+from assay.data.images.medmnist_uses import USES
 from assay.data.locate import download, find, md5
 from assay.errors import DataError
 from assay.registry import register
@@ -49,6 +51,8 @@ class MedMNIST(Source):
             y=y,
             class_names=classes,
             official=np.repeat(list(_PARTS.values()), counts),
+            decoder=_decoder(facts),
+            intended_use=USES[self.name],
             licence=facts.licence,
             citation=f"{_PAPER}; images of {facts.source}",
             preprocessing="published at 28 × 28 pixels; each divided by 255"
@@ -95,6 +99,14 @@ class MedMNIST(Source):
                 f"published are 0 to {greatest}"
             )
         return len(images)
+
+
+def _decoder(facts: Facts) -> Decoder:
+    """Returns how other images become records: to 28 × 28 pixels, cut to a square where the publisher did so."""
+    shorter = 28 if facts.cut_to_square else None
+    return Decoder(
+        height=28, width=28, channels=facts.channels, convert=True, shorter=shorter, scaled_by_publisher=True
+    )
 
 
 def _dependence(facts: Facts) -> str:

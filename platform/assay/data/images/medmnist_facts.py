@@ -56,6 +56,8 @@ class Facts:
     licence: str = "CC BY 4.0"
     by_image: bool = False
     """Whether the published split was drawn image by image."""
+    cut_to_square: bool = False
+    """Whether the publisher cut the middle square out of an image before scaling it."""
 
 
 FACTS = {
@@ -109,6 +111,7 @@ FACTS = {
         classes=("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
         source="Kermany et al. (2018), Cell 172(5)",
         shared="several scans of one patient",
+        cut_to_square=True,
     ),
     "pneumoniamnist": Facts(
         md5="28209eda62fecd6e6a2d98b1501bb15f",
@@ -116,6 +119,7 @@ FACTS = {
         classes=("normal", "pneumonia"),
         source="Kermany et al. (2018), Cell 172(5)",
         shared="several X-rays of one child",
+        cut_to_square=True,
     ),
     "retinamnist": Facts(
         md5="bd4c0672f1bba3e3a89f0e4e876791e4",
@@ -124,6 +128,7 @@ FACTS = {
         classes=tuple(f"grade {grade}" for grade in range(5)),
         source="Liu et al. (2022), DeepDRiD",
         shared="several photographs of one patient",
+        cut_to_square=True,
     ),
     "breastmnist": Facts(
         md5="750601b1f35ba3300ea97c75c52ff8f6",

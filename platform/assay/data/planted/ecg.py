@@ -62,6 +62,7 @@ class PlantedECG(Planted):
             warnings=(DRAWN,),
             stated=(DRAWN,),
             modality="signal",
+            rate=float(FREQUENCY),
         )
 
     def truth(self, rows: np.ndarray | None = None) -> np.ndarray:

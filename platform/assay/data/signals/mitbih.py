@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from assay.data import locate
 from assay.data.array_files import read_npz
 from assay.data.base import Dataset, Normalisation, Source
+from assay.data.intended_use import IntendedUse
 from assay.data.signals import wfdb_records
 from assay.data.signals.mitbih_sums import SHA256
 from assay.data.subgroups import subgroups_of
@@ -207,6 +208,14 @@ class MitBih(Source):
             stated=tuple(remarks),
             reading=(*beats.reading, f"{len(beats.symbol):,} beats of classes {', '.join(self.classes)} used"),
             modality="signal",
+            rate=float(FREQUENCY),
+            intended_use=IntendedUse(
+                records="single heartbeats of ambulatory ECGs of 47 adults, Beth Israel Hospital, Boston, 1975 to 1979",
+                species="human",
+                ages=(23, 89),
+                modalities=("ECG",),
+                sites=("Beth Israel Hospital",),
+            ),
             official=official,
             normalisation=Normalisation(mean=(0.0,), deviation=(0.5,)),
         )

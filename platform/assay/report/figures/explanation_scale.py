@@ -45,16 +45,27 @@ def scale(*, opaque: bool = False) -> list[list[Any]]:
         Pairs of a position from 0 to 1 and a colour, as plotly takes them.
     """
     found = []
-    for place in np.linspace(0, 1, _STEPS):
-        inner = 0.5 + _INNER * (place - 0.5)
-        (colour,) = sample_colorscale(cmocean.balance, [inner], colortype="tuple")
-        alpha = _MOST_OPAQUE * abs(2 * place - 1)
+    for place, (*colour, alpha) in zip(np.linspace(0, 1, _STEPS), colours(_STEPS), strict=True):
         if opaque:
             mixed = [alpha * channel + 1 - alpha for channel in colour]
             found.append([float(place), "rgb({},{},{})".format(*(round(255 * c) for c in mixed))])
         else:
             found.append([float(place), "rgba({},{},{},{:.3f})".format(*(round(255 * c) for c in colour), alpha)])
     return found
+
+
+def colours(steps: int) -> np.ndarray:
+    """Returns the colours of the scale as numbers.
+
+    Args:
+        steps: number of colours.
+
+    Returns:
+        (steps, 4) red, green, blue and opacity, from 0 to 1; the most negative value first.
+    """
+    places = np.linspace(0, 1, steps)
+    rgb = sample_colorscale(cmocean.balance, (0.5 + _INNER * (places - 0.5)).tolist(), colortype="tuple")
+    return np.column_stack([np.array(rgb), _MOST_OPAQUE * abs(2 * places - 1)])
 
 
 def colour_of(share: float) -> str:

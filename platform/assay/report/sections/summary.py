@@ -146,15 +146,14 @@ def _standing_out(card: Scorecard, baseline: str) -> tuple[SummaryRow, ...]:
     for column in card.evidence:
         if column.key not in _KEYS:
             continue
-        lower = column.better == "lower" or column.key == "epsilon"
         known = {
-            recipe: summary.mean * (-1 if lower else 1)
+            recipe: summary.mean * (-1 if column.better == "lower" else 1)
             for recipe in card.recipes
             if (summary := card.cells[recipe, column.key].summary) is not None and not math.isnan(summary.mean)
         }
         if known:
             best = max(known, key=known.__getitem__)
-            word = "least" if lower else "best"
+            word = "least" if column.better == "lower" else "best"
             found[best] = f"{found[best]}; {word} {column.title}" if best in found else f"{word} {column.title}"
     return tuple(
         SummaryRow(recipe=recipe, why=why, against=_against(card, recipe, _raised(card, recipe)))

@@ -1,0 +1,76 @@
+"""Settings of authentication, which every process that takes calls reads from one environment variable."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from assay.errors import UserError
+
+VARIABLE = "ASSAY_SERVE_AUTH"
+"""Environment variable with the settings as a JSON object."""
+SCOPES = ("predict", "explain", "certify", "admin")
+"""What a token may allow; ``admin`` allows everything, also loading and unloading models."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthSettings:
+    """Who may call, and how often. Without ``tokens`` and ``jwks``, nobody may."""
+
+    tokens: str = ""
+    """File of the tokens; see ``serve.auth.tokens``."""
+    jwks: str = ""
+    """File, or https address, of the public keys (a JWK set) of those who issue JSON web tokens."""
+    issuer: str = ""
+    """Issuer that a JSON web token must name (``iss``)."""
+    audience: str = ""
+    """Audience that a JSON web token must name (``aud``): this service."""
+    jwt_scopes: tuple[str, ...] = ("predict", "explain", "certify")
+    """What a JSON web token allows at most; its claim ``scope`` may allow less."""
+    single_use: bool = True
+    """Whether a JSON web token must have an id (``jti``) and is accepted once, as CDS Hooks has it."""
+    used_ids: str = ""
+    """Folder in which the processes of this machine keep the ids of used tokens; empty: each process keeps its own."""
+    per_second: float = 50.0
+    """Calls a second that one token may make, over time; each process that takes calls counts its own."""
+    burst: int = 200
+    """Calls that one token may make at once after a pause."""
+    failures_per_second: float = 5.0
+    """Calls a second without a valid token from one address, over time; further ones get status 429."""
+
+    def __post_init__(self) -> None:
+        if self.jwks and not (self.issuer and self.audience):
+            raise UserError(
+                "jwks names who issues tokens: give issuer and audience too, or tokens for other services are accepted",
+                setting="jwks",
+            )
+        if unknown := set(self.jwt_scopes) - set(SCOPES):
+            raise UserError(
+                f"jwt_scopes has {', '.join(sorted(unknown))}; scopes are {', '.join(SCOPES)}",
+                setting="jwt_scopes",
+                given=sorted(unknown),
+                allowed=SCOPES,
+            )
+        for name in ("per_second", "burst", "failures_per_second"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} must be above 0, not {getattr(self, name)}", setting=name)
+
+    def to_json(self) -> str:
+        """Returns the value of the environment variable that holds these settings."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_environment(cls) -> "AuthSettings":
+        """Returns the settings of this process: those of the environment variable, or the defaults.
+
+        Raises:
+            UserError: the variable holds no JSON object, or an unknown setting.
+        """
+        known = {one.name for one in fields(cls)}
+        try:
+            given: Any = json.loads(os.environ.get(VARIABLE) or "{}")
+        except ValueError:
+            given = None
+        if not isinstance(given, dict) or not set(given) <= known:
+            raise UserError(f"{VARIABLE} must be a JSON object with keys among {', '.join(sorted(known))}")
+        return cls(**{**given, "jwt_scopes": tuple(given.get("jwt_scopes", cls.jwt_scopes))})

@@ -1,0 +1,175 @@
+"""Images as PNG or DICOM: limits from the file's own header first, then the preprocessing of the data set."""
+
+import binascii
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from assay.data.base import Dataset
+from assay.data.images.dicom import UnreadableImageError
+from assay.data.images.files import Decoder, WrongChannelsError
+from assay.errors import DataError
+from serve.inputs.dicom_image import checked_header, stated_about
+from serve.inputs.dicom_structure import structure_of
+from serve.inputs.intended_use import check_use
+from serve.inputs.placement import Placement
+from serve.inputs.png import checked_png
+from serve.refusals import RefusedError
+
+Kind = Literal["png", "dicom"]
+KINDS: dict[str, Kind] = {"image/png": "png", "application/dicom": "dicom"}
+"""Kind of a raw body by its Content-Type."""
+MOST_PIXELS = 1 << 24
+"""Greatest number of pixels of all images of one call: one of 4096 × 4096, or five chest X-rays of full size."""
+
+
+class ReadImage(NamedTuple):
+    """An image as a record of the model."""
+
+    record: np.ndarray
+    """(channels, height, width) float32 from 0 to 1."""
+    placement: Placement
+    about: dict[str, Any]
+    """What its header states about patient and image; empty for a PNG."""
+    warnings: tuple[str, ...]
+
+
+class ImageReader:
+    """Reads images as those of a data set were read.
+
+    Args:
+        dataset: of images.
+        most_pixels: greatest number of pixels of all images of one call.
+    """
+
+    def __init__(self, dataset: Dataset, *, most_pixels: int = MOST_PIXELS) -> None:
+        self._decoder, self._use = dataset.decoder, dataset.intended_use
+        self.most_pixels = most_pixels
+
+    def from_json(self, item: Any, number: int, *, most_pixels: int) -> ReadImage:
+        """Reads an image of a JSON body: ``{"png": BASE64}`` or ``{"dicom": BASE64}``; of a body that is a file, bytes.
+
+        Args:
+            item: the object.
+            number: of the record, for errors.
+            most_pixels: greatest number of pixels.
+
+        Returns:
+            The image.
+
+        Raises:
+            RefusedError: it is none.
+        """
+        kind: Kind = "dicom" if type(item) is dict and "dicom" in item else "png"
+        if type(item) is dict and item.keys() == {kind} and type(item[kind]) is bytes:
+            return self.from_file(item[kind], kind, record=number, most_pixels=most_pixels)
+        if type(item) is not dict or item.keys() != {kind} or type(item[kind]) is not str:
+            raise RefusedError(
+                f'record {number} must be an image {{"png": BASE64}} or {{"dicom": BASE64}}, or a list of numbers'
+            )
+        try:
+            raw = binascii.a2b_base64(item[kind], strict_mode=True)
+        except ValueError:
+            raise RefusedError(f"record {number} is not in base64 (RFC 4648, section 4, without line breaks)") from None
+        try:
+            return self.from_file(raw, kind, record=number, most_pixels=most_pixels)
+        except RefusedError as error:
+            if error.reason.endswith("_outside"):
+                raise
+            raise RefusedError(f"record {number}: {error}", status=error.status, reason=error.reason) from None
+
+    def from_file(self, raw: bytes, kind: Kind, *, record: int = 0, most_pixels: int | None = None) -> ReadImage:
+        """Reads an image file.
+
+        Args:
+            raw: its content.
+            kind: of it.
+            record: its number, for errors.
+            most_pixels: greatest number of pixels; that of the reader by default.
+
+        Returns:
+            The image.
+
+        Raises:
+            RefusedError: it is too large, damaged, of a form that is not read, or of those that the model was not made
+                for. Says what is allowed, and names the tag of DICOM that is at fault.
+        """
+        decoder = self._decoder
+        if decoder is None:
+            raise RefusedError(
+                "this model's data set does not say how files become records: send lists of numbers", reason="no_files"
+            )
+        most = self.most_pixels if most_pixels is None else most_pixels
+        about: dict[str, Any] = {}
+        if kind == "png":
+            image, height, width = checked_png(raw, most_pixels=most)
+        else:
+            image, about, height, width = _checked_dicom(raw, most)
+            check_use(self._use, about, record=record)
+        return ReadImage(
+            record=_decoded(decoder, image, kind),
+            placement=Placement(
+                source=(height, width), box=decoder.box(width, height), record=(decoder.height, decoder.width)
+            ),
+            about=about,
+            warnings=_scaled(decoder, height, width),
+        )
+
+
+def _checked_dicom(raw: bytes, most_pixels: int) -> tuple[bytes, dict[str, Any], int, int]:
+    """Returns a DICOM file that is safe to decode, what it states, its height and its width."""
+    structure = structure_of(raw)
+    try:
+        with _quiet():
+            import pydicom
+
+            header = pydicom.dcmread(io.BytesIO(raw), stop_before_pixels=True)
+            height, width = checked_header(header, structure, raw, most_pixels=most_pixels)
+            return raw, stated_about(header), height, width
+    except RefusedError:
+        raise
+    except Exception:  # pydicom may raise anything on a damaged tag
+        raise RefusedError("the DICOM file has a tag that cannot be read", reason="dicom") from None
+
+
+def _decoded(decoder: Decoder, image: bytes, kind: Kind) -> np.ndarray:
+    """Decodes a checked file as the data set does. Errors of libraries may repeat the file, so theirs are replaced."""
+    try:
+        with _quiet():
+            return decoder.decode(io.BytesIO(image), as_dicom=kind == "dicom", formats=("PNG",)).record
+    except WrongChannelsError as error:
+        raise RefusedError(
+            f"the image must have {error.allowed} channel{'s' * (error.allowed > 1)}", reason="channels"
+        ) from None
+    except UnreadableImageError as error:
+        problem = f"tag {error.setting} must be {error.allowed}" if error.setting else "image cannot be decoded"
+        raise RefusedError(f"the {'PNG' if kind == 'png' else 'DICOM'} {problem}", reason=kind) from None
+    except (DataError, MemoryError, RecursionError):
+        raise RefusedError("the image cannot be decoded", reason=kind) from None
+
+
+def _scaled(decoder: Decoder, height: int, width: int) -> tuple[str, ...]:
+    size = decoder.height, decoder.width
+    if not decoder.scaled_by_publisher or (height, width) == size:
+        return ()
+    return (
+        f"the image was scaled to {size[0]} × {size[1]} pixels here; those of the data set were scaled by its "
+        "publisher, perhaps by another rule",
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps pydicom from warnings and log lines: they hold values of tags, which may be a patient's."""
+    import pydicom
+
+    logging.getLogger("pydicom").disabled = True
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

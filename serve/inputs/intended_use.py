@@ -1,0 +1,128 @@
+"""Check of intended use: whether a record is of those that the model was made for.
+
+Facts come from the header of a DICOM file and from the field ``about`` of a request, and are compared with what the
+data set states (``Dataset.intended_use``). What does not fit is refused with a code; what is not given is a warning.
+DICOM names a species only where it is not human, so one that is not given is taken for human without a warning.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from assay.data.intended_use import IntendedUse
+from serve.inputs.numbers import number_of
+from serve.refusals import RefusedError
+
+FIELDS = ("age", "sex", "species", "modality", "body_part", "view", "site")
+"""Fields of ``about``: age in years, codes and terms of DICOM, and the name of the hospital."""
+_LONGEST = 128
+_HUMAN = {"HUMAN", "HOMO SAPIENS", "PERSON"}
+_SPELLINGS = {
+    "FEMALE": "F",
+    "MALE": "M",
+    "OTHER": "O",
+    "POSTERO-ANTERIOR": "PA",
+    "ANTERO-POSTERIOR": "AP",
+}
+
+
+def checked_about(given: Any, *, records: int) -> list[dict[str, Any]]:
+    """Checks the field ``about`` of a request.
+
+    Args:
+        given: an object for all records, a list with one for each, or None.
+        records: number of records.
+
+    Returns:
+        The facts about each record.
+
+    Raises:
+        RefusedError: it is something else, or a value is of another type.
+    """
+    every = given if type(given) is list else [given or {}] * records
+    if len(every) != records:
+        raise RefusedError("about must be one object, or a list with one for each record", reason="about")
+    return [_facts(one) for one in every]
+
+
+def check_use(use: IntendedUse | None, *stated: Mapping[str, Any], record: int) -> tuple[str, ...]:
+    """Compares a record with the intended use.
+
+    Args:
+        use: of the data set; None where it states nothing.
+        stated: facts about the record, from each of its sources.
+        record: its number, for errors.
+
+    Returns:
+        Warnings about facts that are not given, and about an unknown hospital.
+
+    Raises:
+        RefusedError: a fact does not fit; its reason is ``age_outside``, ``sex_outside``, ``species_outside``,
+            ``modality_outside``, ``body_part_outside``, ``view_outside`` or ``orientation_outside``. Repeats no fact.
+    """
+    if use is None:
+        return ()
+    missing = []
+    for name, allowed in _criteria(use).items():
+        values = [facts[name] for facts in stated if name in facts]
+        if not values and name != "species":
+            missing.append(f"{name.replace('_', ' ')} ({allowed})")
+        elif not all(_fits(use, name, value) for value in values):
+            raise _refusal(use, record, name, f"its {name.replace('_', ' ')} must be {allowed}")
+    if use.views and any(_turned(facts) for facts in stated):
+        raise _refusal(use, record, "orientation", "its rows must run to the patient's left, its columns to the feet")
+    warnings = [f"not checked, for it is not given: {', '.join(missing)}"] if missing else []
+    known = {site.casefold() for site in use.sites}
+    if known and any(str(facts["site"]).casefold() not in known for facts in stated if "site" in facts):
+        warnings.append("the model was trained on records of other hospitals than this one")
+    return tuple(warnings)
+
+
+def _criteria(use: IntendedUse) -> dict[str, str]:
+    """Returns what is allowed, for readers, of each fact that the data set states."""
+    stated = {
+        "age": "" if use.ages is None else f"{use.ages[0]} to {use.ages[1]} years",
+        "sex": " or ".join(use.sexes),
+        "species": use.species,
+        "modality": " or ".join(use.modalities),
+        "body_part": " or ".join(use.body_parts),
+        "view": " or ".join(use.views),
+    }
+    return {name: allowed for name, allowed in stated.items() if allowed}
+
+
+def _fits(use: IntendedUse, name: str, value: Any) -> bool:
+    if name == "age":
+        # In completed years: a child is five until its sixth birthday.
+        return use.ages is not None and use.ages[0] <= value < use.ages[1] + 1
+    term = str(value).strip().upper()
+    if name == "species":
+        return term == use.species.upper() or (use.species == "human" and term in _HUMAN)
+    allowed = {"sex": use.sexes, "modality": use.modalities, "body_part": use.body_parts, "view": use.views}[name]
+    return _SPELLINGS.get(term, term) in allowed
+
+
+def _turned(facts: Mapping[str, Any]) -> bool:
+    """Returns whether an image is upside down or mirrored, by DICOM's PatientOrientation."""
+    orientation = facts.get("orientation")
+    return orientation is not None and (orientation[0][:1] == "R" or orientation[1][:1] == "H")
+
+
+def _facts(given: Any) -> dict[str, Any]:
+    if type(given) is not dict or not given.keys() <= set(FIELDS):
+        raise RefusedError(f"about must be an object with some of {', '.join(FIELDS)}", reason="about")
+    facts = {name: value for name, value in given.items() if value is not None}
+    for name, value in facts.items():
+        if name == "age":
+            age = number_of(value)
+            if age is None or not 0 <= age <= 150:
+                raise RefusedError("age of about must be a number of years from 0 to 150", reason="about")
+        elif type(value) is not str or not 0 < len(value) <= _LONGEST:
+            raise RefusedError(f"{name} of about must be a text of 1 to {_LONGEST} characters", reason="about")
+    return facts
+
+
+def _refusal(use: IntendedUse, record: int, name: str, allowed: str) -> RefusedError:
+    return RefusedError(
+        f"record {record} is not of those that the model was made for ({use.records}): {allowed}",
+        reason=f"{name}_outside",
+    )

@@ -1,0 +1,72 @@
+"""The variables of a service."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from assay.errors import UserError
+from serve.auth.environment import environment
+from serve.auth.settings import AuthSettings
+from serve.limits.settings import Limits
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        yield Path(made)
+
+
+def test_processes_read_the_settings_that_were_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits(body=7, hosts=("a", "b"), queued={"": 1, "explain": 2}, public=True)
+    settings = AuthSettings(tokens="/t", jwt_scopes=("predict",), per_second=3)
+    for name, value in environment(limits, settings, folder=folder, haproxy=True).items():
+        monkeypatch.setenv(name, value)
+    assert Limits.from_environment() == limits
+    assert AuthSettings.from_environment() == settings
+    assert os.access(os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"], os.X_OK)
+    ports = [value for name, value in os.environ.items() if name.startswith("RAY_SERVE_") and name.endswith("_PORT")]
+    assert len(set(ports)) == 4
+
+
+def test_each_start_has_a_secret_of_its_own(folder: Path) -> None:
+    made = [environment(Limits(), AuthSettings(), folder=folder, haproxy=True) for _ in range(2)]
+    assert made[0]["ASSAY_PROXY_SECRET"] != made[1]["ASSAY_PROXY_SECRET"]
+
+
+def test_a_folder_that_others_can_open_is_refused(folder: Path) -> None:
+    folder.chmod(0o755)
+    with pytest.raises(UserError, match="chmod 700"):
+        environment(Limits(), AuthSettings(), folder=folder, haproxy=True)
+    assert environment(Limits(), AuthSettings(), folder=folder, haproxy=False)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+
+
+def test_a_path_too_long_for_sockets_is_refused(folder: Path) -> None:
+    deep = folder / ("x" * 40)
+    deep.mkdir(mode=0o700)
+    with pytest.raises(UserError, match="at most 32 characters"):
+        environment(Limits(), AuthSettings(), folder=deep, haproxy=True)
+
+
+@pytest.mark.parametrize("value", ["[]", "{", '{"unknown": 1}', "7"])
+def test_settings_that_cannot_be_read_are_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSAY_SERVE_AUTH", value)
+    monkeypatch.setenv("ASSAY_SERVE_LIMITS", value)
+    with pytest.raises(UserError, match="must be a JSON object"):
+        AuthSettings.from_environment()
+    with pytest.raises(ValueError):
+        Limits.from_environment()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"body": 0}, {"body": True}, {"body": "1"}, {"client_authorities": "a"}),
+        *({"queued": {}}, {"queued": {"": 0}}, {"queued": {"": 1, "x": 1}}),
+    ],
+)
+def test_limits_out_of_range_are_refused(given: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        Limits(**given)  # type: ignore[arg-type]
