@@ -96,6 +96,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark explain-audit
 	$(BIN)/python -m jobs.benchmark dashboard
 	$(BIN)/python -m jobs.benchmark index
+	$(BIN)/python -m jobs.benchmark serve
 	$(BIN)/python -m jobs.benchmark sweep
 	$(BIN)/python -m jobs.benchmark scale
 	$(BIN)/python -m jobs.benchmark scale-model

@@ -35,7 +35,7 @@ _MOST_THREADS = 4
 _BURST = 128
 """Calls that a replica behind HAProxy lets wait. HAProxy bounds the queue; Ray counts each call of a burst as waiting
 until the event loop has reached it, and would refuse some that have a place."""
-_QUICK = {
+QUICK = {
     # Else each call crosses two event loops in two threads, which costs more than the prediction of a small network.
     # What takes long runs in threads of its own (``Batcher``).
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
@@ -103,7 +103,7 @@ def start(service: Service, limits: Limits) -> str:
     auth = AuthSettings(tokens=absolute(service.tokens), per_second=_PER_SECOND, burst=2 * _PER_SECOND)
     folder = Path(tempfile.mkdtemp(prefix="assay-"))
     os.environ.update(environment(limits, auth, folder=folder, haproxy=service.apart))
-    for name, value in _QUICK.items():
+    for name, value in QUICK.items():
         os.environ.setdefault(name, value)
     # On one machine, reserving CPUs would only keep a model waiting that was asked for.
     start_ray_here(namespace="serve", log_to_driver=False, num_cpus=_CPUS)

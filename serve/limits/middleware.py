@@ -275,10 +275,11 @@ class Answer:
 
     async def _start(self, message: Message) -> None:
         status, headers = message["status"], message.setdefault("headers", [])
-        given = {bytes(name).lower(): bytes(value) for name, value in headers}
         if status < 400:
             await self._send(message)
-        elif given.get(b"content-type", b"").startswith(b"application/json"):
+            return
+        given = {bytes(name).lower(): bytes(value) for name, value in headers}
+        if given.get(b"content-type", b"").startswith(b"application/json"):
             if status in RETRIED and b"retry-after" not in given:
                 message["headers"] = [*headers, (b"retry-after", str(self._retry_after).encode())]
             await self._send(message)

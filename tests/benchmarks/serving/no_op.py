@@ -2,15 +2,14 @@
 
     python -m tests.benchmarks.serving.no_op PORT
 
-It takes the environment that our service takes, but for our limits in the proxy.
+It takes Ray's settings from our service, and none of our limits.
 """
 
 import os
 import sys
 import time
 
-from serve.limits.settings import Limits
-from serve.start import set_proxy
+from serve.start import QUICK
 
 
 def main(port: int) -> None:
@@ -19,8 +18,7 @@ def main(port: int) -> None:
     Args:
         port: of the service.
     """
-    set_proxy(Limits(), apart=False)
-    del os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+    os.environ.update({**QUICK, "RAY_SERVE_ENABLE_HA_PROXY": "0"})
     from fastapi import FastAPI
     from ray import serve
 

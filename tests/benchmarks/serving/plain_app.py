@@ -44,8 +44,8 @@ class LogOdds(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.network(x)
-        total = logits.logsumexp(1, keepdim=True)
-        others = total + torch.log1p(-(logits - total).exp().clamp(max=1 - 1e-7))
+        own = torch.eye(logits.shape[1], dtype=torch.bool)
+        others = logits.unsqueeze(1).masked_fill(own, -torch.inf).logsumexp(2)
         return logits - others
 
 

@@ -24,6 +24,9 @@ class Server:
         port: of the service.
     """
 
+    token = ""
+    """That it printed, with which everything may be called."""
+
     def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
         self._process, self.port = process, port
 
@@ -107,19 +110,21 @@ def running(arguments: list[str], port: int, ready: str) -> Iterator[Server]:
     ) as process:
         server = Server(process, port)
         try:
-            _wait(process, ready)
+            line = _wait(process, ready)
+            server.token = next(iter(re.findall(r"token=(\S+)", line)), "")
             yield server
         finally:
             server.end()
 
 
-def _wait(process: "subprocess.Popen[str]", ready: str) -> None:
+def _wait(process: "subprocess.Popen[str]", ready: str) -> str:
+    """Returns the line by which a server says that it is ready."""
     assert process.stdout is not None
     said, until = [], time.monotonic() + _START
     for line in process.stdout:
         said.append(line)
         if ready in line:
-            return
+            return line
         if time.monotonic() > until:
             break
     raise RuntimeError(f"the server did not start; it said: {''.join(said[-20:])}")
