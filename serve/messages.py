@@ -369,6 +369,12 @@ class Abstention(BaseModel):
     why: str
 
 
+class NotGiven(BaseModel):
+    """Why a part of an answer is absent."""
+
+    not_given: str
+
+
 class Answer(Prediction):
     """Everything about one record."""
 
@@ -376,7 +382,7 @@ class Answer(Prediction):
     prediction_set: PredictionSet
     out_of_distribution: Unfamiliarity
     left_to_clinician: Abstention
-    explanation: Explanation | None = None
+    explanation: Explanation | NotGiven | None = None
     certificate: dict[str, Any] | None = None
 
 

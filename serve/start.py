@@ -1,49 +1,28 @@
 """Runs the service of a repository on this machine: one application with everything, and others for what is slow."""
 
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import ray
 from ray import serve
 from ray.serve import RunTarget
 from ray.serve import status as serve_status
 
-from assay.cluster.session import start_ray_here
 from assay.errors import UserError
-from serve.app import TIMEOUT, application
-from serve.auth.environment import environment
-from serve.auth.settings import AuthSettings
-from serve.auth.tokens import start_token
+from serve.app import application
+from serve.auth.settings import NO_TOKENS, AuthSettings
 from serve.limits.settings import Limits
-from serve.limits.taken import require_free
+from serve.local import BURST, start_local
 from serve.repository.entries import Repository
-from serve.settings import Serving, absolute
+from serve.settings import Serving
 
 FRONT = "assay"
 """The application that answers everything for which no other one runs."""
 APART = ("explain", "certify")
 """Calls that have deployments of their own behind HAProxy, so that they do not delay predictions."""
-_CPUS = 256
 _PER_SECOND = 2000
 """Calls a second of one token on this machine."""
-_MOST_THREADS = 4
-"""Greatest number of threads of HAProxy."""
-_BURST = 128
-"""Calls that a replica behind HAProxy lets wait. HAProxy bounds the queue; Ray counts each call of a burst as waiting
-until the event loop has reached it, and would refuse some that have a place."""
-QUICK = {
-    # Else each call crosses two event loops in two threads, which costs more than the prediction of a small network.
-    # What takes long runs in threads of its own (``Batcher``).
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    # Ray gives processes that compute the lowest priority but four; those that answer callers keep the usual one.
-    "RAY_worker_niceness": "0",
-    "RAY_SERVE_HAPROXY_NBTHREAD": str(min(os.cpu_count() or 1, _MOST_THREADS)),
-}
-"""Environment variables of Ray for services, used unless the user has set them."""
 _EVERY = 1.0
 
 
@@ -62,7 +41,9 @@ class Service:
     log: str = "none"
     """Folder of the decision log, or ``none``."""
     tokens: str = "tokens.json"
-    """File of the tokens of those who may call."""
+    """File of the tokens of those who may call, with its full path; ``none`` asks for no token."""
+    grpc_port: int = 0
+    """Of gRPC; 0 offers none."""
     apart: bool = True
     """Whether explanations and certificates have applications of their own, behind HAProxy. Else one application
     answers everything, behind Ray's Python proxy."""
@@ -81,8 +62,16 @@ class Service:
             threads=self.threads,
             gpus=self.gpus,
             replicas=self.slow_replicas if model else self.replicas,
-            **({"queued": _BURST} if self.apart else {}),
+            grpc_port=0 if model else self.grpc_port,
+            **({"queued": BURST} if self.apart else {}),
         )
+
+    @property
+    def auth(self) -> AuthSettings:
+        """Who may call."""
+        if self.tokens == NO_TOKENS:
+            return AuthSettings(anyone=True)
+        return AuthSettings(tokens=self.tokens, per_second=_PER_SECOND, burst=2 * _PER_SECOND)
 
 
 def start(service: Service, limits: Limits) -> str:
@@ -93,24 +82,16 @@ def start(service: Service, limits: Limits) -> str:
         limits: of the proxy.
 
     Returns:
-        The token of this start, with which everything may be called.
+        The address of the page, with the token of this start, with which everything may be called.
 
     Raises:
-        UserError: the port is taken, or Ray does not start.
+        UserError: a port is taken, or Ray does not start.
     """
-    require_free(service.port)
-    token = start_token(service.tokens)
-    auth = AuthSettings(tokens=absolute(service.tokens), per_second=_PER_SECOND, burst=2 * _PER_SECOND)
-    folder = Path(tempfile.mkdtemp(prefix="assay-"))
-    os.environ.update(environment(limits, auth, folder=folder, haproxy=service.apart))
-    for name, value in QUICK.items():
-        os.environ.setdefault(name, value)
-    # On one machine, reserving CPUs would only keep a model waiting that was asked for.
-    start_ray_here(namespace="serve", log_to_driver=False, num_cpus=_CPUS)
-    options = {"host": "127.0.0.1", "port": service.port, "request_timeout_s": TIMEOUT}
-    serve.start(proxy_location="HeadOnly", http_options=options)
+    address = start_local(
+        service.port, auth=service.auth, limits=limits, haproxy=service.apart, grpc_port=service.grpc_port
+    )
     serve.run_many([RunTarget(application(service.settings()), name=FRONT, route_prefix="/"), *_apart(service)])
-    return token
+    return address
 
 
 def stop() -> None:

@@ -49,20 +49,25 @@ async def add_overlays(model: ServedModel, explanations: Sequence[dict[str, Any]
 
     Args:
         model: that was explained.
-        explanations: of the records of the call.
+        explanations: of the records of the call; those that are not given have no overlay.
         records: of the call. The overlay of one whose placement in an image is not known has the pixels of the record.
 
     Returns:
         The absolute value at which the colours end.
     """
-    maps = [np.asarray(one["attributions"], np.float32).sum(0) for one in explanations]
-    scale = scale_of(maps)
+    maps = {
+        number: np.asarray(one["attributions"], np.float32).sum(0)
+        for number, one in enumerate(explanations)
+        if "attributions" in one
+    }
+    scale = scale_of(list(maps.values()))
 
     def add() -> None:
         x = records.x.cpu().numpy()
-        for number, one in enumerate(explanations):
+        for number, values in maps.items():
             placement = records.placements[number] if records.placements else None
-            one["overlay"] = {**overlay(maps[number], scale, placement), "record": picture(x[number], model.dataset)}
+            drawn = {**overlay(values, scale, placement), "record": picture(x[number], model.dataset)}
+            explanations[number]["overlay"] = drawn
 
     await asyncio.to_thread(add)
     return scale

@@ -7,10 +7,11 @@ import numpy as np
 
 from assay.tasks.class_scores import lac, softmax
 from serve.answers.certificates import ABOUT, certificates
-from serve.answers.explanations import about_explanations, explanations
+from serve.answers.explanations import PIECE, about_explanations, explanations
 from serve.answers.held_out import ABSTENTION, ALPHA, out_of_distribution
 from serve.answers.overlays import add_overlays
 from serve.inputs.records import Records
+from serve.refusals import RefusedError
 from serve.repository.online import Online
 
 
@@ -22,7 +23,7 @@ async def whole_answers(
     Args:
         online: the version that answers.
         records: of the call.
-        explain: whether to explain each prediction; where the model cannot be explained, the answer says why.
+        explain: whether to explain each prediction; where one cannot be explained, its answer says why.
         certify: whether to certify each prediction; likewise.
         overlay: whether to give explanations of images as pictures too.
 
@@ -34,13 +35,10 @@ async def whole_answers(
     shared: dict[str, Any] = {}
     if explain:
         shared["explanation"] = about_explanations(online.model, "default")
-        place = 0
-        async for piece in explanations(online, records.x, "default", records.words):
-            for one in piece:
-                answers[place]["explanation"] = one
-                place += 1
-        if overlay:
-            found = [one["explanation"] for one in answers]
+        found = await _explained(online, records)
+        for answer, one in zip(answers, found, strict=True):
+            answer["explanation"] = one
+        if overlay and any("attributions" in one for one in found):
             shared["explanation"]["overlay_scale"] = await add_overlays(online.model, found, records)
     if certify and online.model.unbounded:
         shared["certificate"] = {"not_given": online.model.unbounded}
@@ -57,6 +55,28 @@ async def whole_answers(
         "calibrated_on": online.held_out.source,
         "against": [flag.text for flag in online.card.flags],
     }
+
+
+async def _explained(online: Online, records: Records) -> list[dict[str, Any]]:
+    """Explains records by the default method; one that it refuses has the reason instead."""
+    found: list[dict[str, Any]] = []
+    for place in range(0, len(records.x), PIECE):
+        piece = range(place, min(place + PIECE, len(records.x)))
+        try:
+            found += await _piece(online, records, piece)
+        except RefusedError:
+            for number in piece:
+                try:
+                    found += await _piece(online, records, range(number, number + 1))
+                except RefusedError as error:
+                    found.append({"not_given": str(error)})
+    return found
+
+
+async def _piece(online: Online, records: Records, rows: range) -> list[dict[str, Any]]:
+    words = None if records.words is None else records.words[rows.start : rows.stop]
+    pieces = explanations(online, records.x[rows.start : rows.stop], "default", words)
+    return [one async for piece in pieces for one in piece]
 
 
 def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ function left(rule) {
 }
 
 /** Returns a line with a symbol, a word and its reason: its colour is never alone. */
-function state(kind, title, why) {
+export function state(kind, title, why) {
   const symbol = { good: "✓", warn: "!", fail: "✕", unknown: "?" }[kind];
   return el("p", { class: `state ${kind}` }, el("span", { "aria-hidden": "true", class: "symbol" }, symbol), el("b", {}, title), why ? `: ${why}` : "");
 }

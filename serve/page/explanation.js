@@ -1,6 +1,6 @@
 /** The panel of an explanation: bars of a table, a map over an image, a shaded trace, or highlighted words. */
 
-import { panel } from "./answer.js";
+import { panel, state } from "./answer.js";
 import { el, number, percent, signed, svg } from "./dom.js";
 
 const SHOWN = 12;
@@ -8,6 +8,7 @@ const SHOWN = 12;
 /** Returns the panel; `view` is what the form shows of a table or a signal. */
 export function explanationPanel(explanation, about, facts, view) {
   if (!explanation) return null;
+  if (explanation.not_given) return panel("Why", "explanation", state("unknown", "No explanation", explanation.not_given));
   const draw = { image: map, signal: trace, text: words, tabular: facts.columns.length ? contributions : trace }[facts.modality];
   const errors = [`${about.error_is}: ${number(explanation.error)}`];
   if (explanation.value_error !== undefined) errors.push(`greatest difference of a value between two rules: ${percent(explanation.value_error)} of the greatest`);

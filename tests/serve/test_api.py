@@ -19,6 +19,7 @@ from assay.study.spec import Study
 from assay.threats import Threat
 from serve.api import LONGEST_BODY, create_api
 from serve.model import ServedModel
+from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
 from serve.repository.online import bring_online
 
@@ -279,3 +280,29 @@ def test_nothing_is_proven_of_a_record_outside_the_bounds(
     asked = {"instances": [beyond[0].tolist(), x[0].tolist()], "epsilons": [0.0, 0.1]}
     first, second = client.post(f"{V1}:certify", json=asked).json()["certificates"]
     assert first["certified"] == [False, False] and second["certified"][0]
+
+
+def test_a_record_that_cannot_be_explained_gets_all_the_rest_with_the_reason(
+    finished: Finished, x: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    online = bring_online(finished, name="standard")
+    as_it_is = online.model.explain
+
+    def explain(given: torch.Tensor, method: str) -> Any:
+        if (given == torch.from_numpy(x[1])).flatten(1).all(1).any():
+            raise RefusedError("the change to explain is 0")
+        return as_it_is(given, method)
+
+    monkeypatch.setattr(online.model, "explain", explain)
+    client = TestClient(
+        create_api(Loaded([online]), public=False), base_url="http://localhost:8000", client=("127.0.0.1", 5000)
+    )
+    answer = client.post(f"{V1}:answer", json={"instances": x.tolist()})
+    assert answer.status_code == 200, answer.text
+    found = [one["explanation"] for one in answer.json()["answers"]]
+    assert found.pop(1) == {"not_given": "the change to explain is 0"}
+    alone = client.post(f"{V1}:explain", json={"instances": np.delete(x, 1, 0).tolist()}).json()["explanations"]
+    assert [one["class_name"] for one in found] == [one["class_name"] for one in alone]
+    for one, other in zip(found, alone, strict=True):
+        assert one["attributions"] == pytest.approx(other["attributions"], abs=1e-5)
+    assert client.post(f"{V1}:explain", json={"instances": x.tolist()}).status_code == 422

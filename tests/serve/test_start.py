@@ -7,19 +7,22 @@ from typing import Any
 
 import pytest
 
+from serve import local
 from serve import start as starting
+from serve.auth.settings import AuthSettings
 from serve.limits.settings import Limits
-from serve.start import QUICK, Service, start
+from serve.local import QUICK
+from serve.start import Service, start
 
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dict[str, str]]:
     """Starts a service, all but for Ray, and returns its environment."""
     monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in QUICK})
-    monkeypatch.setattr(starting, "require_free", lambda port: None)
-    monkeypatch.setattr(starting, "environment", lambda *_, **__: {})
-    monkeypatch.setattr(starting, "start_ray_here", lambda **_: None)
-    monkeypatch.setattr(starting.serve, "start", lambda **_: None)
+    monkeypatch.setattr(local, "require_free", lambda port, **_: None)
+    monkeypatch.setattr(local, "environment", lambda *_, **__: {})
+    monkeypatch.setattr(local, "start_ray_here", lambda **_: None)
+    monkeypatch.setattr(local.serve, "start", lambda **_: None)
     monkeypatch.setattr(starting.serve, "run_many", lambda _: None)
 
     def started() -> dict[str, Any]:
@@ -44,3 +47,13 @@ def test_what_the_user_has_set_stays(environment: Callable[[], dict[str, str]]) 
 def test_a_burst_of_all_calls_that_a_replica_takes_is_not_refused_by_it() -> None:
     settings = Service(repository="/somewhere").settings()
     assert settings.queued >= settings.ongoing
+
+
+def test_without_tokens_everyone_on_this_machine_may_call() -> None:
+    assert Service(repository="/somewhere", tokens="none").auth == AuthSettings(anyone=True)
+    assert not Service(repository="/somewhere", tokens="/t.json").auth.anyone
+
+
+def test_one_application_alone_offers_grpc() -> None:
+    service = Service(repository="/somewhere", grpc_port=8001)
+    assert (service.settings().grpc_port, service.settings("triage").grpc_port) == (8001, 0)
