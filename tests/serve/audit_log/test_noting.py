@@ -131,7 +131,7 @@ def test_the_log_lies_beside_the_results_or_where_it_is_said(tmp_path: Path) -> 
     assert read_settings(asked).log_folder == tmp_path / "decisions"
     assert read_settings({**asked, "log": str(tmp_path / "here")}).log_folder == tmp_path / "here"
     assert read_settings({**asked, "log": "none"}).log_folder is None
-    assert read_settings({**asked, "results": "s3://bucket/mine", "log": "none"}).log_folder is None
+    assert read_settings({**asked, "results": "s3://bucket/mine", "log": "none", "tokens": "none"}).log_folder is None
     for wrong in ({"results": "s3://bucket/mine"}, {"log": "s3://bucket/log"}):
         with pytest.raises(SpecError) as caught:
             read_settings({**asked, **wrong})
