@@ -18,6 +18,8 @@ same request, and what was answered wrongly is in the result, with its number an
   200, 429 and 503, and the seconds of the slowest refusal.
 - ``unlike``: valid requests that are not answered with status 200 after all this.
 
+The variable ``ASSAY_MALFORMED_REQUESTS`` sets another number of malformed requests.
+
 ``ratio`` is the limit of each figure by what was found, so 1 and more is within it.
 
     python -m jobs.benchmark serve-attacks

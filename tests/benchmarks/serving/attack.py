@@ -93,7 +93,7 @@ class Attacker:
         sent = self._chosen(number)
         kind, raw = sent.kind, sent.call.raw(host=self._task["host"], token=self._task["token"])
         draw, is_damaged = random.Random(-number), False
-        if not self._task["valid"] and draw.random() < DAMAGED:
+        if not self._task["valid"] and draw.random() < self._task.get("damaged", DAMAGED):
             is_damaged = True
             kind, raw = damaged(raw, draw)
         self._found.sent += 1
@@ -188,8 +188,8 @@ async def run(task: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         task: ``port``, ``host``, ``token``, ``mutations`` (a file), ``valid`` (whether to send those that were
-            answered), ``clients``, ``first`` and ``count`` of the numbers, ``seconds`` at most, and ``rate``
-            (requests a second; 0 sets no limit).
+            answered), ``damaged`` (share; ``DAMAGED`` by default), ``clients``, ``first`` and ``count`` of the
+            numbers, ``seconds`` at most, and ``rate`` (requests a second; 0 sets no limit).
 
     Returns:
         What was answered.
