@@ -27,6 +27,7 @@ The variable ``ASSAY_MALFORMED_REQUESTS`` sets another number of malformed reque
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import statistics
@@ -114,16 +115,21 @@ def _within(found: float, limit: float) -> float:
 
 def _prepared(folder: Path) -> Mutations:
     """Trains the models, makes a repository of them, and writes the source of requests."""
+    from jobs.serve import load
     from serve.api import create_api
     from serve.repository.loaded import Loaded
     from serve.repository.online import bring_online
 
     models = made(folder)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"}
     for name in models:
-        command = [sys.executable, "-m", "jobs.serve", "load", name, "--results", str(folder / "results")]
-        command += ["--recipe", name, "--cohort", name, "--repository", str(folder / "repository")]
-        subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        with contextlib.redirect_stdout(sys.stderr):
+            load(
+                name,
+                results=str(folder / "results"),
+                repository=str(folder / "repository"),
+                recipe=name,
+                cohort=name,
+            )
     api = create_api(Loaded([bring_online(one, name=name) for name, one in models.items()]), public=False)
     mutations = mutations_of(models, api)
     (folder / "mutations.json").write_text(mutations.to_json())

@@ -49,8 +49,8 @@ def mutated_json(text: bytes, draw: random.Random, others: Sequence[bytes] = ())
         Name of the mutation, and the bytes.
     """
     if draw.random() < 0.25:
-        name, change = draw.choice(_OF_TEXT)
-        return f"json text: {name}", change(text, draw)
+        of_text, changed = draw.choice(_OF_TEXT)
+        return f"json text: {of_text}", changed(text, draw)
     fragments: list[str] = []
     holder = [json.loads(text)]
     names = []
@@ -109,7 +109,8 @@ def _written(tree: Any, fragments: Sequence[str]) -> bytes:
 
 def _place(holder: list[Any], draw: random.Random) -> tuple[Any, Any]:
     """Returns an object or array, and the key of one of its members."""
-    at, key = holder, 0
+    at: Any = holder
+    key: Any = 0
     while True:
         inner = at[key]
         if not isinstance(inner, dict | list) or not inner or draw.random() < 0.25:
