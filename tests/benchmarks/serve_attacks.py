@@ -305,7 +305,7 @@ def _explaining(attacked: Attacked, records: int) -> bytes:
 @contextmanager
 def _full(attacked: Attacked) -> Iterator[None]:
     """Keeps the queue of explanations full."""
-    task = {"port": attacked.port, "clients": FILLING, "seconds": 20.0, "warm": 0.0}
+    task: dict[str, Any] = {"port": attacked.port, "clients": FILLING, "seconds": 20.0, "warm": 0.0}
     task["requests"] = [base64.b64encode(_explaining(attacked, 256)).decode()]
     thread = threading.Thread(target=_in_process, args=("load", task))
     thread.start()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assay.data.images.chest_xray import CHILDREN
 from assay.study.finished import Finished
@@ -117,11 +117,11 @@ def test_malformed_requests_with_a_token_are_refused_in_our_form(
 
 
 def test_a_fault_would_be_seen(mutations: Mutations) -> None:
-    async def fails(scope: object, receive: object, send: object) -> None:
-        await send({"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"text/plain")]})  # type: ignore[operator]
-        await send({"type": "http.response.body", "body": NAME_IN_DICOM * 1000})  # type: ignore[operator]
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": NAME_IN_DICOM * 1000})
 
-    assert len(faults(fails, sent(mutations, range(1)))) == 4  # type: ignore[arg-type]
+    assert len(faults(fails, sent(mutations, range(1)))) == 4
 
 
 def test_a_number_gives_the_same_request_everywhere(mutations: Mutations) -> None:
