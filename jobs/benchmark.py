@@ -24,7 +24,7 @@ def main(
         str, typer.Argument(metavar="NAME", callback=one_of("benchmark", NAMES), help=f"One of: {', '.join(NAMES)}.")
     ],
     quick: Annotated[
-        bool, typer.Option(help="Less work: federated-round, explain-honest, serve and sweep have it.")
+        bool, typer.Option(help="Less work: federated-round, explain-honest, serve, serve-attacks and sweep have it.")
     ] = False,
 ) -> None:
     """Measure Assay and the peer alternately in one run. Timings are benchmarks, never tests."""

@@ -5,6 +5,7 @@ previews and frames of animations never reach a decoder.
 """
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 
@@ -100,9 +101,12 @@ def _upright(content: bytes) -> bool:
     from PIL import Image
 
     try:
-        exif = Image.Exif()
-        exif.load(content)
-        return exif.get(0x0112, 1) == 1
+        # What Pillow only warns of is damaged, too; its warnings would be in the log, with what they found.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            exif = Image.Exif()
+            exif.load(content)
+            return exif.get(0x0112, 1) == 1
     except Exception:  # Pillow may raise anything on damaged metadata
         return False
 

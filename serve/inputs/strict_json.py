@@ -5,6 +5,7 @@ each read another request. Such bodies are refused. The checks look at the bytes
 compiled code; only objects are walked, so that arrays of numbers cost next to nothing.
 """
 
+import gc
 from itertools import chain
 from typing import Any
 
@@ -38,7 +39,7 @@ def parse_json(body: bytes, *, most_depth: int = MOST_DEPTH, longest_string: int
             string that is too long.
     """
     try:
-        tree = orjson.loads(body)
+        tree = _loads(body)
     except orjson.JSONDecodeError as error:
         raise RefusedError(
             f"the body is not JSON in UTF-8 without a byte-order mark (at character {error.pos}); NaN, infinity, "
@@ -60,6 +61,21 @@ def parse_json(body: bytes, *, most_depth: int = MOST_DEPTH, longest_string: int
     if _members(tree, objects=marks.count(b"{")) != marks.count(b":"):
         raise RefusedError("the body names a key twice in one object; name it once", status=400, reason="duplicate_key")
     return tree
+
+
+def _loads(body: bytes) -> Any:
+    """Parses JSON without looking for cyclic garbage meanwhile, of which it makes none.
+
+    Python looks for it again and again while many lists are made, in all that the process holds: 200,000 short lists
+    took 0.3 to 0.6 s in place of 0.03.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return orjson.loads(body)
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def check_id(given: Any) -> str:

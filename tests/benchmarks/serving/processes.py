@@ -64,6 +64,16 @@ class Server:
                 count += 1
         return {"processes": count, "rss_mb": rss // 1024, "pss_mb": pss // 1024}
 
+    def resident(self) -> dict[tuple[int, str], float]:
+        """Returns the resident megabytes of each process, by its number and title."""
+        found = {}
+        for one in self.all():
+            with suppress(OSError):
+                pages = int(Path(f"/proc/{one}/statm").read_text().split()[1])
+                title = Path(f"/proc/{one}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                found[one, title] = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return found
+
     def niceness(self) -> list[int]:
         """Returns the priorities of its processes, each once."""
         found = set()

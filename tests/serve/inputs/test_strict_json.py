@@ -1,5 +1,6 @@
 """A body has one meaning, or is refused with status 400; no refusal repeats it."""
 
+import gc
 import json
 from typing import Any
 
@@ -160,6 +161,21 @@ def test_numbers_are_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     body = json.dumps({"inputs": [{"shape": [1000, 30], "data": [0.5] * 30_000}], "id": "a"}).encode()
     parse_json(body)
     assert 0 < looked_at < 20
+
+
+def test_many_lists_do_not_start_searches_for_garbage() -> None:
+    searches: list[int] = []
+
+    def noted(phase: str, about: dict[str, int]) -> None:
+        if phase == "start":
+            searches.append(about["generation"])
+
+    gc.callbacks.append(noted)
+    try:
+        parse_json(b"[" + b"[0]," * 200_000 + b"0]")
+    finally:
+        gc.callbacks.remove(noted)
+    assert gc.isenabled() and len(searches) < 5
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Versions are added, promoted, rolled back and removed as a whole, and a replica follows while it answers."""
 
+import gc
 import threading
 import time
 from pathlib import Path
@@ -77,8 +78,9 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 def test_a_new_version_answers_once_it_is_loaded_and_a_broken_one_never() -> None:
     loaded = Loaded()
-    loaded.update(entry("1"), opened)
+    assert loaded.update(entry("1"), opened)
     first = loaded.find("m")
+    assert not loaded.update(entry("1"), opened)
     loaded.update(entry("1", "broken", current="broken", previous="1"), opened)
     assert loaded.find("m") is first and "gone" in loaded.failed("m")["broken"]
     loaded.update(entry("1", "2", current="2", previous="1"), opened)
@@ -95,8 +97,10 @@ def test_a_replica_follows_the_repository(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(following, "EVERY", 0.01)
     repository, loaded = Repository(str(tmp_path)), Loaded()
     repository.write(entry("1"))
+    gc.unfreeze()
     follow(loaded, repository, None, opened)
     assert loaded.find("m").version == "1"
+    assert gc.get_freeze_count() > 0, "searches for garbage leave out what was loaded"
 
     def soon(condition: Any) -> None:
         deadline = time.monotonic() + 10
