@@ -51,6 +51,7 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook
         redoc_url=None,
         redirect_slashes=False,
     )
+    api.state.loaded = loaded
     api.state.metrics = metrics = Metrics(loaded)
     api.add_middleware(NameCall, loaded=loaded)
     limits = replace(Limits.from_environment(), body=LONGEST_BODY, public=public)

@@ -3,6 +3,7 @@
 serve run serve.app:build_app results=results/quickstart recipe=interval_bounds
 """
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
 
@@ -19,6 +20,7 @@ from assay.cluster.room import require_room
 from assay.cluster.session import joins_cluster, start_ray_here
 from assay.errors import UserError
 from assay.release.serving import release_served
+from serve.answers.tensors import check_models
 from serve.api import create_api
 from serve.audit_log.log import DecisionLog
 from serve.devices import device_of
@@ -31,6 +33,9 @@ from serve.settings import Serving, read_settings
 
 TIMEOUT = 60.0
 """Seconds after which a call is cancelled."""
+CHECKED_EVERY, CHECKED_WITHIN = 3.0, 10.0
+"""Seconds between two self-tests of a replica, and seconds in which it must pass. Serve replaces it after three that it
+did not pass; a proxy sends it no call from the first that it failed."""
 
 
 def build_app(args: Mapping[str, str]) -> Application:
@@ -62,6 +67,17 @@ def build_app(args: Mapping[str, str]) -> Application:
     return application(serving, chosen)
 
 
+class Checked:
+    """A replica that says whether its models still answer a known record as when they were loaded."""
+
+    app: FastAPI
+    """Set by Serve, from the function that builds it."""
+
+    async def check_health(self) -> None:
+        """Answers the known records; Serve calls it, and takes the replica out of rotation if it raises an error."""
+        await asyncio.to_thread(check_models, self.app.state.loaded)
+
+
 def application(serving: Serving, chosen: str = "") -> Application:
     """Builds the application of checked settings.
 
@@ -81,12 +97,14 @@ def application(serving: Serving, chosen: str = "") -> Application:
         return create_api(loaded, public=serving.public, title=serving.known_as, log=record)
 
     return (
-        serve.deployment(serve.ingress(replica)())
+        serve.deployment(serve.ingress(replica)(Checked))
         .options(
             name=serving.known_as,
             num_replicas=serving.replicas,
             max_ongoing_requests=serving.ongoing,
             max_queued_requests=serving.queued,
+            health_check_period_s=CHECKED_EVERY,
+            health_check_timeout_s=CHECKED_WITHIN,
             ray_actor_options={"num_cpus": serving.threads, "num_gpus": serving.gpus},
             # A line a call costs a tenth of a prediction; calls are counted by the metrics.
             logging_config={"enable_access_log": False},

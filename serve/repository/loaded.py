@@ -55,6 +55,10 @@ class Loaded:
         """Names of the loaded models."""
         return sorted(self._names)
 
+    def online(self) -> list[Online]:
+        """Returns all loaded versions of all names."""
+        return [one for own in list(self._names.values()) for one in own.versions.values()]
+
     def versions(self, name: str) -> list[str]:
         """Returns the loaded versions of a name, the one that answers by default first.
 
