@@ -71,14 +71,15 @@ def start(
             apart=not python_proxy, tokens=tokens, log=log if log == NO_LOG else absolute(log or str(Path(place).parent / "decisions")),
         )  # fmt: skip
         console.print("starting", highlight=False)
-        token = start_service(service, Limits(ongoing={"": 64}, body=LONGEST_BODY))
+        limits = Limits(ongoing={"": 64}, body=LONGEST_BODY)
+        token = start_service(service, limits)
         console.print(f"ready: http://localhost:{port}/?token={token}", highlight=False, soft_wrap=True)
         for name in served.names():
             entry = served.read(name)
             console.print(f"  {name}, version {entry.current if entry else '?'}", highlight=False)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            keep(service, lambda text: console.print(text, highlight=False))
+            keep(service, limits, lambda text: console.print(text, highlight=False))
         except KeyboardInterrupt:
             console.print("stopping", highlight=False)
             stop()

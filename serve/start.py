@@ -1,6 +1,8 @@
 """Runs the service of a repository on this machine: one application with everything, and others for what is slow."""
 
+import atexit
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from ray import serve
 from ray.serve import RunTarget
 from ray.serve import status as serve_status
 
-from assay.cluster.session import start_ray_here
+from assay.cluster.session import lost_processes, start_ray_here
 from assay.errors import UserError
 from serve.app import TIMEOUT, application
 from serve.auth.environment import environment
@@ -44,7 +46,16 @@ QUICK = {
     "RAY_SERVE_HAPROXY_NBTHREAD": str(min(os.cpu_count() or 1, _MOST_THREADS)),
 }
 """Environment variables of Ray for services, used unless the user has set them."""
+STEADY = {
+    # Ray replaces HAProxy, or the actor that runs it, after three checks in a row that failed; by default in 30 s.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+    # By default it takes HAProxy 5 s to ask a replica again that has answered so far.
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "2s",
+}
+"""Environment variables of Ray by which what has died is found and replaced, used unless the user has set them."""
 _EVERY = 1.0
+_PORT_WITHIN = 15.0
+"""Seconds in which what remains of a service that died gives its port back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +111,23 @@ def start(service: Service, limits: Limits) -> str:
     """
     require_free(service.port)
     token = start_token(service.tokens)
+    _run(service, limits)
+    return token
+
+
+def _run(service: Service, limits: Limits) -> None:
+    """Starts Ray, its proxy and all applications; whoever has a token of the file may call."""
     auth = AuthSettings(tokens=absolute(service.tokens), per_second=_PER_SECOND, burst=2 * _PER_SECOND)
     folder = Path(tempfile.mkdtemp(prefix="assay-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.update(environment(limits, auth, folder=folder, haproxy=service.apart))
-    for name, value in QUICK.items():
+    for name, value in (QUICK | STEADY).items():
         os.environ.setdefault(name, value)
     # On one machine, reserving CPUs would only keep a model waiting that was asked for.
     start_ray_here(namespace="serve", log_to_driver=False, num_cpus=_CPUS)
     options = {"host": "127.0.0.1", "port": service.port, "request_timeout_s": TIMEOUT}
     serve.start(proxy_location="HeadOnly", http_options=options)
     serve.run_many([RunTarget(application(service.settings()), name=FRONT, route_prefix="/"), *_apart(service)])
-    return token
 
 
 def stop() -> None:
@@ -119,17 +136,29 @@ def stop() -> None:
     ray.shutdown()
 
 
-def keep(service: Service, say: Callable[[str], None]) -> None:
+def keep(service: Service, limits: Limits, say: Callable[[str], None]) -> None:
     """Starts and ends applications as names come and go in the repository, until interrupted.
+
+    Ray replaces replicas, proxies and the controller that died. If a process of Ray's head dies, everything starts
+    again, with the same settings and tokens.
 
     Args:
         service: the settings.
+        limits: of the proxy.
         say: shows a message.
+
+    Raises:
+        UserError: the service does not start again.
     """
     repository = Repository(service.repository)
     served = set(repository.names())
     while True:
         time.sleep(_EVERY)
+        if lost := lost_processes():
+            say(f"Ray's {' and '.join(lost)} has ended; everything starts again")
+            _run_again(service, limits)
+            say("ready again, with the same address and tokens")
+            served = set(repository.names())
         now = set(repository.names())
         if now == served:
             continue
@@ -143,6 +172,23 @@ def keep(service: Service, say: Callable[[str], None]) -> None:
         for name in sorted(now - served):
             say(f"{name} is served")
         served = now
+
+
+def _run_again(service: Service, limits: Limits) -> None:
+    """Ends what is left of a service whose head has died, and starts it again."""
+    # Not ``serve.shutdown``, which would ask the head.
+    ray.shutdown()
+    serve.context._set_global_client(None)
+    give_up = time.monotonic() + _PORT_WITHIN
+    while True:
+        try:
+            require_free(service.port)
+            break
+        except UserError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.2)
+    _run(service, limits)
 
 
 def _apart(service: Service, only: set[str] | None = None) -> list[RunTarget]:

@@ -1,5 +1,6 @@
-"""The environment and the settings with which the service of a repository starts."""
+"""The environment and the settings with which the service of a repository starts, and starts again."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,15 +8,24 @@ from typing import Any
 
 import pytest
 
+from assay.store.folder import Store
+from assay.study.finished import open_finished
 from serve import start as starting
+from serve.api import create_api
+from serve.app import Checked
 from serve.limits.settings import Limits
-from serve.start import QUICK, Service, start
+from serve.model import NoFiniteAnswerError
+from serve.repository.loaded import Loaded
+from serve.repository.online import bring_online
+from serve.start import QUICK, STEADY, Service, keep, start
 
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dict[str, str]]:
     """Starts a service, all but for Ray, and returns its environment."""
-    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in QUICK})
+    monkeypatch.setattr(
+        os, "environ", {name: value for name, value in os.environ.items() if name not in QUICK | STEADY}
+    )
     monkeypatch.setattr(starting, "require_free", lambda port: None)
     monkeypatch.setattr(starting, "environment", lambda *_, **__: {})
     monkeypatch.setattr(starting, "start_ray_here", lambda **_: None)
@@ -44,3 +54,51 @@ def test_what_the_user_has_set_stays(environment: Callable[[], dict[str, str]]) 
 def test_a_burst_of_all_calls_that_a_replica_takes_is_not_refused_by_it() -> None:
     settings = Service(repository="/somewhere").settings()
     assert settings.queued >= settings.ongoing
+
+
+def test_a_proxy_that_died_is_found_within_seconds(environment: Callable[[], dict[str, str]]) -> None:
+    assert float(environment()["RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S"]) * 3 <= 10
+
+
+@pytest.mark.parametrize("lost", [["gcs_server"], ["raylet"]])
+def test_a_service_whose_head_has_died_starts_again_with_the_same_tokens(
+    environment: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: list[str]
+) -> None:
+    environment()
+    before, said = (tmp_path / "tokens.json").read_bytes(), list[str]()
+    started = list[Any]()
+    answers = iter([[], lost, []])
+
+    def lost_processes() -> list[str]:
+        try:
+            return next(answers)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(starting, "_EVERY", 0.0)
+    monkeypatch.setattr(starting, "lost_processes", lost_processes)
+    monkeypatch.setattr(starting.ray, "shutdown", lambda: started.append("shutdown"))
+    monkeypatch.setattr(starting.serve, "run_many", lambda targets: started.append("run"))
+    with pytest.raises(KeyboardInterrupt):
+        keep(Service(repository=str(tmp_path), tokens=str(tmp_path / "tokens.json")), Limits(), said.append)
+    assert started == ["shutdown", "run"]
+    assert said == [
+        f"Ray's {lost[0]} has ended; everything starts again",
+        "ready again, with the same address and tokens",
+    ]
+    assert (tmp_path / "tokens.json").read_bytes() == before
+
+
+def test_a_replica_tests_all_versions_of_its_models_and_needs_none(store: Store) -> None:
+    first, second = (
+        bring_online(open_finished(store, recipe="standard"), name="standard", version=version) for version in "12"
+    )
+    loaded = Loaded([first, second])
+    replica = Checked()
+    replica.app = create_api(loaded, public=False)
+    asyncio.run(replica.check_health())
+    next(iter(second.model.finished.model.parameters())).data.mul_(-1)
+    with pytest.raises(NoFiniteAnswerError, match="otherwise"):
+        asyncio.run(replica.check_health())
+    loaded.drop("standard")
+    asyncio.run(replica.check_health())
