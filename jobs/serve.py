@@ -45,8 +45,9 @@ def start(
     gpus: Annotated[float, typer.Option(min=0, max=1, help="GPU that each replica reserves: 1, or a share.")] = 0.0,
     replicas: Annotated[int, typer.Option(min=1, help="Replicas that predict.")] = 1,
     slow_replicas: Annotated[int, typer.Option("--slow-replicas", min=1, help="Replicas that explain, and as many that certify, of each model.")] = 1,
-    tokens: Annotated[str, typer.Option("--tokens", envvar="ASSAY_TOKENS", help="File of the tokens of those who may call; see jobs.tokens.")] = "tokens.json",
+    tokens: Annotated[str, typer.Option("--tokens", envvar="ASSAY_TOKENS", help="File of the tokens of those who may call, see jobs.tokens; none asks for no token.")] = "tokens.json",
     log: Annotated[str | None, typer.Option("--log", help="Folder of the decision log, or none, which keeps nothing; by default decisions beside the repository.")] = None,
+    grpc_port: Annotated[int | None, typer.Option("--grpc-port", min=0, max=65535, help="Port of the Open Inference Protocol over gRPC; by default the one after --port, 0 offers none.")] = None,
     python_proxy: Annotated[bool, typer.Option("--python-proxy", help="Use Ray's Python proxy instead of HAProxy: slower, and everything is answered by the same replicas.")] = False,
 ) -> None:  # fmt: skip
     """Serve the models of a repository on this machine, on the loopback interface, until Ctrl-C.
@@ -55,6 +56,8 @@ def start(
     """
     with user_errors():
         from serve.api import LONGEST_BODY
+        from serve.auth.settings import NO_TOKENS
+        from serve.limits.run_haproxy import haproxy_binary
         from serve.limits.settings import Limits
         from serve.repository.entries import Repository
         from serve.settings import NO_LOG, absolute
@@ -66,14 +69,23 @@ def start(
         if results and not served.names():
             _load(served, recipe or "", results=results, recipe=recipe, cohort=cohort)
         require_models(served, repository)
+        if not python_proxy and haproxy_binary() is None:
+            console.print(
+                "HAProxy is not installed: Ray's Python proxy takes the calls, which is slower", style="yellow"
+            )
+            python_proxy = True
+        grpc = grpc_port if grpc_port is not None else port + 1 if port < 65535 else port - 1
         service = Service(
             repository=place, port=port, threads=threads, gpus=gpus, replicas=replicas, slow_replicas=slow_replicas,
-            apart=not python_proxy, tokens=tokens, log=log if log == NO_LOG else absolute(log or str(Path(place).parent / "decisions")),
+            apart=not python_proxy, tokens=tokens if tokens == NO_TOKENS else absolute(tokens), grpc_port=grpc,
+            log=log if log == NO_LOG else absolute(log or str(Path(place).parent / "decisions")),
         )  # fmt: skip
         console.print("starting", highlight=False)
         limits = Limits(ongoing={"": 64}, body=LONGEST_BODY)
-        token = start_service(service, limits)
-        console.print(f"ready: http://localhost:{port}/?token={token}", highlight=False, soft_wrap=True)
+        address = start_service(service, limits)
+        console.print(f"ready: {address}", highlight=False, soft_wrap=True)
+        if grpc:
+            console.print(f"  gRPC at localhost:{grpc}", highlight=False)
         for name in served.names():
             entry = served.read(name)
             console.print(f"  {name}, version {entry.current if entry else '?'}", highlight=False)

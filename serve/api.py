@@ -1,6 +1,7 @@
 """The HTTP interface of the loaded models, independent of Ray."""
 
-import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,7 @@ import assay
 from serve import messages as m
 from serve.audit_log.decision import Hook
 from serve.auth.middleware import Edge
-from serve.auth.settings import VARIABLE as AUTHENTICATION
-from serve.limits.middleware import Bodies, Front
+from serve.auth.settings import AuthSettings
 from serve.limits.settings import Limits
 from serve.repository.loaded import Loaded
 from serve.routers.docs import add_docs
@@ -25,12 +25,21 @@ from serve.routers.v2 import add_v2
 
 LONGEST_BODY = 1 << 20
 """Greatest length of a body in bytes."""
+Beside = Callable[[Metrics], AbstractAsyncContextManager[None]]
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": m.Refusal} for status in (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503)
 }
 
 
-def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook | None = None) -> FastAPI:
+def create_api(
+    loaded: Loaded,
+    *,
+    public: bool,
+    title: str = "models",
+    log: Hook | None = None,
+    auth: AuthSettings | None = None,
+    beside: Beside | None = None,
+) -> FastAPI:
     """Creates the HTTP interface.
 
     Args:
@@ -38,6 +47,8 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook
         public: whether calls from other machines are allowed.
         title: of the description.
         log: takes what is answered, and the status of what is refused, such as ``DecisionLog.record``.
+        auth: who may call. By default everyone whom ``public`` allows, without a token.
+        beside: runs another server, such as that of gRPC, as long as this one. It is given the figures of the calls.
 
     Returns:
         The FastAPI application.
@@ -50,17 +61,13 @@ def create_api(loaded: Loaded, *, public: bool, title: str = "models", log: Hook
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=None if beside is None else lambda api: beside(api.state.metrics),
     )
     api.state.loaded = loaded
     api.state.metrics = metrics = Metrics(loaded)
     api.add_middleware(NameCall, loaded=loaded)
     limits = replace(Limits.from_environment(), body=LONGEST_BODY, public=public)
-    if AUTHENTICATION in os.environ:
-        api.add_middleware(Edge, limits=limits)
-    else:
-        # Without tokens only this machine is answered, unless the service is public.
-        api.add_middleware(Bodies, limits=limits)
-        api.add_middleware(Front, limits=limits)
+    api.add_middleware(Edge, limits=limits, settings=auth or AuthSettings(anyone=True))
     if log is not None:
         api.add_middleware(CountRefusals, log=log)  # the last to be added see every response
     api.add_middleware(Measure, metrics=metrics)

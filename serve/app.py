@@ -6,9 +6,10 @@ serve run serve.app:build_app results=results/quickstart recipe=interval_bounds
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 import ray
-from click import ClickException
+from click import ClickException, echo
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
@@ -17,22 +18,26 @@ import assay
 from assay.cluster.ledger_actor import cluster_joined, opening
 from assay.cluster.resources import REPLICA
 from assay.cluster.room import require_room
-from assay.cluster.session import joins_cluster, start_ray_here
+from assay.cluster.session import joins_cluster
 from assay.errors import UserError
 from assay.release.serving import release_served
 from serve.answers.tensors import check_models
-from serve.api import create_api
+from serve.api import LONGEST_BODY, create_api
 from serve.audit_log.log import DecisionLog
+from serve.auth.settings import NO_TOKENS, AuthSettings
+from serve.auth.tokens import read_tokens
 from serve.devices import device_of
-from serve.limits.taken import require_free
+from serve.grpc_.beside import grpc_beside
+from serve.limits.run_haproxy import haproxy_binary
+from serve.limits.settings import Limits
+from serve.local import BURST, start_local
 from serve.repository.entries import Repository, Version
 from serve.repository.loaded import Loaded, follow
 from serve.repository.online import Online, bring_online
 from serve.repository.opening import open_source
+from serve.routers.metrics import Metrics
 from serve.settings import Serving, read_settings
 
-TIMEOUT = 60.0
-"""Seconds after which a call is cancelled."""
 CHECKED_EVERY, CHECKED_WITHIN = 3.0, 10.0
 """Seconds between two self-tests of a replica, and seconds in which it must pass. Serve replaces it after three that it
 did not pass; a proxy sends it no call from the first that it failed."""
@@ -41,7 +46,8 @@ did not pass; a proxy sends it no call from the first that it failed."""
 def build_app(args: Mapping[str, str]) -> Application:
     """Builds the application for ``serve run`` and for a Serve configuration file.
 
-    If no cluster is running or named, Ray and Serve start on this machine, on the loopback interface only.
+    If no cluster is running or named, Ray and Serve start on this machine, on the loopback interface only, and the
+    address with the token of this start is printed. On a cluster, the file of tokens must be there already.
 
     Args:
         args: settings of ``Serving``, as text.
@@ -56,11 +62,14 @@ def build_app(args: Mapping[str, str]) -> Application:
     try:
         serving = read_settings(args)
         if not starts_here:
+            _require_tokens(serving)
             _require_room(serving)
         chosen = "" if serving.repository else choose(serving)
         if starts_here:
-            start_here(serving.port)
+            haproxy = haproxy_binary() is not None
+            echo(f"open {start_here(serving, haproxy=haproxy)}")
             _require_room(serving)
+            serving = serving.model_copy(update={"queued": BURST}) if haproxy else serving
     except UserError as error:
         # ``serve run`` prints this exception as one line, without a traceback.
         raise ClickException(str(error)) from error
@@ -89,12 +98,21 @@ def application(serving: Serving, chosen: str = "") -> Application:
         The application.
     """
 
+    auth = auth_of(serving)
+
     def replica() -> FastAPI:
         log = open_log(serving)
         told = None if log is None else log.event
         loaded = _of_repository(serving, told) if serving.repository else _of_one(serving, chosen, told)
         record = None if log is None else log.record
-        return create_api(loaded, public=serving.public, title=serving.known_as, log=record)
+
+        def grpc(metrics: Metrics) -> AbstractAsyncContextManager[None]:
+            return grpc_beside(
+                loaded, serving.grpc_port, public=serving.public, auth=auth, observe=metrics.observe, log=record
+            )
+
+        beside = grpc if serving.grpc_port else None
+        return create_api(loaded, public=serving.public, title=serving.known_as, log=record, auth=auth, beside=beside)
 
     return (
         serve.deployment(serve.ingress(replica)(Checked))
@@ -185,17 +203,45 @@ def _require_room(serving: Serving) -> None:
         require_room(serving.reserved, serving.replicas, grows=joins_cluster(None), asker=REPLICA, seconds=serving.wait)
 
 
-def start_here(port: int) -> None:
+def auth_of(serving: Serving) -> AuthSettings:
+    """Returns who may call a service.
+
+    Args:
+        serving: the settings.
+    """
+    if serving.tokens is None:
+        return AuthSettings.from_environment()
+    return AuthSettings(anyone=True) if serving.tokens == NO_TOKENS else AuthSettings(tokens=serving.tokens)
+
+
+def _require_tokens(serving: Serving) -> None:
+    """Refuses a service on a cluster that nobody could call."""
+    if serving.tokens not in (None, NO_TOKENS) and not read_tokens(serving.tokens):
+        raise UserError(
+            f"{serving.tokens} has no token, so nobody could call: python -m jobs.tokens add NAME --file "
+            f"{serving.tokens}, or tokens={NO_TOKENS}, which asks for none",
+            setting="tokens",
+            given=serving.tokens,
+        )
+
+
+def start_here(serving: Serving, *, haproxy: bool) -> str:
     """Starts Ray and Serve on this machine, on the loopback interface only.
 
     Args:
-        port: of the service.
+        serving: the settings.
+        haproxy: whether HAProxy takes the calls, or Ray's Python proxy.
+
+    Returns:
+        The address of the page, with the token of this start.
 
     Raises:
         UserError: the port is taken, or Ray does not start.
     """
-    require_free(port)
-    start_ray_here(namespace="serve", log_to_driver=True)
-    serve.start(
-        proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": TIMEOUT}
+    limits = Limits(
+        ongoing={"": serving.ongoing}, queued={"": serving.queued}, body=LONGEST_BODY, public=serving.public
     )
+    return start_local(
+        serving.port, auth=auth_of(serving), limits=limits, haproxy=haproxy, grpc_port=serving.grpc_port,
+        log_to_driver=True,
+    )  # fmt: skip

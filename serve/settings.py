@@ -1,5 +1,6 @@
 """Settings of a service, as ``serve run`` and a Serve configuration file give them."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from assay.errors import SpecError
 from assay.registry import explain, first_mistake
 from assay.study.spec import PathName
 from serve.audit_log.retention import DAYS
+from serve.auth.settings import NO_TOKENS, VARIABLE
 from serve.repository.entries import Source
 
 NO_LOG = "none"
@@ -49,8 +51,14 @@ class Serving(BaseModel):
     """Total ε of all releases from the data; needed at the first release. A different value is refused later."""
     purpose: str = "served to others"
     """For the processing record."""
+    tokens: str | None = None
+    """File of the tokens of those who may call; ``none`` asks for none. By default what ``ASSAY_SERVE_AUTH`` says, and
+    if that is not set, ``tokens.json`` beside the folder of the results."""
     port: int = Field(default=8000, ge=1, le=65535)
     """Port, if Serve is started on this machine; on a cluster its configuration decides."""
+    grpc_port: int = Field(default=0, ge=0, le=65535)
+    """Port at which each replica offers the Open Inference Protocol over gRPC; 0 offers none. Replicas of a machine
+    share it."""
     replicas: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     """Torch threads of a replica, for each of which it reserves a CPU."""
@@ -123,7 +131,7 @@ def read_settings(given: Mapping[str, str]) -> Serving:
         raise SpecError(message, **first_mistake(error)) from None
     places = {key: absolute(value) for key in ("results", "repository") if (value := getattr(found, key))}
     found = found.model_copy(update=places)
-    return found.model_copy(update={"log": _log_of(found)})
+    return found.model_copy(update={"log": _log_of(found), "tokens": _tokens_of(found)})
 
 
 def absolute(location: str) -> str:
@@ -133,6 +141,27 @@ def absolute(location: str) -> str:
         location: folder or URI.
     """
     return location if "://" in location else str(Path(location).expanduser().resolve())
+
+
+def _tokens_of(serving: Serving) -> str | None:
+    """Returns the absolute path of the file of tokens, ``none``, or None where the environment says who may call."""
+    given, place = serving.tokens, serving.repository or serving.results
+    if given == NO_TOKENS or (given is None and VARIABLE in os.environ):
+        return given
+    if given is None and "://" not in place:
+        return str(Path(place).parent / "tokens.json")
+    if given is None or "://" in given:
+        why = (
+            f"{place} has no folder beside it for a file of tokens"
+            if given is None
+            else f"tokens={given} is a URI, and the tokens of those who may call are read from a file"
+        )
+        raise SpecError(
+            f"{why}; give tokens=/FILE, which python -m jobs.tokens add NAME --file /FILE makes, or "
+            f"tokens={NO_TOKENS}, with which every program that reaches the service may call",
+            setting="tokens", given=given, allowed=NO_TOKENS,
+        )  # fmt: skip
+    return str(Path(given).expanduser().resolve())
 
 
 def _log_of(serving: Serving) -> str:

@@ -1,61 +1,30 @@
 """Runs the service of a repository on this machine: one application with everything, and others for what is slow."""
 
-import atexit
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import ray
 from ray import serve
 from ray.serve import RunTarget
 from ray.serve import status as serve_status
 
-from assay.cluster.session import lost_processes, start_ray_here
+from assay.cluster.session import lost_processes
 from assay.errors import UserError
-from serve.app import TIMEOUT, application
-from serve.auth.environment import environment
-from serve.auth.settings import AuthSettings
-from serve.auth.tokens import start_token
+from serve.app import application
+from serve.auth.settings import NO_TOKENS, AuthSettings
 from serve.limits.settings import Limits
-from serve.limits.taken import require_free
+from serve.local import BURST, start_again, start_local
 from serve.repository.entries import Repository
-from serve.settings import Serving, absolute
+from serve.settings import Serving
 
 FRONT = "assay"
 """The application that answers everything for which no other one runs."""
 APART = ("explain", "certify")
 """Calls that have deployments of their own behind HAProxy, so that they do not delay predictions."""
-_CPUS = 256
 _PER_SECOND = 2000
 """Calls a second of one token on this machine."""
-_MOST_THREADS = 4
-"""Greatest number of threads of HAProxy."""
-_BURST = 128
-"""Calls that a replica behind HAProxy lets wait. HAProxy bounds the queue; Ray counts each call of a burst as waiting
-until the event loop has reached it, and would refuse some that have a place."""
-QUICK = {
-    # Else each call crosses two event loops in two threads, which costs more than the prediction of a small network.
-    # What takes long runs in threads of its own (``Batcher``).
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    # Ray gives processes that compute the lowest priority but four; those that answer callers keep the usual one.
-    "RAY_worker_niceness": "0",
-    "RAY_SERVE_HAPROXY_NBTHREAD": str(min(os.cpu_count() or 1, _MOST_THREADS)),
-}
-"""Environment variables of Ray for services, used unless the user has set them."""
-STEADY = {
-    # Ray replaces HAProxy, or the actor that runs it, after three checks in a row that failed; by default in 30 s.
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
-    # By default it takes HAProxy 5 s to ask a replica again that has answered so far.
-    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "2s",
-}
-"""Environment variables of Ray by which what has died is found and replaced, used unless the user has set them."""
 _EVERY = 1.0
-_PORT_WITHIN = 15.0
-"""Seconds in which what remains of a service that died gives its port back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +42,9 @@ class Service:
     log: str = "none"
     """Folder of the decision log, or ``none``."""
     tokens: str = "tokens.json"
-    """File of the tokens of those who may call."""
+    """File of the tokens of those who may call, with its full path; ``none`` asks for no token."""
+    grpc_port: int = 0
+    """Of gRPC; 0 offers none."""
     apart: bool = True
     """Whether explanations and certificates have applications of their own, behind HAProxy. Else one application
     answers everything, behind Ray's Python proxy."""
@@ -92,8 +63,16 @@ class Service:
             threads=self.threads,
             gpus=self.gpus,
             replicas=self.slow_replicas if model else self.replicas,
-            **({"queued": _BURST} if self.apart else {}),
+            grpc_port=0 if model else self.grpc_port,
+            **({"queued": BURST} if self.apart else {}),
         )
+
+    @property
+    def auth(self) -> AuthSettings:
+        """Who may call."""
+        if self.tokens == NO_TOKENS:
+            return AuthSettings(anyone=True)
+        return AuthSettings(tokens=self.tokens, per_second=_PER_SECOND, burst=2 * _PER_SECOND)
 
 
 def start(service: Service, limits: Limits) -> str:
@@ -104,29 +83,20 @@ def start(service: Service, limits: Limits) -> str:
         limits: of the proxy.
 
     Returns:
-        The token of this start, with which everything may be called.
+        The address of the page, with the token of this start, with which everything may be called.
 
     Raises:
-        UserError: the port is taken, or Ray does not start.
+        UserError: a port is taken, or Ray does not start.
     """
-    require_free(service.port)
-    token = start_token(service.tokens)
-    _run(service, limits)
-    return token
+    address = start_local(
+        service.port, auth=service.auth, limits=limits, haproxy=service.apart, grpc_port=service.grpc_port
+    )
+    _run(service)
+    return address
 
 
-def _run(service: Service, limits: Limits) -> None:
-    """Starts Ray, its proxy and all applications; whoever has a token of the file may call."""
-    auth = AuthSettings(tokens=absolute(service.tokens), per_second=_PER_SECOND, burst=2 * _PER_SECOND)
-    folder = Path(tempfile.mkdtemp(prefix="assay-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ.update(environment(limits, auth, folder=folder, haproxy=service.apart))
-    for name, value in (QUICK | STEADY).items():
-        os.environ.setdefault(name, value)
-    # On one machine, reserving CPUs would only keep a model waiting that was asked for.
-    start_ray_here(namespace="serve", log_to_driver=False, num_cpus=_CPUS)
-    options = {"host": "127.0.0.1", "port": service.port, "request_timeout_s": TIMEOUT}
-    serve.start(proxy_location="HeadOnly", http_options=options)
+def _run(service: Service) -> None:
+    """Runs all applications."""
     serve.run_many([RunTarget(application(service.settings()), name=FRONT, route_prefix="/"), *_apart(service)])
 
 
@@ -156,7 +126,8 @@ def keep(service: Service, limits: Limits, say: Callable[[str], None]) -> None:
         time.sleep(_EVERY)
         if lost := lost_processes():
             say(f"Ray's {' and '.join(lost)} has ended; everything starts again")
-            _run_again(service, limits)
+            start_again(service.port, auth=service.auth, limits=limits, haproxy=service.apart)
+            _run(service)
             say("ready again, with the same address and tokens")
             served = set(repository.names())
         now = set(repository.names())
@@ -172,23 +143,6 @@ def keep(service: Service, limits: Limits, say: Callable[[str], None]) -> None:
         for name in sorted(now - served):
             say(f"{name} is served")
         served = now
-
-
-def _run_again(service: Service, limits: Limits) -> None:
-    """Ends what is left of a service whose head has died, and starts it again."""
-    # Not ``serve.shutdown``, which would ask the head.
-    ray.shutdown()
-    serve.context._set_global_client(None)
-    give_up = time.monotonic() + _PORT_WITHIN
-    while True:
-        try:
-            require_free(service.port)
-            break
-        except UserError:
-            if time.monotonic() > give_up:
-                raise
-            time.sleep(0.2)
-    _run(service, limits)
 
 
 def _apart(service: Service, only: set[str] | None = None) -> list[RunTarget]:

@@ -21,7 +21,7 @@ def environment(limits: Limits, settings: AuthSettings, *, folder: Path, haproxy
 
     Args:
         limits: of what callers may send.
-        settings: of who may call.
+        settings: who may call.
         folder: of this start, which only this user can open, with a short path; HAProxy keeps its files there.
         haproxy: whether HAProxy takes the calls, or Ray's Python proxy.
 

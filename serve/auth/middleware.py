@@ -86,7 +86,9 @@ class Authentication:
 
     def __init__(self, app: ASGIApp, settings: AuthSettings | None = None, limits: Limits | None = None) -> None:
         self._app = app
-        self._authenticator = Authenticator(settings or AuthSettings.from_environment())
+        settings = settings or AuthSettings.from_environment()
+        self._anyone = settings.anyone
+        self._authenticator = Authenticator(settings)
         per_second = (limits or Limits.from_environment()).requests_per_second
         self._addresses = Rates(per_second, 10 * per_second) if per_second else None
 
@@ -98,6 +100,8 @@ class Authentication:
         # HAProxy has counted the calls of an address already, for all replicas together.
         if self._addresses is not None and not scope.get(BEHIND_PROXY) and (wait := self._addresses.wait(address)):
             await refuse(send, 429, "too many calls from this address", retry_after=math.ceil(wait))
+        elif self._anyone:
+            await self._app(scope, receive, send)
         elif wants_page(scope) and (opened := self._authenticator.opened(scope)):
             await _open_session(scope, send, opened)
         elif (who := await self._authenticator.caller(scope)) is None:
@@ -123,7 +127,7 @@ class Authenticator:
         self._jwt = JsonWebTokens(settings) if settings.jwks else None
         self.rates = Rates(settings.per_second, settings.burst)
         self.failures = Rates(settings.failures_per_second, 10 * settings.failures_per_second)
-        if self._tokens is None and self._jwt is None:
+        if self._tokens is None and self._jwt is None and not settings.anyone:
             logger.error("nobody may call: ASSAY_SERVE_AUTH names neither tokens nor jwks")
 
     async def identity(self, authorization: str) -> Identity | None:

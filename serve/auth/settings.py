@@ -9,14 +9,18 @@ from assay.errors import UserError
 
 VARIABLE = "ASSAY_SERVE_AUTH"
 """Environment variable with the settings as a JSON object."""
+NO_TOKENS = "none"
+"""In place of the file of tokens: no token is asked for."""
 SCOPES = ("predict", "explain", "certify", "admin")
 """What a token may allow; ``admin`` allows everything, also loading and unloading models."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuthSettings:
-    """Who may call, and how often. Without ``tokens`` and ``jwks``, nobody may."""
+    """Who may call, and how often. Without ``tokens``, ``jwks`` and ``anyone``, nobody may."""
 
+    anyone: bool = False
+    """Whether calls need no token."""
     tokens: str = ""
     """File of the tokens; see ``serve.auth.tokens``."""
     jwks: str = ""
@@ -39,6 +43,8 @@ class AuthSettings:
     """Calls a second without a valid token from one address, over time; further ones get status 429."""
 
     def __post_init__(self) -> None:
+        if self.anyone and (self.tokens or self.jwks):
+            raise UserError("anyone may call, or those with tokens or jwks: give one of both", setting="anyone")
         if self.jwks and not (self.issuer and self.audience):
             raise UserError(
                 "jwks names who issues tokens: give issuer and audience too, or tokens for other services are accepted",

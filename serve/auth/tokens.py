@@ -276,7 +276,10 @@ def _changing(path: str | Path) -> Iterator[list[StoredToken]]:
 
 
 def _read(file: Path) -> Sequence[StoredToken]:
-    if file.stat().st_mode & 0o077:
+    status = file.stat()
+    # A secret that Kubernetes mounts belongs to root, and to the group of the pod, which may read it.
+    mounted = status.st_uid == 0 != os.getuid() and not status.st_mode & 0o037
+    if status.st_mode & 0o077 and not mounted:
         raise UserError(f"{str(file)!r} can be read by others than its owner: chmod 600 it", setting="file")
     try:
         given: Any = json.loads(file.read_text())

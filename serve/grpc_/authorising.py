@@ -42,6 +42,19 @@ class OtherMachine:
     message = "this model is served on its own machine only; serve it with public=true to let others call it"
 
 
+def anyone(metadata: Metadata, peer: str) -> Refusal | None:
+    """Refuses nobody.
+
+    Args:
+        metadata: of the call.
+        peer: the caller.
+
+    Returns:
+        None.
+    """
+    return None
+
+
 def loopback_only(metadata: Metadata, peer: str) -> Refusal | None:
     """Refuses calls from other machines.
 

@@ -20,8 +20,6 @@ _MOST_METADATA = 16 << 10
 _IDLE, _AGE, _GRACE = 300_000, 600_000, 60_000
 """Milliseconds after which a connection is closed: without calls, with calls, and for the calls that are left then."""
 OPTIONS = [
-    # Two servers on one port would answer in turn.
-    ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MOST_BYTES),
     ("grpc.max_metadata_size", _MOST_METADATA),
     ("grpc.absolute_max_metadata_size", _MOST_METADATA),
@@ -62,6 +60,7 @@ async def start_grpc(
     credentials: grpc.ServerCredentials | None = None,
     observe: Observe | None = None,
     log: Hook | None = None,
+    shared: bool = False,
 ) -> GrpcServer:
     """Starts the server in the running event loop, which must be that of the REST calls: both share batches.
 
@@ -73,6 +72,7 @@ async def start_grpc(
         credentials: certificates of TLS; by default none.
         observe: told of each call.
         log: takes what is answered, and the status of what is refused, such as ``DecisionLog.record``.
+        shared: whether other servers of this user may listen on the same port, as replicas do; they answer in turn.
 
     Returns:
         The server.
@@ -80,7 +80,7 @@ async def start_grpc(
     Raises:
         UserError: the port is taken.
     """
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(shared))])
     rules = Rules(loaded, authorise, observe=observe, log=log, longest=LONGEST)
     server.add_generic_rpc_handlers((handlers(rules),))
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

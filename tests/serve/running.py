@@ -93,6 +93,11 @@ class Running:
             }
         return set()
 
+    def environment(self, pattern: str) -> dict[str, str]:
+        """The environment of the first process of this service that matches."""
+        lines = Path(f"/proc/{self.processes(pattern)[0]}/environ").read_bytes().decode().split("\0")
+        return {name: value for name, _, value in (line.partition("=") for line in lines) if name}
+
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
@@ -110,10 +115,11 @@ class Running:
 def running(results: Path, folder: Path, *more: str, also: str = "") -> Iterator[Running]:
     """Runs a service of the recipe ``standard``, in a process group of its own; ``also`` is a folder of modules."""
     said, tokens = folder / "said", folder / "tokens.json"
-    (port,) = free_ports(1)
+    port, grpc = free_ports(2)
     command = [
         sys.executable, "-m", "jobs.serve", "start", "--repository", str(folder / "serving"), "--results", str(results),
-        "--recipe", "standard", "--tokens", str(tokens), "--port", str(port), "--log", "none", *more,
+        "--recipe", "standard", "--tokens", str(tokens), "--port", str(port),
+        "--grpc-port", str(grpc), "--log", "none", *more,
     ]  # fmt: skip
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     environment["PYTHONPATH"] = ":".join(filter(None, (str(ROOT / "platform"), str(ROOT), also)))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,10 +11,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import grpc
+import numpy as np
 import pytest
 import yaml
 from click import ClickException
@@ -31,10 +34,23 @@ from assay.study.plan import load_datasets, plan
 from assay.study.spec import Study
 from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes, to_bytes
-from serve.app import build_app, start_here
+from serve.app import auth_of, build_app, start_here
+from serve.auth.settings import SCOPES, AuthSettings
+from serve.auth.tokens import TokenFile, add_token, revoke_token
+from serve.grpc_ import open_inference_pb2 as pb
+from serve.grpc_.service import SERVICE
+from serve.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 PORT = 18123
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running service."""
+
+    url: str
+    token: str
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +62,8 @@ def forgotten(results: Path) -> Iterator[None]:
 
 def without_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build the application, and start neither Ray nor Serve for it."""
-    monkeypatch.setattr("serve.app.start_here", lambda port: None)
+    monkeypatch.setattr("serve.app.start_here", lambda serving, haproxy: "")
+    monkeypatch.setattr("serve.app._require_tokens", lambda serving: None)
     monkeypatch.setattr("serve.app._require_room", lambda serving: None)
 
 
@@ -66,6 +83,8 @@ def without_starting(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"quiet": "1"}, "quiet", "1"),
         ({"results": "/nowhere"}, "results", "/nowhere"),
         ({"name": "a/b"}, "name", "a/b"),
+        ({"tokens": "s3://bucket/tokens.json"}, "tokens", "s3://bucket/tokens.json"),
+        ({"grpc_port": "70000"}, "grpc_port", "70000"),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_anything_starts(
@@ -181,7 +200,7 @@ def test_the_card_that_others_see_holds_no_figure_of_training_records(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_starting(monkeypatch)
-    asked = {"results": str(results), "recipe": "released"}
+    asked = {"results": str(results), "recipe": "released", "tokens": "none"}
     here = replica_of(monkeypatch, **asked)
     public = replica_of(monkeypatch, **asked, public="true", budget="9", ledger=str(tmp_path))
     titles = [{one["title"] for one in card_from(replica())["evidence"]} for replica in (here, public)]
@@ -195,25 +214,32 @@ def card_from(api: FastAPI) -> Any:
 
 
 @pytest.fixture(scope="module")
-def server(results: Path, shared_ray: str) -> Iterator[str]:
-    """The URL of the application, run on the Ray that tests share."""
-    application = build_app({"results": str(results), "recipe": "standard", "port": str(PORT)})
+def server(results: Path, shared_ray: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The application, run on the Ray that tests share."""
+    file = tmp_path_factory.mktemp("tokens") / "tokens.json"
+    asked = {"results": str(results), "recipe": "standard", "port": str(PORT), "tokens": str(file)}
+    with pytest.raises(ClickException, match="no file of tokens"):
+        build_app(asked)
+    token = add_token(file, "ward", scopes=SCOPES, days=None)
+    application = build_app(asked)
     with pytest.MonkeyPatch.context() as patch:
         # All that the application does where no Ray runs yet, but for starting one.
-        patch.setattr("serve.app.start_ray_here", lambda **settings: None)
-        start_here(PORT)
+        patch.setattr("serve.local.start_ray_here", lambda **settings: None)
+        patch.setattr(os, "environ", dict(os.environ))
+        start_here(read_settings(asked), haproxy=False)
     ray_serve.run(application)
-    yield f"http://127.0.0.1:{PORT}"
+    yield Server(f"http://127.0.0.1:{PORT}", token)
     ray_serve.shutdown()
 
 
-@pytest.fixture
-def started(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of ``serve run``, in a process group of its own, at another port."""
+@pytest.fixture(scope="module")
+def started(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """``serve run``, in a process group of its own, at another port."""
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     command = [
         str(Path(sys.executable).parent / "serve"), "run", "serve.app:build_app",
-        f"results={results}", "recipe=standard", f"port={PORT + 1}",
+        f"results={results}", "recipe=standard", f"port={PORT + 1}", f"grpc_port={PORT + 2}",
+        f"tokens={tmp_path_factory.mktemp('tokens') / 'tokens.json'}",
     ]  # fmt: skip
     said = tmp_path_factory.mktemp("serve") / "said"
     with said.open("w") as file:
@@ -229,7 +255,8 @@ def started(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             except OSError:
                 assert process.poll() is None, f"serve run ended; it said:\n{said.read_text()}"
                 time.sleep(0.5)
-        yield url
+        (token,) = re.findall(rf"open http://localhost:{PORT + 1}/\?token=(\S+)", said.read_text())
+        yield Server(url, token)
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -239,8 +266,11 @@ def started(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             process.wait(10)
 
 
-def post(url: str, body: Any) -> tuple[int, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+def post(server: Server, path: str, body: Any) -> tuple[int, Any]:
+    headers = {"content-type": "application/json"}
+    if server.token:
+        headers["authorization"] = f"Bearer {server.token}"
+    request = urllib.request.Request(server.url + path, json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, json.load(answer)
@@ -249,39 +279,108 @@ def post(url: str, body: Any) -> tuple[int, Any]:
             return error.code, json.load(error)
 
 
-def test_ray_and_its_proxy_are_started_on_the_loopback_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_and_its_proxy_are_started_on_the_loopback_interface(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     started: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr("ray.init", lambda **settings: started.update({"ray": settings}))
-    monkeypatch.setattr("serve.app.serve.start", lambda **settings: started.update({"proxy": settings}))
-    start_here(PORT)
+    monkeypatch.setattr("serve.local.serve.start", lambda **settings: started.update({"proxy": settings}))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.chdir(tmp_path)
+    asked = {"results": "results", "recipe": "standard", "port": str(PORT)}
+    address = start_here(read_settings(asked), haproxy=False)
     assert started["ray"]["_node_ip_address"] == started["proxy"]["http_options"]["host"] == "127.0.0.1"
     assert started["proxy"]["http_options"]["port"] == PORT
+    token = address.removeprefix(f"http://localhost:{PORT}/?token=")
+    assert TokenFile(tmp_path / "tokens.json").find(token) is not None
 
 
 @pytest.mark.slow
-def test_the_model_answers_over_http_on_the_loopback_interface_only(server: str, wdbc: Dataset) -> None:
+def test_the_model_answers_over_http_on_the_loopback_interface_only(server: Server, wdbc: Dataset) -> None:
     answers(server, wdbc)
     is_on_loopback(PORT)
 
 
 @pytest.mark.slow
-def test_so_it_does_when_serve_run_starts_it(started: str, wdbc: Dataset) -> None:
+def test_so_it_does_when_serve_run_starts_it(started: Server, wdbc: Dataset) -> None:
     answers(started, wdbc)
     is_on_loopback(PORT + 1)
 
 
-def answers(server: str, wdbc: Dataset) -> None:
+@pytest.mark.slow
+def test_serve_run_offers_grpc_on_the_loopback_interface_only(started: Server, wdbc: Dataset) -> None:
+    tensor = pb.ModelInferRequest.InferInputTensor(name="records", datatype="FP32", shape=[2, 30])
+    given = pb.ModelInferRequest(model_name="standard", inputs=[tensor], raw_input_contents=[wdbc.x[:2].tobytes()])
+    with grpc.insecure_channel(f"127.0.0.1:{PORT + 2}") as channel:
+        infer = channel.unary_unary(
+            f"/{SERVICE}/ModelInfer", pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            infer(given, timeout=30)
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        answer = infer(given, timeout=30, metadata=[("authorization", f"Bearer {started.token}")])
+    found = np.frombuffer(answer.raw_output_contents[0], np.float32)
+    _, by_http = post(started, "/v1/models/standard:predict", {"instances": wdbc.x[:2].tolist()})
+    expected = [one["probabilities"] for one in by_http["predictions"]]
+    assert found.reshape(2, 2) == pytest.approx(np.array(expected), abs=1e-6)
+    is_on_loopback(PORT + 2)
+
+
+@pytest.mark.slow
+def test_serve_run_asks_for_a_token(started: Server) -> None:
+    assert post(replace(started, token=""), "/v1/models/standard:predict", {"instances": [[0.0] * 30]})[0] == 401
+    assert post(started, "/v1/models/standard:predict", {"instances": [[0.0] * 30]})[0] == 200
+
+
+@pytest.mark.parametrize("token", ["", "wrong"])
+def test_a_service_on_a_cluster_asks_for_a_token(
+    token: str, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.app._require_room", lambda serving: None)
+    monkeypatch.setattr("serve.app.ray.is_initialized", lambda: True)
+    file = tmp_path / "tokens.json"
+    asked = {"results": str(results), "recipe": "standard", "tokens": str(file)}
+    with pytest.raises(ClickException, match="there is no file of tokens"):
+        build_app(asked)
+    valid = add_token(file, "ward", scopes=SCOPES, days=None)
+    api = replica_of(monkeypatch, **asked)()
+    client = TestClient(api, base_url="http://localhost:8000", client=("127.0.0.1", 5000))
+    sent = {"authorization": f"Bearer {token}"} if token else {}
+    assert client.get("/v2/models/standard", headers=sent).status_code == 401
+    assert client.get("/v2/models/standard", headers={"authorization": f"Bearer {valid}"}).status_code == 200
+    revoke_token(file, "ward")
+    with pytest.raises(ClickException, match="has no token, so nobody could call"):
+        build_app(asked)
+    assert replica_of(monkeypatch, **{**asked, "tokens": "none"})() is not None
+
+
+def test_who_may_call_is_what_the_environment_says_unless_the_settings_say_it(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"results": str(results), "recipe": "standard"}
+    assert auth_of(read_settings(asked)).tokens == str(results.parent / "tokens.json")
+    given = AuthSettings(jwks="https://keys.example/jwks", issuer="https://ehr.example", audience="assay")
+    monkeypatch.setenv("ASSAY_SERVE_AUTH", given.to_json())
+    assert auth_of(read_settings(asked)) == given
+    assert auth_of(read_settings({**asked, "tokens": "/t.json"})) == AuthSettings(tokens="/t.json")
+    assert auth_of(read_settings({**asked, "tokens": "none"})) == AuthSettings(anyone=True)
+
+
+def answers(server: Server, wdbc: Dataset) -> None:
     records = wdbc.x[:3].tolist()
-    model = f"{server}/v1/models/standard"
+    model = "/v1/models/standard"
     for call, key in (("predict", "predictions"), ("explain", "explanations"), ("certify", "certificates")):
-        status, answer = post(f"{model}:{call}", {"instances": records})
+        status, answer = post(server, f"{model}:{call}", {"instances": records})
         assert (status, len(answer[key])) == (200, 3)
     tensor = {"name": "records", "shape": [3, 30], "datatype": "FP32", "data": wdbc.x[:3].flatten().tolist()}
-    status, answer = post(f"{server}/v2/models/standard/infer", {"inputs": [tensor]})
+    status, answer = post(server, "/v2/models/standard/infer", {"inputs": [tensor]})
     assert (status, answer["outputs"][0]["shape"]) == (200, [3, 2])
-    assert post(f"{model}:predict", {"instances": [["Ada"] * 30]})[0] == 422
-    assert post(f"{model}:predict", {"instances": [[0.0] * 30] * 20000})[0] == 413
-    with urllib.request.urlopen(f"{server}/openapi.json", timeout=10) as answer:
+    assert post(server, f"{model}:predict", {"instances": [["Ada"] * 30]})[0] == 422
+    assert post(server, f"{model}:predict", {"instances": [[0.0] * 30] * 20000})[0] == 413
+    described = urllib.request.Request(
+        f"{server.url}/openapi.json", headers={"authorization": f"Bearer {server.token}"}
+    )
+    with urllib.request.urlopen(described, timeout=10) as answer:
         assert "/v2/models/{name}/infer" in json.load(answer)["paths"]
 
 

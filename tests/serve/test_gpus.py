@@ -131,6 +131,7 @@ def test_the_gpu_is_reserved_where_there_is_one_and_a_pool_without_is_an_error(
     cluster: TwoNodes, results: Path, wdbc: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {"results": str(results), "recipe": "standard", "port": str(PORT), "gpus": "0.5", "wait": "2"}
+    asked |= {"tokens": "none"}
     monkeypatch.setattr(app, "joins_cluster", lambda address: True)
     with pytest.raises(ClickException) as caught:
         build_app(asked)

@@ -194,7 +194,7 @@ def test_a_rolling_update_fails_no_call(service: Running, callers: Load, folder:
     address = re.search(r"--gcs-address=([\d.:]+)", command)
     assert address is not None, command
     before, began = service.in_rotation(), time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}", "RAY_SERVE_ENABLE_HA_PROXY": "1"}
+    environment = service.environment(r"raylet/raylet ")
     arguments = [sys.executable, "-c", UPDATING, address[1], str(folder / "serving"), "2"]
     done = subprocess.run(arguments, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

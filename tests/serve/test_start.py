@@ -10,26 +10,28 @@ import pytest
 
 from assay.store.folder import Store
 from assay.study.finished import open_finished
+from serve import local
 from serve import start as starting
 from serve.api import create_api
 from serve.app import Checked
+from serve.auth.settings import AuthSettings
 from serve.limits.settings import Limits
+from serve.local import QUICK, STEADY
 from serve.model import NoFiniteAnswerError
 from serve.repository.loaded import Loaded
 from serve.repository.online import bring_online
-from serve.start import QUICK, STEADY, Service, keep, start
+from serve.start import Service, keep, start
 
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dict[str, str]]:
     """Starts a service, all but for Ray, and returns its environment."""
-    monkeypatch.setattr(
-        os, "environ", {name: value for name, value in os.environ.items() if name not in QUICK | STEADY}
-    )
-    monkeypatch.setattr(starting, "require_free", lambda port: None)
-    monkeypatch.setattr(starting, "environment", lambda *_, **__: {})
-    monkeypatch.setattr(starting, "start_ray_here", lambda **_: None)
-    monkeypatch.setattr(starting.serve, "start", lambda **_: None)
+    given = {name: value for name, value in os.environ.items() if name not in QUICK | STEADY}
+    monkeypatch.setattr(os, "environ", given)
+    monkeypatch.setattr(local, "require_free", lambda port, **_: None)
+    monkeypatch.setattr(local, "environment", lambda *_, **__: {})
+    monkeypatch.setattr(local, "start_ray_here", lambda **_: None)
+    monkeypatch.setattr(local.serve, "start", lambda **_: None)
     monkeypatch.setattr(starting.serve, "run_many", lambda _: None)
 
     def started() -> dict[str, Any]:
@@ -77,7 +79,7 @@ def test_a_service_whose_head_has_died_starts_again_with_the_same_tokens(
 
     monkeypatch.setattr(starting, "_EVERY", 0.0)
     monkeypatch.setattr(starting, "lost_processes", lost_processes)
-    monkeypatch.setattr(starting.ray, "shutdown", lambda: started.append("shutdown"))
+    monkeypatch.setattr(local.ray, "shutdown", lambda: started.append("shutdown"))
     monkeypatch.setattr(starting.serve, "run_many", lambda targets: started.append("run"))
     with pytest.raises(KeyboardInterrupt):
         keep(Service(repository=str(tmp_path), tokens=str(tmp_path / "tokens.json")), Limits(), said.append)
@@ -102,3 +104,13 @@ def test_a_replica_tests_all_versions_of_its_models_and_needs_none(store: Store)
         asyncio.run(replica.check_health())
     loaded.drop("standard")
     asyncio.run(replica.check_health())
+
+
+def test_without_tokens_everyone_on_this_machine_may_call() -> None:
+    assert Service(repository="/somewhere", tokens="none").auth == AuthSettings(anyone=True)
+    assert not Service(repository="/somewhere", tokens="/t.json").auth.anyone
+
+
+def test_one_application_alone_offers_grpc() -> None:
+    service = Service(repository="/somewhere", grpc_port=8001)
+    assert (service.settings().grpc_port, service.settings("triage").grpc_port) == (8001, 0)
