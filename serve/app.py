@@ -31,6 +31,7 @@ from serve.grpc_.beside import grpc_beside
 from serve.limits.run_haproxy import haproxy_binary
 from serve.limits.settings import Limits
 from serve.local import BURST, start_local
+from serve.replica_port import bind_here
 from serve.repository.entries import Repository, Version
 from serve.repository.loaded import Loaded, follow
 from serve.repository.online import Online, bring_online
@@ -38,7 +39,7 @@ from serve.repository.opening import open_source
 from serve.routers.metrics import Metrics
 from serve.settings import Serving, read_settings
 
-CHECKED_EVERY, CHECKED_WITHIN = 3.0, 10.0
+CHECKED_EVERY, CHECKED_WITHIN = 2.0, 10.0
 """Seconds between two self-tests of a replica, and seconds in which it must pass. Serve replaces it after three that it
 did not pass; a proxy sends it no call from the first that it failed."""
 
@@ -101,6 +102,7 @@ def application(serving: Serving, chosen: str = "") -> Application:
     auth = auth_of(serving)
 
     def replica() -> FastAPI:
+        bind_here()
         log = open_log(serving)
         told = None if log is None else log.event
         loaded = _of_repository(serving, told) if serving.repository else _of_one(serving, chosen, told)

@@ -4,6 +4,8 @@ The printed figures are those of ``serve/README.md``: ``python -m pytest -s test
 parts do is shown without Ray: the self-test and the start after a loss by ``test_start.py``, HAProxy by ``limits/``.
 """
 
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -113,6 +115,40 @@ def report(what: str, calls: Sequence[Call], **more: float) -> None:
 def failed_for(calls: Sequence[Call], since: float) -> float:
     """Seconds from a moment until the last call that failed had been made."""
     return max((one.began - since for one in calls if one.status != 200), default=0.0)
+
+
+def listening(pids: Sequence[int]) -> dict[int, str]:
+    """Addresses by the ports at which processes listen, in hexadecimal digits, as the kernel gives them."""
+    sockets = set[str]()
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                sockets.add(str(file.readlink()))
+    found = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                address, _, port = fields[1].partition(":")
+                found[int(port, 16)] = address
+    return found
+
+
+def test_no_port_of_a_service_is_open_to_the_network_and_none_takes_a_job(service: Running) -> None:
+    """As a page of another site would send it, whose name leads here (DNS rebinding)."""
+    found = listening(service.processes())
+    assert service.port in found and len(found) > 10
+    assert all(address.endswith("0100007F") for address in found.values()), found
+    body = json.dumps({"entrypoint": "true"})
+    for port in found:
+        for path in ("/api/jobs/", "/api/job_agent/jobs/"):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            headers = {"host": f"evil.example:{port}", "content-type": "application/json"}
+            # Some ports speak gRPC alone.
+            with contextlib.suppress(http.client.HTTPException, OSError):
+                connection.request("POST", path, body, headers)
+                assert connection.getresponse().status >= 400, (port, path)
+            connection.close()
 
 
 def test_replicas_are_killed_and_callers_see_nothing_of_it(service: Running, callers: Load) -> None:

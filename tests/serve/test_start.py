@@ -11,6 +11,7 @@ import pytest
 from assay.store.folder import Store
 from assay.study.finished import open_finished
 from serve import local
+from serve import replica_port as ports
 from serve import start as starting
 from serve.api import create_api
 from serve.app import Checked
@@ -114,3 +115,13 @@ def test_without_tokens_everyone_on_this_machine_may_call() -> None:
 def test_one_application_alone_offers_grpc() -> None:
     service = Service(repository="/somewhere", grpc_port=8001)
     assert (service.settings().grpc_port, service.settings("triage").grpc_port) == (8001, 0)
+
+
+@pytest.mark.parametrize(("node", "bound"), [("127.0.0.1", "127.0.0.1:0"), ("10.0.0.7", "[::]:0")])
+def test_replicas_call_each_other_on_this_machine_alone(monkeypatch: pytest.MonkeyPatch, node: str, bound: str) -> None:
+    addresses: list[str] = []
+    monkeypatch.setattr(ports.ray.util, "get_node_ip_address", lambda: node)
+    monkeypatch.setattr(ports.replica, "add_port_to_grpc_server", lambda server, address: addresses.append(address))
+    ports.bind_here()
+    ports.replica.add_port_to_grpc_server(None, "[::]:0")
+    assert addresses == [bound]
