@@ -30,14 +30,21 @@ def server_metadata() -> m.ServerMetadata:
 def check_models(loaded: Loaded) -> None:
     """Answers a known record with every version of every model, and compares the answer with that at the start.
 
+    If one is another one, no call of any model is answered until all are right again.
+
     Args:
         loaded: the models.
 
     Raises:
         NoFiniteAnswerError: one answers otherwise than when it was loaded.
     """
-    for one in loaded.online():
-        one.model.check_self()
+    try:
+        for one in loaded.online():
+            one.model.check_self()
+    except NoFiniteAnswerError as error:
+        loaded.unfit = str(error)
+        raise
+    loaded.unfit = ""
 
 
 def require_ready(loaded: Loaded) -> None:

@@ -103,6 +103,11 @@ def test_a_replica_tests_all_versions_of_its_models_and_needs_none(store: Store)
     next(iter(second.model.finished.model.parameters())).data.mul_(-1)
     with pytest.raises(NoFiniteAnswerError, match="otherwise"):
         asyncio.run(replica.check_health())
+    with pytest.raises(NoFiniteAnswerError, match="otherwise"):
+        loaded.find("standard", "1")  # until HAProxy sends no more calls, none is answered
+    next(iter(second.model.finished.model.parameters())).data.mul_(-1)
+    asyncio.run(replica.check_health())
+    assert loaded.find("standard", "1") is first
     loaded.drop("standard")
     asyncio.run(replica.check_health())
 
