@@ -81,7 +81,8 @@ def start(
             log=log if log == NO_LOG else absolute(log or str(Path(place).parent / "decisions")),
         )  # fmt: skip
         console.print("starting", highlight=False)
-        address = start_service(service, Limits(ongoing={"": 64}, body=LONGEST_BODY))
+        limits = Limits(ongoing={"": 64}, body=LONGEST_BODY)
+        address = start_service(service, limits)
         console.print(f"ready: {address}", highlight=False, soft_wrap=True)
         if grpc:
             console.print(f"  gRPC at localhost:{grpc}", highlight=False)
@@ -90,7 +91,7 @@ def start(
             console.print(f"  {name}, version {entry.current if entry else '?'}", highlight=False)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            keep(service, lambda text: console.print(text, highlight=False))
+            keep(service, limits, lambda text: console.print(text, highlight=False))
         except KeyboardInterrupt:
             console.print("stopping", highlight=False)
             stop()

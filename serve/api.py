@@ -63,6 +63,7 @@ def create_api(
         redirect_slashes=False,
         lifespan=None if beside is None else lambda api: beside(api.state.metrics),
     )
+    api.state.loaded = loaded
     api.state.metrics = metrics = Metrics(loaded)
     api.add_middleware(NameCall, loaded=loaded)
     limits = replace(Limits.from_environment(), body=LONGEST_BODY, public=public)

@@ -3,6 +3,7 @@
 serve run serve.app:build_app results=results/quickstart recipe=interval_bounds
 """
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -20,6 +21,7 @@ from assay.cluster.room import require_room
 from assay.cluster.session import joins_cluster
 from assay.errors import UserError
 from assay.release.serving import release_served
+from serve.answers.tensors import check_models
 from serve.api import LONGEST_BODY, create_api
 from serve.audit_log.log import DecisionLog
 from serve.auth.settings import NO_TOKENS, AuthSettings
@@ -29,12 +31,17 @@ from serve.grpc_.beside import grpc_beside
 from serve.limits.run_haproxy import haproxy_binary
 from serve.limits.settings import Limits
 from serve.local import BURST, start_local
+from serve.replica_port import bind_here
 from serve.repository.entries import Repository, Version
-from serve.repository.loaded import Loaded, follow
+from serve.repository.loaded import Loaded, follow, settle
 from serve.repository.online import Online, bring_online
 from serve.repository.opening import open_source
 from serve.routers.metrics import Metrics
 from serve.settings import Serving, read_settings
+
+CHECKED_EVERY, CHECKED_WITHIN = 2.0, 10.0
+"""Seconds between two self-tests of a replica, and seconds in which it must pass. Serve replaces it after three that it
+did not pass; a proxy sends it no call from the first that it failed."""
 
 
 def build_app(args: Mapping[str, str]) -> Application:
@@ -70,6 +77,17 @@ def build_app(args: Mapping[str, str]) -> Application:
     return application(serving, chosen)
 
 
+class Checked:
+    """A replica that says whether its models still answer a known record as when they were loaded."""
+
+    app: FastAPI
+    """Set by Serve, from the function that builds it."""
+
+    async def check_health(self) -> None:
+        """Answers the known records; Serve calls it, and takes the replica out of rotation if it raises an error."""
+        await asyncio.to_thread(check_models, self.app.state.loaded)
+
+
 def application(serving: Serving, chosen: str = "") -> Application:
     """Builds the application of checked settings.
 
@@ -84,6 +102,7 @@ def application(serving: Serving, chosen: str = "") -> Application:
     auth = auth_of(serving)
 
     def replica() -> FastAPI:
+        bind_here()
         log = open_log(serving)
         told = None if log is None else log.event
         loaded = _of_repository(serving, told) if serving.repository else _of_one(serving, chosen, told)
@@ -98,12 +117,14 @@ def application(serving: Serving, chosen: str = "") -> Application:
         return create_api(loaded, public=serving.public, title=serving.known_as, log=record, auth=auth, beside=beside)
 
     return (
-        serve.deployment(serve.ingress(replica)())
+        serve.deployment(serve.ingress(replica)(Checked))
         .options(
             name=serving.known_as,
             num_replicas=serving.replicas,
             max_ongoing_requests=serving.ongoing,
             max_queued_requests=serving.queued,
+            health_check_period_s=CHECKED_EVERY,
+            health_check_timeout_s=CHECKED_WITHIN,
             ray_actor_options={"num_cpus": serving.threads, "num_gpus": serving.gpus},
             # A line a call costs a tenth of a prediction; calls are counted by the metrics.
             logging_config={"enable_access_log": False},
@@ -128,7 +149,9 @@ def _of_one(serving: Serving, chosen: str, told: Callable[..., None] | None) -> 
     """Loads the one model of a service without a repository, with the weights that were chosen."""
     source = serving.source.model_copy(update={"artefact": chosen})
     finished = open_source(source, public=serving.public).on(device_of(serving.gpus))
-    return Loaded([bring_online(finished, name=serving.known_as, threads=serving.threads)], told=told)
+    loaded = Loaded([bring_online(finished, name=serving.known_as, threads=serving.threads)], told=told)
+    settle()
+    return loaded
 
 
 def choose(serving: Serving) -> str:

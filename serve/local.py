@@ -4,11 +4,14 @@ import atexit
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
+import ray
 from ray import serve
 
 from assay.cluster.session import start_ray_here
+from assay.errors import UserError
 from serve.auth.environment import environment
 from serve.auth.settings import AuthSettings
 from serve.auth.tokens import start_token
@@ -33,6 +36,15 @@ QUICK = {
     "RAY_SERVE_HAPROXY_NBTHREAD": str(min(os.cpu_count() or 1, _MOST_THREADS)),
 }
 """Environment variables of Ray for services, used unless the user has set them."""
+STEADY = {
+    # Ray replaces HAProxy, or the actor that runs it, after three checks in a row that failed; by default in 30 s.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+    # By default it takes HAProxy 5 s to ask a replica again that has answered so far.
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "2s",
+}
+"""Environment variables of Ray by which what has died is found and replaced, used unless the user has set them."""
+_PORT_WITHIN = 15.0
+"""Seconds in which what remains of a service that died gives its port back."""
 
 
 def start_local(
@@ -58,12 +70,44 @@ def start_local(
     if grpc_port:
         require_free(grpc_port, setting="grpc_port")
     address = f"http://localhost:{port}/" + (f"?token={start_token(auth.tokens)}" if auth.tokens else "")
+    _start(port, auth=auth, limits=limits, haproxy=haproxy, log_to_driver=log_to_driver)
+    return address
+
+
+def start_again(port: int, *, auth: AuthSettings, limits: Limits, haproxy: bool) -> None:
+    """Ends what is left of a service whose head has died, and starts Ray and Serve again; tokens stay as they are.
+
+    Args:
+        port: of the service.
+        auth: who may call.
+        limits: of what callers may send.
+        haproxy: whether HAProxy takes the calls, or Ray's Python proxy.
+
+    Raises:
+        UserError: the port is taken still, or Ray does not start.
+    """
+    # Not ``serve.shutdown``, which would ask the head.
+    ray.shutdown()
+    serve.context._set_global_client(None)
+    give_up = time.monotonic() + _PORT_WITHIN
+    while True:
+        try:
+            require_free(port)
+            break
+        except UserError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.2)
+    _start(port, auth=auth, limits=limits, haproxy=haproxy, log_to_driver=False)
+
+
+def _start(port: int, *, auth: AuthSettings, limits: Limits, haproxy: bool, log_to_driver: bool) -> None:
+    """Starts Ray and Serve with the environment of this start."""
     folder = Path(tempfile.mkdtemp(prefix="assay-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.update(environment(limits, auth, folder=folder, haproxy=haproxy))
-    for name, value in QUICK.items():
+    for name, value in (QUICK | STEADY).items():
         os.environ.setdefault(name, value)
     start_ray_here(namespace="serve", log_to_driver=log_to_driver, num_cpus=CPUS)
     options = {"host": "127.0.0.1", "port": port, "request_timeout_s": TIMEOUT}
     serve.start(proxy_location="HeadOnly", http_options=options)
-    return address

@@ -134,10 +134,7 @@ class ServedModel:
         Raises:
             NoFiniteAnswerError: one is NaN or infinite.
         """
-        logits = self._model(x).cpu().numpy()
-        if not np.isfinite(logits).all():
-            raise NoFiniteAnswerError("the model gives no finite answer to a record; it is not answered")
-        return logits
+        return np.asarray(_finite(self._model(x)).cpu().numpy())
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Returns the probabilities of all classes.
@@ -243,10 +240,9 @@ class ServedModel:
 
         Raises:
             RefusedError: SHAP does not support this model.
+            NoFiniteAnswerError: an output is NaN or infinite.
         """
-        with torch.no_grad():
-            x = continuous(self._model, x)
-            target = self._subject.decisions(self._model(x))
+        x, target = self._decided(x)
         if method == "shap" and self.unexplained:
             raise RefusedError(self.unexplained)
         # One at a time: a method may add hooks to the network while it runs.
@@ -271,14 +267,19 @@ class ServedModel:
 
         Raises:
             RefusedError: there are no interval bounds for this model.
+            NoFiniteAnswerError: an output is NaN or infinite.
         """
         if self.unbounded:
             raise RefusedError(self.unbounded)
-        with torch.no_grad():
-            x = continuous(self._model, x)
-            target = self._subject.decisions(self._model(x))
+        x, target = self._decided(x)
         proven = torch.stack([self._proven(x, target, epsilon) for epsilon in epsilons], dim=1)
         return target.cpu().numpy(), proven.cpu().numpy()
+
+    @torch.no_grad()
+    def _decided(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns records as the network sees them, and their predicted classes, (n,)."""
+        x = continuous(self._model, x)
+        return x, self._subject.decisions(_finite(self._model(x)))
 
     def _proven(self, x: Tensor, target: Tensor, epsilon: float) -> Tensor:
         """Returns for which records the predicted class is proven not to change within ε, (n,) bool."""
@@ -307,3 +308,10 @@ class ServedModel:
         except UnboundableError as error:
             return str(error)
         return ""
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """Returns logits if all are finite: of others, the predicted class would be any."""
+    if not torch.isfinite(logits).all():
+        raise NoFiniteAnswerError("the model gives no finite answer to a record; it is not answered")
+    return logits

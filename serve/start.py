@@ -9,11 +9,12 @@ from ray import serve
 from ray.serve import RunTarget
 from ray.serve import status as serve_status
 
+from assay.cluster.session import lost_processes
 from assay.errors import UserError
 from serve.app import application
 from serve.auth.settings import NO_TOKENS, AuthSettings
 from serve.limits.settings import Limits
-from serve.local import BURST, start_local
+from serve.local import BURST, start_again, start_local
 from serve.repository.entries import Repository
 from serve.settings import Serving
 
@@ -90,8 +91,13 @@ def start(service: Service, limits: Limits) -> str:
     address = start_local(
         service.port, auth=service.auth, limits=limits, haproxy=service.apart, grpc_port=service.grpc_port
     )
-    serve.run_many([RunTarget(application(service.settings()), name=FRONT, route_prefix="/"), *_apart(service)])
+    _run(service)
     return address
+
+
+def _run(service: Service) -> None:
+    """Runs all applications."""
+    serve.run_many([RunTarget(application(service.settings()), name=FRONT, route_prefix="/"), *_apart(service)])
 
 
 def stop() -> None:
@@ -100,17 +106,30 @@ def stop() -> None:
     ray.shutdown()
 
 
-def keep(service: Service, say: Callable[[str], None]) -> None:
+def keep(service: Service, limits: Limits, say: Callable[[str], None]) -> None:
     """Starts and ends applications as names come and go in the repository, until interrupted.
+
+    Ray replaces replicas, proxies and the controller that died. If a process of Ray's head dies, everything starts
+    again, with the same settings and tokens.
 
     Args:
         service: the settings.
+        limits: of the proxy.
         say: shows a message.
+
+    Raises:
+        UserError: the service does not start again.
     """
     repository = Repository(service.repository)
     served = set(repository.names())
     while True:
         time.sleep(_EVERY)
+        if lost := lost_processes():
+            say(f"Ray's {' and '.join(lost)} has ended; everything starts again")
+            start_again(service.port, auth=service.auth, limits=limits, haproxy=service.apart)
+            _run(service)
+            say("ready again, with the same address and tokens")
+            served = set(repository.names())
         now = set(repository.names())
         if now == served:
             continue

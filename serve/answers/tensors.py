@@ -28,18 +28,37 @@ def server_metadata() -> m.ServerMetadata:
 
 
 def check_models(loaded: Loaded) -> None:
-    """Answers a known record with every model, and compares the answer with that at the start.
+    """Answers a known record with every version of every model, and compares the answer with that at the start.
+
+    If one is another one, no call of any model is answered until all are right again.
 
     Args:
         loaded: the models.
 
     Raises:
-        NoFiniteAnswerError: there is no model, or one answers otherwise than when it was loaded.
+        NoFiniteAnswerError: one answers otherwise than when it was loaded.
+    """
+    try:
+        for one in loaded.online():
+            one.model.check_self()
+    except NoFiniteAnswerError as error:
+        loaded.unfit = str(error)
+        raise
+    loaded.unfit = ""
+
+
+def require_ready(loaded: Loaded) -> None:
+    """Raises an error unless there are models, and all answer their known records as ``check_models`` demands.
+
+    Args:
+        loaded: the models.
+
+    Raises:
+        NoFiniteAnswerError: there is none, or one answers otherwise than when it was loaded.
     """
     if not loaded.names:
         raise NoFiniteAnswerError("no model is loaded")
-    for name in loaded.names:
-        loaded.find(name).model.check_self()
+    check_models(loaded)
 
 
 def index_of(loaded: Loaded, *, ready: bool = False) -> list[m.IndexEntry]:

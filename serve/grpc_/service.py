@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from serve.answers.failures import Failure, failure
-from serve.answers.tensors import check_models, index_of, metadata_of, outputs_of, records_of_raw, server_metadata
+from serve.answers.tensors import index_of, metadata_of, outputs_of, records_of_raw, require_ready, server_metadata
 from serve.audit_log.decision import REQUEST_ID, Decision, Hook, Refused
 from serve.grpc_ import open_inference_pb2 as pb
 from serve.grpc_.authorising import Allowed, Authorise
@@ -77,7 +77,7 @@ class Service:
     async def server_ready(self, given: Any, caller: Caller) -> Any:
         """Returns whether all models answer a known record as when they were loaded."""
         try:
-            await asyncio.to_thread(check_models, self._loaded)
+            await asyncio.to_thread(require_ready, self._loaded)
         except NoFiniteAnswerError:
             return pb.ServerReadyResponse(ready=False)
         return pb.ServerReadyResponse(ready=True)

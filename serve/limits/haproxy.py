@@ -95,7 +95,8 @@ def harden(config: str, limits: Limits, *, secret: str, errors: str) -> str:
         "frontend prometheus": lambda lines: _replaced(lines, r"bind :(\d+)", metrics),
         "frontend http_frontend": lambda lines: _frontend(lines, limits, list(backends.values()), secret),
         "frontend grpc_frontend": lambda lines: _grpc_frontend(lines, limits, secret),
-        "backend default_backend": lambda _: [_returned(404)],
+        # Before Ray has told HAProxy of an application, as after a new start, nobody knows what there is.
+        "backend default_backend": lambda _: [_returned(404) if backends else _returned(503, limits)],
         "listen stats": lambda lines: _replaced(lines, r"bind \*:(\d+)", r"bind 127.0.0.1:\1\n  maxconn 16"),
     }
     hardened = []
@@ -219,6 +220,8 @@ def _defaults(lines: Sequence[str], limits: Limits, errors: str) -> list[str]:
         "    retries 1",
         f"    timeout server {limits.answer_seconds + 5}s",
         f"    timeout queue {limits.answer_seconds}s",
+        # For the answer of a replica to the question whether it is well; after two without one it gets no calls.
+        "    timeout check 5s",
         f"    timeout http-request {limits.upload_seconds}s",
         "    option http-ignore-probes",
         "    option dontlognull",

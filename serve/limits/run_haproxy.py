@@ -3,8 +3,10 @@
 Takes the arguments of HAProxy. Imports little, because Ray waits for it at each change of a replica.
 """
 
+import ctypes
 import os
 import shutil
+import signal
 import sys
 from importlib.util import find_spec
 from itertools import pairwise
@@ -53,7 +55,22 @@ def haproxy_binary() -> str | None:
     return None
 
 
+def _end_with_ray() -> None:
+    """Makes this process, and HAProxy after it, end when the actor of Ray ends that has started it.
+
+    Where Ray's head dies, nothing else would end HAProxy: it would hold the port, and answer 503 there. With this
+    signal it takes no new calls, and ends with its last one.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+
+
+_PR_SET_PDEATHSIG = 1
+"""Of <sys/prctl.h>; it stays in force when another program takes the place of this one."""
+
+
 if __name__ == "__main__":
+    _end_with_ray()
     arguments = sys.argv[1:]
     try:
         for flag, value in pairwise(arguments):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from assay.errors import UserError
+from serve.model import NoFiniteAnswerError
 from serve.repository.entries import Entry, Repository, Version
 from serve.repository.online import Online
 
@@ -46,6 +47,8 @@ class Loaded:
     def __init__(self, online: Iterable[Online] = (), *, told: Callable[..., None] | None = None) -> None:
         self._names: dict[str, _Name] = {}
         self._told = told
+        self.unfit = ""
+        """Why none of the models answers any call: what the self-test of this replica found; empty if it passed."""
         for one in online:
             own = self._names.setdefault(one.name, _Name(current=one.version))
             own.versions[one.version] = one
@@ -55,6 +58,10 @@ class Loaded:
     def names(self) -> list[str]:
         """Names of the loaded models."""
         return sorted(self._names)
+
+    def online(self) -> list[Online]:
+        """Returns all loaded versions of all names."""
+        return [one for own in list(self._names.values()) for one in own.versions.values()]
 
     def versions(self, name: str) -> list[str]:
         """Returns the loaded versions of a name, the one that answers by default first.
@@ -88,8 +95,11 @@ class Loaded:
 
         Raises:
             UnknownModelError: it is not loaded.
+            NoFiniteAnswerError: the replica has not passed its self-test.
         """
         own = self._own(name)
+        if self.unfit:
+            raise NoFiniteAnswerError(self.unfit)
         found = own.versions.get(own.current if version is None else version)
         if found is None:
             raise UnknownModelError(f"no such version of this model; loaded: {_listed(own.versions)}")

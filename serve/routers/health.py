@@ -4,7 +4,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from serve import messages as m
-from serve.answers.tensors import check_models, index_of, server_metadata
+from serve.answers.tensors import index_of, require_ready, server_metadata
 from serve.model import NoFiniteAnswerError
 from serve.repository.loaded import Loaded
 from serve.routers.documented import documented
@@ -36,7 +36,7 @@ def add_health(api: FastAPI, loaded: Loaded) -> None:
     def ready() -> Response:
         """Answers a known record with every model, and compares the answer with that at the start."""
         try:
-            check_models(loaded)
+            require_ready(loaded)
         except NoFiniteAnswerError as error:
             return refusal(503, str(error))
         return reply({"ready": True})

@@ -128,6 +128,19 @@ def start_ray_here(**settings: Any) -> None:
     )
 
 
+def lost_processes() -> list[str]:
+    """Returns which processes of the head of a Ray that this process has started have ended by themselves.
+
+    Without the first (``gcs_server``), Ray ends this process and everything else within a minute; without the second
+    (``raylet``), everything else has ended.
+    """
+    import ray
+
+    node = ray._private.worker._global_node
+    ended = [] if node is None else [kind for kind, _ in node.dead_processes()]
+    return [kind for kind in ("gcs_server", "raylet") if kind in ended]
+
+
 @contextmanager
 def _on_loopback() -> Iterator[None]:
     """Makes a Ray that starts in the block listen on the loopback interface only.

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -103,7 +104,7 @@ def test_times_are_limited() -> None:
     found = dict(re.findall(r"^    timeout (\S+) (\d+)s$", text, re.MULTILINE))
     assert found == {
         **{"connect": "5", "client": "30", "http-keep-alive": "30"},
-        **{"http-request": "2", "queue": "5", "server": "10"},
+        **{"http-request": "2", "queue": "5", "server": "10", "check": "5"},
     }
 
 
@@ -207,6 +208,32 @@ def test_a_service_without_replicas_is_alive_and_not_ready(tmp_path: Path) -> No
         answer = call(alone.port, request("/Ada%20Lovelace"))
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert "Ada" not in answer.error
+
+
+def test_a_service_that_knows_of_no_application_yet_does_not_deny_that_a_model_exists(tmp_path: Path) -> None:
+    with proxy(tmp_path, {}, LIMITS) as running:
+        answer = call(running.port, request("/v1/models/M:predict", b"{}"))
+        assert answer.status == 503 and answer.headers["retry-after"] == "1"
+    assert "return status 404" in harden(rendered(), LIMITS, secret=SECRET, errors="/f").partition("backend default")[2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own signal is Linux's")
+def test_haproxy_ends_when_the_process_dies_that_started_it(tmp_path: Path) -> None:
+    """As where Ray's head dies, and its actor with it: the port is free again."""
+    starting = (
+        "import pathlib, subprocess, sys; own = subprocess.Popen(sys.argv[2:]);"
+        "pathlib.Path(sys.argv[1]).write_text(str(own.pid)); own.wait()"
+    )
+    told = tmp_path / "pid"
+    with proxy(tmp_path, {"/": [1]}, LIMITS, by=(sys.executable, "-c", starting, str(told))) as running:
+        running.process.kill()
+        deadline = time.monotonic() + 10
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline:
+                socket.create_connection(("127.0.0.1", running.port), timeout=5).close()
+                time.sleep(0.05)
+            os.kill(int(told.read_text()), signal.SIGKILL)
+            raise AssertionError("HAProxy holds the port")
 
 
 def test_a_queue_that_is_full_refuses_at_once(front: Proxy, replicas: dict[str, Replica]) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,8 +119,10 @@ class Proxy:
 
 
 @contextmanager
-def proxy(folder: Path, servers: Servers, limits: Limits, *, log_port: int = 514) -> Iterator[Proxy]:
-    """Starts HAProxy as Ray does: through the wrapper, on the configuration that Ray renders."""
+def proxy(
+    folder: Path, servers: Servers, limits: Limits, *, log_port: int = 514, by: Sequence[str] = ()
+) -> Iterator[Proxy]:
+    """Starts HAProxy as Ray does: through the wrapper, on the configuration of Ray; ``by`` another program."""
     port, metrics, stats = free_port(), free_port(), free_port()
     file = folder / "haproxy.cfg"
     config = render(servers, port=port, folder=folder, stats=stats, metrics=metrics)
@@ -128,7 +130,7 @@ def proxy(folder: Path, servers: Servers, limits: Limits, *, log_port: int = 514
     (folder / "state").touch()
     environment = {**os.environ, VARIABLE: limits.to_json(), SECRET: "s" * 32, "ASSAY_PYTHON": sys.executable}
     log = (folder / "log").open("wb")
-    process = subprocess.Popen([SCRIPT, "-db", "-f", file, "-dR"], env=environment, stdout=log, stderr=log)
+    process = subprocess.Popen([*by, SCRIPT, "-db", "-f", file, "-dR"], env=environment, stdout=log, stderr=log)
     try:
         _wait(port, process, folder / "log")
         yield Proxy(port, metrics, stats, folder, process)
