@@ -102,7 +102,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark scale-model
 	$(BIN)/python -m jobs.benchmark all-reduce
 	$(BIN)/python -m jobs.benchmark compile
-	$(BIN)/python -m jobs.benchmark serve
+	$(BIN)/python -m jobs.benchmark serve-attacks
 
 # Reinstalls when pyproject.toml has changed, and only then.
 $(STAMP): pyproject.toml

@@ -48,6 +48,7 @@ WITH_RAY = (
     "tests/jobs/test_train.py",
     "tests/serve/test_app.py",
     "tests/serve/test_gpus.py",
+    "tests/serve/test_kills.py",
 )
 """Tests that use Ray, one after the other in one process: they share a cluster, and some have deadlines to keep."""
 LONGEST = (

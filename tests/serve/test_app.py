@@ -91,7 +91,7 @@ def test_what_cannot_be_served_is_refused_before_anything_starts(
     results: Path, changed: dict[str, str], setting: str, given: Any
 ) -> None:
     with pytest.raises(ClickException) as caught:
-        build_app({"results": str(results), "recipe": "standard", **changed})
+        build_app({"results": str(results), "recipe": "standard", "tokens": "none", **changed})
     error = caught.value.__cause__
     assert isinstance(error, UserError)
     assert (error.setting, error.given) == (setting, given)
