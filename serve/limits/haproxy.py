@@ -11,38 +11,26 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
+from serve.limits.error_files import ERROR_FILES
 from serve.limits.refusals import RETRIED, TEXTS, error_body, text_of
+from serve.limits.removed import BEGINNINGS, NAMES, PROXY_HEADER
 from serve.limits.settings import Limits
 
 MARK = "# Hardened by serve/limits/haproxy.py"
 """First line of a hardened configuration."""
-PROXY_HEADER = "X-Assay-Proxy"
-"""Header by which a replica knows that a call came through HAProxy."""
 CHANGES_NOTHING = (
     r"(/models/[^/]+/[a-z]+)?/v[12]/models/[^/]+(/versions/[^/:]+)?(:(predict|explain|answer|certify)|/infer)"
 )
 """Paths of calls that may be sent a second time, as a regular expression: those of a model."""
-ERROR_FILES = (400, 401, 403, 404, 405, 408, 413, 422, 429, 500, 501, 502, 503, 504)
-"""Statuses for which HAProxy takes a file."""
 VERBS = {"predict": "predict", "explain": "explain", "answer": "explain", "certify": "certify"}
 """Kind of deployment that answers each call of KServe's first protocol, ``/v1/models/NAME:VERB``."""
 
 _SLACK = 64 << 10
 """Room in a buffer beside the body: for headers, and for HAProxy's own use."""
 _MODELS = re.compile(r"/models/(?P<name>[^/]+)/(?P<kind>predict|explain|certify)")
-_REMOVED = (
-    # Only HAProxy says who calls, and by which way.
-    *("Forwarded", "X-Forwarded", "X-Real-IP", "Upgrade", PROXY_HEADER),
-    # Ray Serve obeys these: they switch off its time limit, hold calls of gone callers, or choose the replica.
-    *("X-Request-Timeout-Seconds", "X-Request-Disconnect-Disabled", "X-Session-Id", "Serve-Multiplexed-Model-Id"),
-)
-"""Headers that callers may not send."""
 _SERVES_OWN = (400, 404, 405, 408, 413, 429, 431, 500, 502, 503, 504)
 """Statuses that Ray Serve, or the server in a replica, answers by itself and as plain text."""
-_REMOVED_BEGINNINGS = ("X-Forwarded-", "X-Assay-", "X-Serve-")
-"""Beginnings of the names of further headers that callers may not send."""
 
 
 @dataclass(frozen=True)
@@ -104,45 +92,8 @@ def harden(config: str, limits: Limits, *, secret: str, errors: str) -> str:
         changed = changes[title](lines) if title in changes else _backend(lines, limits, backends.get(title))
         hardened.append("\n".join([title, *changed]))
     hardened.append("backend long_bodies\n    stick-table type integer size 1 expire 10m store conn_cur")
+    hardened.append("backend long_bodies_of\n    stick-table type ipv6 size 100k expire 60s store conn_cur")
     return "\n".join([MARK, *hardened]) + "\n"
-
-
-def error_files(limits: Limits) -> dict[str, bytes]:
-    """Returns the answers that HAProxy gives by itself.
-
-    Args:
-        limits: settings.
-
-    Returns:
-        Contents by name of the file, one for each status of ``ERROR_FILES``.
-    """
-    files = {}
-    for status in ERROR_FILES:
-        body = error_body(TEXTS[status])
-        lines = [f"HTTP/1.1 {status} {_PHRASES[status]}", "Content-Type: application/json", "Cache-Control: no-store"]
-        lines += [f"Content-Length: {len(body)}"]
-        lines += [f"Retry-After: {limits.retry_after}"] if status in RETRIED else []
-        lines += ["WWW-Authenticate: Bearer"] if status == 401 else []
-        files[f"{status}.http"] = "\r\n".join([*lines, "", ""]).encode() + body
-    return files
-
-
-_PHRASES = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    413: "Content Too Large",
-    422: "Unprocessable Content",
-    429: "Too Many Requests",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-}
 
 
 def _sections(config: str) -> list[tuple[str, list[str]]]:
@@ -305,8 +256,8 @@ def _headers(limits: Limits, secret: str) -> list[str]:
         client += [f"    http-request set-var(txn.client) {told} if {{ src {networks} }} {{ {told} -m found }}"]
     return [
         *client,
-        *(f"    http-request del-header {name}" for name in _REMOVED),
-        *(f"    http-request del-header {name} -m beg" for name in _REMOVED_BEGINNINGS),
+        *(f"    http-request del-header {name}" for name in NAMES),
+        *(f"    http-request del-header {name} -m beg" for name in BEGINNINGS),
         "    http-request set-header X-Forwarded-For %[var(txn.client)]",
         "    http-request set-header X-Forwarded-Proto https if { ssl_fc }",
         f"    http-request set-header {PROXY_HEADER} {secret}",
@@ -326,6 +277,8 @@ def _bodies(limits: Limits) -> list[str]:
     long = "{ req.fhdr(transfer-encoding) -m found }", "{ req.body_size gt 65536 }"
     return [
         _returned(413, limits, too_long, message=message),
+        *(f"    http-request track-sc2 src table long_bodies_of if {condition}" for condition in long),
+        _returned(503, limits, f"{{ sc2_conn_cur(long_bodies_of) gt {limits.long_bodies_per_address} }}"),
         *(f"    http-request track-sc1 int(1) table long_bodies if {condition}" for condition in long),
         _returned(503, limits, f"{{ sc1_conn_cur(long_bodies) gt {limits.long_bodies} }}"),
         f"    http-request wait-for-body time {limits.upload_seconds}s",
@@ -367,8 +320,8 @@ def _grpc_frontend(lines: Sequence[str], limits: Limits, secret: str) -> list[st
     exhausted = "hdr grpc-status 8 hdr grpc-message"
     rules = [
         f"    maxconn {limits.connections}",
-        *(f"    http-request del-header {name}" for name in _REMOVED),
-        *(f"    http-request del-header {name} -m beg" for name in _REMOVED_BEGINNINGS),
+        *(f"    http-request del-header {name}" for name in NAMES),
+        *(f"    http-request del-header {name} -m beg" for name in BEGINNINGS),
         "    http-request set-header X-Forwarded-For %[src]",
         f"    http-request set-header {PROXY_HEADER} {secret}",
         f"    http-request return status 200 hdr content-type application/grpc {exhausted} "
@@ -400,21 +353,3 @@ def _rewritten(status: int, limits: Limits) -> str:
 def _quoted(text: str) -> str:
     """Quotes a text for a configuration."""
     return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'
-
-
-@lru_cache(maxsize=1024)
-def is_removed(name: bytes) -> bool:
-    """Returns whether callers may not send a header: HAProxy and the Python proxy remove the same.
-
-    Args:
-        name: in lower case.
-
-    Returns:
-        True also for names that servers read differently, as those with an underscore.
-    """
-    return name in _REMOVED_NAMES or name.startswith(_REMOVED_PREFIXES) or not _PLAIN_NAME.fullmatch(name)
-
-
-_REMOVED_NAMES = frozenset(name.lower().encode() for name in _REMOVED)
-_REMOVED_PREFIXES = tuple(name.lower().encode() for name in _REMOVED_BEGINNINGS)
-_PLAIN_NAME = re.compile(rb"[a-z0-9-]+")

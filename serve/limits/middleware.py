@@ -11,14 +11,16 @@ import logging
 import os
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.limits import hosts
-from serve.limits.haproxy import CHANGES_NOTHING, PROXY_HEADER, is_removed
+from serve.limits.haproxy import CHANGES_NOTHING
 from serve.limits.refusals import RETRIED, error_body, error_headers, text_of
+from serve.limits.removed import PROXY_HEADER, is_removed
 from serve.limits.settings import SECRET, Limits
 
 logger = logging.getLogger(__name__)
@@ -179,7 +181,8 @@ class Bodies:
     def __init__(self, app: ASGIApp, limits: Limits | None = None) -> None:
         self._app = app
         self._limits = limits or Limits.from_environment()
-        self._long = 0
+        self._long: Counter[str] = Counter()
+        """Calls at this moment whose bodies are long, by the caller's address."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         names = {name for name, _ in scope.get("headers", ())}
@@ -190,14 +193,22 @@ class Bodies:
         is_long = announced is None or announced > LONG
         if announced is not None and announced > self._limits.body:
             await refuse(send, 413, self._too_long())
-        elif is_long and self._long >= self._limits.long_bodies:
+        elif not is_long:
+            await self._read_and_go_on(scope, receive, send)
+        elif self._are_many(address := scope["client"][0] if scope.get("client") else "unknown"):
             await refuse(send, 503, retry_after=self._limits.retry_after)
         else:
-            self._long += is_long
+            self._long[address] += 1
             try:
                 await self._read_and_go_on(scope, receive, send)
             finally:
-                self._long -= is_long
+                self._long[address] -= 1
+                self._long += Counter()  # forgets addresses without calls
+
+    def _are_many(self, address: str) -> bool:
+        """Returns whether one more long body would be too many, in all or of its address."""
+        most, most_of_one = self._limits.long_bodies, self._limits.long_bodies_per_address
+        return self._long.total() >= most or self._long[address] >= most_of_one
 
     def _too_long(self) -> str:
         return f"the body is longer than {self._limits.body} bytes; send fewer records at a time"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from serve.limits.haproxy import error_files, harden
+from serve.limits.error_files import error_files
+from serve.limits.haproxy import harden
 from serve.limits.settings import SECRET, Limits
 
 BINARY = "ASSAY_HAPROXY"

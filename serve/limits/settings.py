@@ -43,6 +43,8 @@ class Limits:
     """Greatest number of open connections from one address. A reverse proxy counts as one address."""
     long_bodies: int = 128
     """Greatest number of calls at once whose body is longer than 64 KiB; bounds the memory of the proxy."""
+    long_bodies_per_address: int = 96
+    """Greatest number of these calls from one address: so nobody who sends slowly keeps all others out."""
     requests_per_second: int = 0
     """Greatest rate of calls from one address, as a mean over ten seconds; 0 sets no limit."""
     retry_after: int = 1
@@ -63,7 +65,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("body", "header_bytes", "headers", "upload_seconds", "answer_seconds", "idle_seconds"):
             _require_count(name, getattr(self, name))
-        for name in ("connections", "connections_per_address", "long_bodies", "retry_after"):
+        for name in ("connections", "connections_per_address", "long_bodies", "long_bodies_per_address", "retry_after"):
             _require_count(name, getattr(self, name))
         for name in ("ongoing", "queued"):
             given = getattr(self, name)

@@ -22,11 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
-from serve.limits.haproxy import MARK, error_files, harden
+from serve.limits.error_files import error_files
+from serve.limits.haproxy import MARK, harden
 from serve.limits.settings import SECRET as SECRET_VARIABLE
 from serve.limits.settings import VARIABLE, Limits
 from tests.serve.limits.rendered import render
-from tests.serve.limits.upstream import SCRIPT, Proxy, Replica, call, proxy, request
+from tests.serve.limits.upstream import SCRIPT, Proxy, Replica, call, held_long, proxy, request
 
 LIMITS = Limits(
     body=200_000,
@@ -36,6 +37,7 @@ LIMITS = Limits(
     queued={"": 3},
     header_bytes=16_000,
     long_bodies=99,
+    long_bodies_per_address=70,
 )
 PREDICT, EXPLAIN = "/models/M/predict", "/models/M/explain"
 SECRET = "s" * 32
@@ -294,6 +296,15 @@ def test_small_chunks_cost_little(front: Proxy, replicas: dict[str, Replica], si
     answer = call(front.port, CHUNKED + (b"%x\r\n" % size + b"a" * size + b"\r\n") * many + b"0\r\n\r\n")
     assert answer.status == 200
     assert len(replicas["front"].received[0][2]) == many * size
+
+
+def test_long_bodies_of_one_address_leave_room_for_those_of_others(front: Proxy) -> None:
+    body = b"1" * 100_000
+    with held_long(front.port, LIMITS.long_bodies_per_address):
+        assert call(front.port, request("/", body)).status == 503
+        assert call(front.port, request("/", b"{}")).status == 200
+        assert call(front.port, request("/", body), source="127.0.0.2").status == 200
+    assert call(front.port, request("/", body)).status == 200
 
 
 def test_slow_bodies_take_no_place(front: Proxy, replicas: dict[str, Replica]) -> None:

@@ -15,9 +15,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.limits.connections import Limited, limit_connections
 from serve.limits.middleware import Bodies, Front
 from serve.limits.settings import Limits
-from tests.serve.limits.upstream import call, free_port, request
+from tests.serve.limits.upstream import call, free_port, held_long, request
 
-LIMITS = Limits(body=200_000, upload_seconds=2, header_bytes=16_000, connections_per_address=90, long_bodies=60)
+LIMITS = Limits(
+    body=200_000,
+    upload_seconds=2,
+    header_bytes=16_000,
+    connections_per_address=90,
+    long_bodies=60,
+    long_bodies_per_address=40,
+)
 CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 SECRET = "s" * 32
 
@@ -139,6 +146,15 @@ def test_one_byte_chunks_take_little_work() -> None:
     start = time.process_time()
     asyncio.run(Bodies(app, Limits(upload_seconds=600))(scope, receive, None))  # type: ignore[arg-type]
     assert time.process_time() - start < 10
+
+
+def test_long_bodies_of_one_address_leave_room_for_those_of_others(front: int) -> None:
+    body = b"1" * 100_000
+    with held_long(front, LIMITS.long_bodies_per_address):
+        assert call(front, request("/", body)).status == 503
+        assert call(front, request("/", b"{}")).status == 200
+        assert call(front, request("/", body), source="127.0.0.2").status == 200
+    assert call(front, request("/", body)).status == 200
 
 
 def test_slow_bodies_take_no_place(front: int, inner: Inner) -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,10 +173,12 @@ class Answer:
         return str(self.json["error"])
 
 
-def call(port: int, data: bytes, *, wait: float = 20, then: bytes = b"", after: float = 0) -> Answer:
-    """Sends bytes and reads one answer."""
+def call(
+    port: int, data: bytes, *, wait: float = 20, then: bytes = b"", after: float = 0, source: str = "127.0.0.1"
+) -> Answer:
+    """Sends bytes from an address of this machine and reads one answer."""
     start = time.monotonic()
-    with socket.create_connection(("127.0.0.1", port), timeout=wait) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=wait, source_address=(source, 0)) as connection:
         try:
             connection.sendall(data)
             if then:
@@ -201,6 +203,17 @@ def _read(connection: socket.socket, start: float) -> Answer:
         body += connection.recv(65536)
     closed = headers.get("connection", "") == "close"
     return Answer(int(lines[0].split(" ")[1]), headers, body, time.monotonic() - start, closed)
+
+
+@contextmanager
+def held_long(port: int, count: int, *, size: int = 100_000) -> Iterator[None]:
+    """Holds calls of one address whose long bodies do not come, in the block."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            one.sendall(request("/", b"1", length=size))
+        time.sleep(0.3)
+        yield
 
 
 def request(
