@@ -62,7 +62,8 @@ def check_use(use: IntendedUse | None, *stated: Mapping[str, Any], record: int) 
     if use is None:
         return ()
     missing = []
-    for name, allowed in _criteria(use).items():
+    for one in criteria_of(use):
+        name, allowed = one["name"], one["allowed"]
         values = [facts[name] for facts in stated if name in facts]
         if not values and name != "species":
             missing.append(f"{name.replace('_', ' ')} ({allowed})")
@@ -77,17 +78,32 @@ def check_use(use: IntendedUse | None, *stated: Mapping[str, Any], record: int) 
     return tuple(warnings)
 
 
-def _criteria(use: IntendedUse) -> dict[str, str]:
-    """Returns what is allowed, for readers, of each fact that the data set states."""
-    stated = {
-        "age": "" if use.ages is None else f"{use.ages[0]} to {use.ages[1]} years",
-        "sex": " or ".join(use.sexes),
-        "species": use.species,
-        "modality": " or ".join(use.modalities),
-        "body_part": " or ".join(use.body_parts),
-        "view": " or ".join(use.views),
+def criteria_of(use: IntendedUse | None) -> list[dict[str, Any]]:
+    """Returns the facts by which the intended use is checked.
+
+    Args:
+        use: of the data set; None where it states nothing.
+
+    Returns:
+        Name of each fact as ``about`` has it, what is allowed for readers, and the allowed values; none of an age.
+    """
+    if use is None:
+        return []
+    stated: dict[str, tuple[str, ...]] = {
+        "sex": use.sexes,
+        "species": (use.species,) if use.species else (),
+        "modality": use.modalities,
+        "body_part": use.body_parts,
+        "view": use.views,
     }
-    return {name: allowed for name, allowed in stated.items() if allowed}
+    age = (
+        [] if use.ages is None else [{"name": "age", "allowed": f"{use.ages[0]} to {use.ages[1]} years", "values": []}]
+    )
+    return age + [
+        {"name": name, "allowed": " or ".join(values), "values": list(values)}
+        for name, values in stated.items()
+        if values
+    ]
 
 
 def _fits(use: IntendedUse, name: str, value: Any) -> bool:

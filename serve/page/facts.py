@@ -6,6 +6,7 @@ import numpy as np
 
 from assay.data.base import Dataset
 from assay.report.figures.explanation_scale import colours
+from serve.inputs.intended_use import criteria_of
 from serve.inputs.read import Reader
 from serve.page.samples import samples_of
 from serve.repository.online import Online
@@ -32,6 +33,7 @@ def facts_of(online: Online, versions: list[str], *, public: bool) -> dict[str, 
         **online.origin,
         "versions": versions,
         "about": online.card.intended_use,
+        "criteria": criteria_of(dataset.intended_use),
         "trained_as": online.card.artefact,
         "modality": dataset.modality,
         "shape": list(dataset.shape),

@@ -1,5 +1,6 @@
 /** The page: chooses a model and a record, asks the model, and shows the whole answer. */
 
+import { aboutForm } from "./about.js";
 import { panelsOf } from "./answer.js";
 import { el, percent } from "./dom.js";
 import { explanationPanel } from "./explanation.js";
@@ -7,9 +8,10 @@ import { formOf } from "./form.js";
 
 const KEY = "assay-token";
 const page = Object.fromEntries(["model", "version", "card", "use", "said", "access", "token", "error", "ask", "sample", "explain", "certify",
-  "send", "why-none", "record", "answer", "stale", "panels"].map((id) => [id, document.getElementById(id)]));
+  "send", "why-none", "record", "whom", "answer", "stale", "panels"].map((id) => [id, document.getElementById(id)]));
 let facts = null;
 let form = null;
+let about = null;
 let asked = 0;
 
 /** An error that the server has answered. */
@@ -56,6 +58,8 @@ async function showModel() {
   page.use.textContent = facts.about;
   form = formOf(facts, changed);
   page.record.replaceChildren(form.element);
+  about = aboutForm(facts.criteria, changed);
+  page.whom.replaceChildren(about.element ?? "");
   const titles = facts.samples.map((one, place) => el("option", { value: place }, one.title));
   if (!titles.length) titles.push(el("option", { value: "" }, "an empty record"));
   page.sample.replaceChildren(...titles);
@@ -85,6 +89,8 @@ async function ask() {
   const own = (asked += 1);
   const body = { instances: [instance], explain: page.explain.checked, certify: page.certify.checked };
   if (facts.modality === "image" && body.explain) body.overlay = true;
+  const given = about.read();
+  if (given) body.about = given;
   page.send.disabled = true;
   page.send.textContent = "Asking …";
   page.answer.setAttribute("aria-busy", "true");

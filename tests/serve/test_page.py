@@ -11,9 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from assay.data.intended_use import IntendedUse
 from assay.store.folder import Store
 from assay.study.finished import open_finished
 from serve.api import create_api
+from serve.inputs.read import Reader
 from serve.model import ServedModel
 from serve.page.facts import facts_of
 from serve.page.samples import samples_of
@@ -265,3 +267,35 @@ def test_overlays_are_of_images_and_of_few(table: Online, arrays: Online) -> Non
     found = client.post("/v1/models/arrays:explain", json={"instances": [record] * 2, "overlay": True}).json()
     assert found["overlay_scale"] > 0
     assert found["explanations"][0]["overlay"] == found["explanations"][1]["overlay"]
+
+
+def test_whom_the_record_is_of_is_asked_and_sent(browser: Any, images: Online) -> None:
+    use = IntendedUse(records="chest X-rays of children", ages=(1, 5), views=("AP", "PA"))
+    model = images.model
+    # The reader and the page ask the data set.
+    dataset = replace(model.dataset, intended_use=use)
+    reader = Reader(dataset, train=model.finished.split.train)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "dataset", dataset)
+        patch.setattr(model, "reader", reader)
+        served = Served(images)
+        try:
+            visit = Visit(browser, served.address)
+            fields = visit.page.locator("#whom label").all_inner_texts()
+            assert [one.split("\n")[0].strip() for one in fields][0] == "age" and len(fields) == 2
+            assert "about" not in (visit.ask() and visit.sent)
+            visit.page.fill("#about-0", "4")
+            visit.page.select_option("#about-1", "PA")
+            assert visit.page.locator("#stale").is_visible()
+            visit.ask()
+            assert visit.sent["about"] == {"age": 4, "view": "PA"}
+            visit.page.fill("#about-0", "40")
+            with visit.page.expect_response("**:answer") as answered:
+                visit.page.click("#send")
+            assert answered.value.status == 422
+            visit.page.wait_for_selector("#error:not([hidden])")
+            assert "1 to 5 years" in visit.text("#error")
+            visit.page.screenshot(path="/tmp/about.png")
+            visit.page.close()
+        finally:
+            served.stop()
