@@ -5,8 +5,8 @@ python -m jobs.serve start --results results/quickstart
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,6 +32,7 @@ Fold = Annotated[int, typer.Option("--fold", min=1, help="Fold, from 1.")]
 Repeat = Annotated[int, typer.Option("--repeat", min=1, help="Repeat, from 1.")]
 Client = Annotated[str, typer.Option("--client", help="Client whose own model is served, where the recipe personalises.")]  # fmt: skip
 _PLACE = "serving"
+LogFull = Literal["refuse", "continue"]
 
 
 @app.command()
@@ -45,8 +46,10 @@ def start(
     gpus: Annotated[float, typer.Option(min=0, max=1, help="GPU that each replica reserves: 1, or a share.")] = 0.0,
     replicas: Annotated[int, typer.Option(min=1, help="Replicas that predict.")] = 1,
     slow_replicas: Annotated[int, typer.Option("--slow-replicas", min=1, help="Replicas that explain, and as many that certify, of each model.")] = 1,
-    tokens: Annotated[str, typer.Option("--tokens", envvar="ASSAY_TOKENS", help="File of the tokens of those who may call, see jobs.tokens; none asks for no token.")] = "tokens.json",
+    tokens: Annotated[str | None, typer.Option("--tokens", envvar="ASSAY_TOKENS", help="File of the tokens of those who may call, see jobs.tokens; by default tokens.json beside the repository, unless ASSAY_SERVE_AUTH says who may call; none asks for no token.")] = None,
     log: Annotated[str | None, typer.Option("--log", help="Folder of the decision log, or none, which keeps nothing; by default decisions beside the repository.")] = None,
+    log_days: Annotated[int, typer.Option("--log-days", min=1, help="Days after which files of the decision log are deleted.")] = 183,
+    log_full: Annotated[LogFull, typer.Option("--log-full", help="Where the log cannot be written: refuse calls, or continue and count them as lost.")] = "refuse",
     grpc_port: Annotated[int | None, typer.Option("--grpc-port", min=0, max=65535, help="Port of the Open Inference Protocol over gRPC; by default the one after --port, 0 offers none.")] = None,
     python_proxy: Annotated[bool, typer.Option("--python-proxy", help="Use Ray's Python proxy instead of HAProxy: slower, and everything is answered by the same replicas.")] = False,
 ) -> None:  # fmt: skip
@@ -55,19 +58,25 @@ def start(
     Into an empty repository, the model of --results is loaded first.
     """
     with user_errors():
-        from serve.api import LONGEST_BODY
-        from serve.auth.settings import NO_TOKENS
         from serve.limits.run_haproxy import haproxy_binary
         from serve.limits.settings import Limits
         from serve.repository.entries import Repository
-        from serve.settings import NO_LOG, absolute
+        from serve.settings import absolute, read_settings
         from serve.start import Service, keep, require_models, stop
         from serve.start import start as start_service
 
         place = absolute(repository)
         served = Repository(place)
+        given = {"repository": place, "log": log, "tokens": tokens}
+        settings = read_settings({key: value for key, value in given.items() if value is not None})
         if results and not served.names():
             _load(served, recipe or "", results=results, recipe=recipe, cohort=cohort)
+        elif results:
+            console.print(
+                f"{repository} has models already, and nothing of {results} is loaded: "
+                f"python -m jobs.serve load NAME --results {results} --repository {repository}",
+                style="yellow", highlight=False, soft_wrap=True,
+            )  # fmt: skip
         require_models(served, repository)
         if not python_proxy and haproxy_binary() is None:
             console.print(
@@ -77,11 +86,11 @@ def start(
         grpc = grpc_port if grpc_port is not None else port + 1 if port < 65535 else port - 1
         service = Service(
             repository=place, port=port, threads=threads, gpus=gpus, replicas=replicas, slow_replicas=slow_replicas,
-            apart=not python_proxy, tokens=tokens if tokens == NO_TOKENS else absolute(tokens), grpc_port=grpc,
-            log=log if log == NO_LOG else absolute(log or str(Path(place).parent / "decisions")),
+            apart=not python_proxy, tokens=settings.tokens, grpc_port=grpc, log=settings.log or "none",
+            log_days=log_days, log_full=log_full,
         )  # fmt: skip
         console.print("starting", highlight=False)
-        limits = Limits(ongoing={"": 64}, body=LONGEST_BODY)
+        limits = replace(Limits.from_environment(), ongoing={"": 64})
         address = start_service(service, limits)
         console.print(f"ready: {address}", highlight=False, soft_wrap=True)
         if grpc:
@@ -94,6 +103,7 @@ def start(
             keep(service, limits, lambda text: console.print(text, highlight=False))
         except KeyboardInterrupt:
             console.print("stopping", highlight=False)
+        finally:
             stop()
 
 
@@ -184,6 +194,7 @@ def _load(
     repeat: int = 1,
     client: str = "",
 ) -> None:
+    from assay.errors import SpecError
     from serve.repository.choosing import choose
     from serve.repository.entries import Entry, Source, Version
     from serve.repository.opening import open_source
@@ -193,6 +204,11 @@ def _load(
         results=absolute(results), recipe=recipe or "", cohort=cohort, fold=fold, repeat=repeat, client=client
     )
     if recipe is None:
+        if (fold, repeat, client) != (1, 1, ""):
+            raise SpecError(
+                "--fold, --repeat and --client are of a recipe: name it by --recipe, or leave them out, and a rule chooses",
+                setting="--recipe",
+            )
         choice = choose(source.results, cohort=cohort)
         console.print(f"chosen: {choice.chosen.source.recipe}, {choice.rule}", highlight=False, soft_wrap=True)
         source = choice.chosen.source

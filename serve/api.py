@@ -23,8 +23,6 @@ from serve.routers.replies import answer_errors
 from serve.routers.v1 import add_v1
 from serve.routers.v2 import add_v2
 
-LONGEST_BODY = 1 << 20
-"""Greatest length of a body in bytes."""
 Beside = Callable[[Metrics], AbstractAsyncContextManager[None]]
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": m.Refusal} for status in (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503)
@@ -66,7 +64,7 @@ def create_api(
     api.state.loaded = loaded
     api.state.metrics = metrics = Metrics(loaded)
     api.add_middleware(NameCall, loaded=loaded)
-    limits = replace(Limits.from_environment(), body=LONGEST_BODY, public=public)
+    limits = replace(Limits.from_environment(), public=public)
     api.add_middleware(Edge, limits=limits, settings=auth or AuthSettings(anyone=True))
     if log is not None:
         api.add_middleware(CountRefusals, log=log)  # the last to be added see every response

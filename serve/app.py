@@ -1,4 +1,4 @@
-"""The Ray Serve application: one finished model, with its explanations, certificates and card.
+"""The Ray Serve application: one finished model, or those of a repository, with explanations, certificates and cards.
 
 serve run serve.app:build_app results=results/quickstart recipe=interval_bounds
 """
@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import ray
 from click import ClickException, echo
@@ -21,10 +22,11 @@ from assay.cluster.room import require_room
 from assay.cluster.session import joins_cluster
 from assay.errors import UserError
 from assay.release.serving import release_served
+from assay.study.finished import Finished
 from serve.answers.tensors import check_models
-from serve.api import LONGEST_BODY, create_api
+from serve.api import create_api
 from serve.audit_log.log import DecisionLog
-from serve.auth.settings import NO_TOKENS, AuthSettings
+from serve.auth.settings import NO_TOKENS, AuthSettings, chosen_auth
 from serve.auth.tokens import read_tokens
 from serve.devices import device_of
 from serve.grpc_.beside import grpc_beside
@@ -66,6 +68,8 @@ def build_app(args: Mapping[str, str]) -> Application:
             _require_tokens(serving)
             _require_room(serving)
         chosen = "" if serving.repository else choose(serving)
+        if serving.repository and serving.public:
+            _release_all(serving)
         if starts_here:
             haproxy = haproxy_binary() is not None
             echo(f"open {start_here(serving, haproxy=haproxy)}")
@@ -109,9 +113,9 @@ def application(serving: Serving, chosen: str = "") -> Application:
         record = None if log is None else log.record
 
         def grpc(metrics: Metrics) -> AbstractAsyncContextManager[None]:
-            return grpc_beside(
-                loaded, serving.grpc_port, public=serving.public, auth=auth, observe=metrics.observe, log=record
-            )
+            # Where Ray runs on the loopback interface, as where it was started here, nothing listens elsewhere.
+            public = serving.public and ray.util.get_node_ip_address() != "127.0.0.1"
+            return grpc_beside(loaded, serving.grpc_port, public=public, auth=auth, observe=metrics.observe, log=record)
 
         beside = grpc if serving.grpc_port else None
         return create_api(loaded, public=serving.public, title=serving.known_as, log=record, auth=auth, beside=beside)
@@ -138,7 +142,10 @@ def _of_repository(serving: Serving, told: Callable[..., None] | None) -> Loaded
     loaded = Loaded(told=told)
 
     def load(name: str, version: Version) -> Online:
-        finished = open_source(version, public=serving.public).on(device_of(serving.gpus))
+        finished = open_source(version, public=serving.public)
+        if serving.public:
+            _release(finished, serving, results=version.results, known_as=name)
+        finished = finished.on(device_of(serving.gpus))
         return bring_online(finished, name=name, version=version.version, threads=serving.threads)
 
     follow(loaded, Repository(serving.repository), [serving.model] if serving.model else None, load)
@@ -168,17 +175,31 @@ def choose(serving: Serving) -> str:
     """
     finished = open_source(serving.source, public=serving.public)
     if serving.public:
-        release_served(
-            finished,
-            results=serving.results,
-            known_as=serving.known_as,
-            purpose=serving.purpose,
-            ledger=serving.ledger,
-            budget=serving.budget,
-            joined=cluster_joined(),
-            opening=opening(),
-        )
+        _release(finished, serving, results=serving.results, known_as=serving.known_as)
     return finished.artefact
+
+
+def _release_all(serving: Serving) -> None:
+    """Charges all versions of a repository that others will call; those added later are charged as they load."""
+    repository = Repository(serving.repository)
+    for name in [serving.model] if serving.model else repository.names():
+        entry = repository.read(name)
+        for version in entry.versions if entry else ():
+            _release(open_source(version, public=True), serving, results=version.results, known_as=name)
+
+
+def _release(finished: Finished, serving: Serving, *, results: str, known_as: str) -> None:
+    """Charges a model to the ledger of its data before its first answer; once, however often it is started."""
+    release_served(
+        finished,
+        results=results,
+        known_as=known_as,
+        purpose=serving.purpose,
+        ledger=serving.ledger,
+        budget=serving.budget,
+        joined=cluster_joined(),
+        opening=opening(),
+    )
 
 
 def open_log(serving: Serving) -> DecisionLog | None:
@@ -213,9 +234,7 @@ def auth_of(serving: Serving) -> AuthSettings:
     Args:
         serving: the settings.
     """
-    if serving.tokens is None:
-        return AuthSettings.from_environment()
-    return AuthSettings(anyone=True) if serving.tokens == NO_TOKENS else AuthSettings(tokens=serving.tokens)
+    return chosen_auth(serving.tokens)
 
 
 def _require_tokens(serving: Serving) -> None:
@@ -242,8 +261,11 @@ def start_here(serving: Serving, *, haproxy: bool) -> str:
     Raises:
         UserError: the port is taken, or Ray does not start.
     """
-    limits = Limits(
-        ongoing={"": serving.ongoing}, queued={"": serving.queued}, body=LONGEST_BODY, public=serving.public
+    limits = replace(
+        Limits.from_environment(),
+        ongoing={"": serving.ongoing},
+        queued={"": serving.queued},
+        public=serving.public,
     )
     return start_local(
         serving.port, auth=auth_of(serving), limits=limits, haproxy=haproxy, grpc_port=serving.grpc_port,

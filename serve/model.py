@@ -3,7 +3,7 @@
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,15 @@ class NoFiniteAnswerError(Exception):
     """The model's output is no answer: it is NaN or infinite, or not what it was. Never reported as a class."""
 
 
+_SETTINGS = ExitStack()
+"""Settings of PyTorch of this process, never restored: other models that answer in it need them too."""
+
+
+@cache
+def _compute_as_evaluated() -> None:
+    _SETTINGS.enter_context(repeatable(tf32=False))
+
+
 class ServedModel:
     """One finished trial, ready to answer requests. Safe to call from several threads.
 
@@ -47,9 +56,7 @@ class ServedModel:
     def __init__(self, finished: Finished) -> None:
         self.finished = finished
         self._device = finished.device
-        # Of the whole process, as long as the model answers: a call that restored them would change those beside it.
-        self._as_evaluated = ExitStack()
-        self._as_evaluated.enter_context(repeatable(tf32=False))
+        _compute_as_evaluated()
         self.dataset = finished.dataset
         self._model = finished.model.requires_grad_(False)
         self._subject = finished.subject

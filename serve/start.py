@@ -1,8 +1,10 @@
 """Runs the service of a repository on this machine: one application with everything, and others for what is slow."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import ray
 from ray import serve
@@ -12,7 +14,8 @@ from ray.serve import status as serve_status
 from assay.cluster.session import lost_processes
 from assay.errors import UserError
 from serve.app import application
-from serve.auth.settings import NO_TOKENS, AuthSettings
+from serve.audit_log.retention import DAYS
+from serve.auth.settings import VARIABLE, AuthSettings, chosen_auth
 from serve.limits.settings import Limits
 from serve.local import BURST, start_again, start_local
 from serve.repository.entries import Repository
@@ -23,7 +26,7 @@ FRONT = "assay"
 APART = ("explain", "certify")
 """Calls that have deployments of their own behind HAProxy, so that they do not delay predictions."""
 _PER_SECOND = 2000
-"""Calls a second of one token on this machine."""
+"""Calls a second of one token on this machine, unless the environment says who may call and how often."""
 _EVERY = 1.0
 
 
@@ -41,8 +44,13 @@ class Service:
     """Of each application that explains or certifies."""
     log: str = "none"
     """Folder of the decision log, or ``none``."""
-    tokens: str = "tokens.json"
-    """File of the tokens of those who may call, with its full path; ``none`` asks for no token."""
+    log_days: int = DAYS
+    """Days after which files of the log are deleted."""
+    log_full: Literal["refuse", "continue"] = "refuse"
+    """What happens to calls where the log cannot be written."""
+    tokens: str | None = None
+    """File of the tokens of those who may call, with its full path; ``none`` asks for no token; None where the
+    environment says who may call."""
     grpc_port: int = 0
     """Of gRPC; 0 offers none."""
     apart: bool = True
@@ -58,6 +66,8 @@ class Service:
         return Serving(
             repository=self.repository,
             log=self.log,
+            log_days=self.log_days,
+            log_full=self.log_full,
             model=model,
             port=self.port,
             threads=self.threads,
@@ -70,9 +80,10 @@ class Service:
     @property
     def auth(self) -> AuthSettings:
         """Who may call."""
-        if self.tokens == NO_TOKENS:
-            return AuthSettings(anyone=True)
-        return AuthSettings(tokens=self.tokens, per_second=_PER_SECOND, burst=2 * _PER_SECOND)
+        chosen = chosen_auth(self.tokens)
+        if VARIABLE in os.environ:
+            return chosen
+        return replace(chosen, per_second=_PER_SECOND, burst=2 * _PER_SECOND)
 
 
 def start(service: Service, limits: Limits) -> str:
@@ -121,7 +132,7 @@ def keep(service: Service, limits: Limits, say: Callable[[str], None]) -> None:
         UserError: the service does not start again.
     """
     repository = Repository(service.repository)
-    served = set(repository.names())
+    served, trouble = set(repository.names()), ""
     while True:
         time.sleep(_EVERY)
         if lost := lost_processes():
@@ -130,7 +141,15 @@ def keep(service: Service, limits: Limits, say: Callable[[str], None]) -> None:
             _run(service)
             say("ready again, with the same address and tokens")
             served = set(repository.names())
-        now = set(repository.names())
+        try:
+            now = set(repository.names())
+        except (UserError, OSError) as error:
+            # Replicas go on with what they have loaded.
+            if str(error) != trouble:
+                say(f"the repository cannot be read; what is loaded answers: {error}")
+            trouble = str(error)
+            continue
+        trouble = ""
         if now == served:
             continue
         for name in sorted(served - now):
@@ -139,7 +158,7 @@ def keep(service: Service, limits: Limits, say: Callable[[str], None]) -> None:
                     serve.delete(app)
             say(f"{name} is no longer served")
         if service.apart and now - served:
-            serve.run_many(_apart(replace(service), only=now - served))
+            serve.run_many(_apart(service, only=now - served))
         for name in sorted(now - served):
             say(f"{name} is served")
         served = now

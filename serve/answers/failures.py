@@ -11,7 +11,7 @@ from serve.batching import FullError
 from serve.limits.refusals import describe_faults, text_of
 from serve.model import NoFiniteAnswerError
 from serve.refusals import RefusedError
-from serve.repository.loaded import UnknownModelError
+from serve.repository.loaded import UnfitError, UnknownModelError
 
 _OURS = {name for kind in vars(m).values() if hasattr(kind, "model_fields") for name in kind.model_fields}
 
@@ -43,7 +43,12 @@ def failure(error: Exception) -> Failure:
     return Failure(500, text_of(500)) if status is None else Failure(status, str(error))
 
 
-_STATUSES: dict[type[Exception], int] = {UnknownModelError: 404, LogFullError: 503, NoFiniteAnswerError: 500}
+_STATUSES: dict[type[Exception], int] = {
+    UnknownModelError: 404,
+    LogFullError: 503,
+    UnfitError: 503,
+    NoFiniteAnswerError: 500,
+}
 
 
 def told(error: ValidationError | RequestValidationError) -> str:

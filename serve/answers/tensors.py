@@ -71,13 +71,14 @@ def index_of(loaded: Loaded, *, ready: bool = False) -> list[m.IndexEntry]:
     Returns:
         One entry a version.
     """
+    failing = {} if ready else loaded.failing
     found = []
-    for name in loaded.names:
-        found += [m.IndexEntry(name=name, version=version, state="READY") for version in loaded.versions(name)]
+    for name in sorted({*loaded.names, *failing}):
+        versions = loaded.versions(name) if name in loaded.names else []
+        found += [m.IndexEntry(name=name, version=version, state="READY") for version in versions]
         found += [
             m.IndexEntry(name=name, version=version, state="UNAVAILABLE", reason=why)
-            for version, why in loaded.failed(name).items()
-            if not ready
+            for version, why in failing.get(name, {}).items()
         ]
     return found
 

@@ -86,11 +86,6 @@ class Chain:
         """The present file."""
         return self._current
 
-    @property
-    def waiting(self) -> bool:
-        """Whether lines are sealed that are not written yet."""
-        return bool(self._pending)
-
     def add(self, entry: Mapping[str, Any]) -> None:
         """Seals an entry; ``write`` writes it.
 

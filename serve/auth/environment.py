@@ -3,6 +3,7 @@
 import os
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from assay.errors import UserError
@@ -31,6 +32,15 @@ def environment(limits: Limits, settings: AuthSettings, *, folder: Path, haproxy
     Raises:
         UserError: others can open the folder, or its path is too long.
     """
+    if limits.certificate and not haproxy:
+        raise UserError(
+            "the certificate of ASSAY_SERVE_LIMITS is used by HAProxy, and Ray's Python proxy would answer without "
+            "encryption: leave --python-proxy out, install HAProxy, or end TLS in a proxy before this one",
+            setting="certificate",
+        )
+    if settings.jwks and not settings.used_ids:
+        # Else each process would accept a token once.
+        settings = replace(settings, used_ids=str(folder / "used"))
     found = {
         VARIABLE: limits.to_json(),
         auth.VARIABLE: settings.to_json(),

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,7 +104,7 @@ class KeySet:
         try:
             content = await asyncio.to_thread(_fetch if self._remote else _content, self._place)
             self._keys = _keys_of(json.loads(content))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, HTTPException, LookupError, ValueError, TypeError, AttributeError) as error:
             # The last keys stay: an outage of the issuer must not stop the service.
             logger.error("the keys of %s cannot be read: %s", self._place, type(error).__name__)
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from assay.errors import UserError
@@ -80,3 +80,18 @@ class AuthSettings:
         if not isinstance(given, dict) or not set(given) <= known:
             raise UserError(f"{VARIABLE} must be a JSON object with keys among {', '.join(sorted(known))}")
         return cls(**{**given, "jwt_scopes": tuple(given.get("jwt_scopes", cls.jwt_scopes))})
+
+
+def chosen_auth(tokens: str | None) -> AuthSettings:
+    """Returns who may call a service.
+
+    Args:
+        tokens: file of the tokens, or ``none``; None where the environment says it.
+
+    Returns:
+        The settings of the environment, with that file.
+    """
+    if tokens == NO_TOKENS:
+        return AuthSettings(anyone=True)
+    settings = AuthSettings.from_environment()
+    return settings if tokens is None else replace(settings, tokens=tokens)

@@ -12,6 +12,8 @@ from serve.repository.loaded import Loaded
 
 MOST_BYTES = 1 << 20
 """Greatest length of a request; a longer one ends with RESOURCE_EXHAUSTED."""
+MOST_CALLS = 128
+"""Greatest number of calls at once; a further one ends with RESOURCE_EXHAUSTED."""
 LONGEST = 60.0
 """Seconds after which a call ends."""
 _MOST_STREAMS = 64
@@ -80,7 +82,7 @@ async def start_grpc(
     Raises:
         UserError: the port is taken.
     """
-    server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(shared))])
+    server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(shared))], maximum_concurrent_rpcs=MOST_CALLS)
     rules = Rules(loaded, authorise, observe=observe, log=log, longest=LONGEST)
     server.add_generic_rpc_handlers((handlers(rules),))
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -6,7 +6,7 @@ import numpy as np
 import yaml
 
 from assay.data.splits import Split
-from assay.errors import SpecError
+from assay.errors import SpecError, UserError
 from assay.results import Measurement
 from assay.store.folder import Store
 from assay.study.finished import Finished
@@ -76,10 +76,9 @@ def choose(results: str, *, cohort: str | None = None, public: bool = False) -> 
     for recipe in recipes:
         try:
             finished = open_source(Source(results=results, recipe=recipe, cohort=name), public=public)
-        except SpecError as error:
+            judged.append(_judge(finished, own, results))
+        except UserError as error:
             reasons.append(str(error))
-            continue
-        judged.append(_judge(finished, own, results))
     meeting = [one for one in judged if not one.missed]
     if not meeting:
         reasons += [f"{one.source.recipe} misses {'; '.join(one.missed)}" for one in judged]

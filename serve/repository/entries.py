@@ -1,7 +1,5 @@
 """The repository: for each served name its versions, and which of them answers by default."""
 
-import hashlib
-import json
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -52,6 +50,8 @@ class Entry(BaseModel):
     """The version that answers where a request names none."""
     previous: str = ""
     """The version that answered before it: what a rollback returns to."""
+    numbered: int = 0
+    """The greatest number that a version has had: it names no other one."""
 
     def version(self, name: str) -> Version:
         """Returns one version.
@@ -96,7 +96,9 @@ class Entry(BaseModel):
                 setting="version",
                 given=version.version,
             )
-        versions = self.versions if same else (*self.versions, version)
+        if same is not None:
+            return self.promoted(version.version) if current else self
+        versions = (*self.versions, version)
         if len(versions) > MOST_VERSIONS:
             raise SpecError(
                 f"{self.name!r} has {len(self.versions)} versions, and {MOST_VERSIONS} are allowed; unload one first",
@@ -104,7 +106,8 @@ class Entry(BaseModel):
                 given=version.version,
                 allowed=MOST_VERSIONS,
             )
-        changed = self.model_copy(update={"versions": versions})
+        numbered = max(self.numbered, *(int(one.version) for one in versions if one.version.isdecimal()), 0)
+        changed = self.model_copy(update={"versions": versions, "numbered": numbered})
         return changed.promoted(version.version) if current else changed
 
     def promoted(self, version: str) -> "Entry":
@@ -166,9 +169,8 @@ class Entry(BaseModel):
 
     @property
     def next_version(self) -> str:
-        """The least number that no version has."""
-        taken = {one.version for one in self.versions}
-        return next(str(number) for number in range(1, len(taken) + 2) if str(number) not in taken)
+        """The number after the greatest that a version has had."""
+        return str(max(self.numbered, *(int(one.version) for one in self.versions if one.version.isdecimal()), 0) + 1)
 
 
 class Repository:
@@ -236,8 +238,3 @@ class Repository:
     def locked(self):  # type: ignore[no-untyped-def]
         """Lets one writer at a time change the repository."""
         return self._files.locked
-
-
-def fingerprint(entry: Entry) -> str:
-    """Returns what differs between two states of an entry, as a short text."""
-    return hashlib.sha256(json.dumps(entry.model_dump(), sort_keys=True).encode()).hexdigest()[:12]

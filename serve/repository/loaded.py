@@ -20,6 +20,10 @@ _AGAIN = 30.0
 """Seconds after which a version that could not be loaded is tried again."""
 
 
+class UnfitError(Exception):
+    """This replica has not passed its self-test, and answers no call; another one may."""
+
+
 class UnknownModelError(Exception):
     """No model, or no version, of that name is loaded. The message names what is."""
 
@@ -57,7 +61,12 @@ class Loaded:
     @property
     def names(self) -> list[str]:
         """Names of the loaded models."""
-        return sorted(self._names)
+        return sorted(name for name, own in list(self._names.items()) if own.versions)
+
+    @property
+    def failing(self) -> dict[str, dict[str, str]]:
+        """By name, the versions that could not be loaded, with the reasons; also of names without a loaded version."""
+        return {name: dict(own.failed) for name, own in sorted(self._names.items()) if own.failed}
 
     def online(self) -> list[Online]:
         """Returns all loaded versions of all names."""
@@ -75,14 +84,6 @@ class Loaded:
         own = self._own(name)
         return [own.current, *(version for version in own.versions if version != own.current)]
 
-    def failed(self, name: str) -> dict[str, str]:
-        """Returns the versions that could not be loaded, with the reasons.
-
-        Args:
-            name: of a model.
-        """
-        return dict(self._own(name).failed)
-
     def find(self, name: str, version: str | None = None) -> Online:
         """Returns the version that answers.
 
@@ -95,11 +96,11 @@ class Loaded:
 
         Raises:
             UnknownModelError: it is not loaded.
-            NoFiniteAnswerError: the replica has not passed its self-test.
+            UnfitError: the replica has not passed its self-test.
         """
         own = self._own(name)
         if self.unfit:
-            raise NoFiniteAnswerError(self.unfit)
+            raise UnfitError(self.unfit)
         found = own.versions.get(own.current if version is None else version)
         if found is None:
             raise UnknownModelError(f"no such version of this model; loaded: {_listed(own.versions)}")
@@ -107,15 +108,15 @@ class Loaded:
 
     def _own(self, name: str) -> _Name:
         own = self._names.get(name)
-        if own is None:
-            raise UnknownModelError(f"no such model; this server has {_listed(self._names)}")
+        if own is None or not own.versions:
+            raise UnknownModelError(f"no such model; this server has {_listed(self.names)}")
         return own
 
     def update(self, entry: Entry, load: Callable[[str, Version], Online]) -> bool:
         """Loads and unloads versions until they are those of an entry; requests are answered meanwhile.
 
-        A version answers by default once it is loaded, and the former one until then. One that cannot be loaded is
-        noted, and the others stay.
+        A version answers by default once it is loaded, and the former one until then; where none has answered yet,
+        another one that could be loaded. One that cannot be loaded is noted, and the others stay.
 
         Args:
             entry: all versions of one name.
@@ -132,19 +133,18 @@ class Loaded:
                 continue
             try:
                 versions[version.version] = load(entry.name, version)
-            except (UserError, OSError) as error:
+            except Exception as error:  # whatever is wrong with one version, the others answer
+                foreseen = isinstance(error, UserError | OSError | NoFiniteAnswerError)
+                failed[version.version] = str(error) if foreseen else f"it cannot be loaded ({type(error).__name__})"
                 logger.error("version %s of %s was not loaded: %s", version.version, entry.name, error)
-                failed[version.version] = str(error)
         wanted = {version.version for version in entry.versions}
-        current = entry.current if entry.current in versions else before.current
+        current = entry.current if entry.current in versions else before.current or next(iter(versions), "")
         kept = {name: one for name, one in versions.items() if name in wanted or name == current}
-        if kept:
-            previous = before.previous if current == before.current else before.current
-            after = _Name(versions=kept, current=current, previous=previous, failed=failed)
-            self._names[entry.name] = after
-            self._tell_changes(entry.name, before, after)
-            return set(map(id, kept.values())) != set(map(id, before.versions.values()))
-        return False
+        previous = before.previous if current == before.current else before.current
+        after = _Name(versions=kept, current=current, previous=previous, failed=failed)
+        self._names[entry.name] = after
+        self._tell_changes(entry.name, before, after)
+        return set(map(id, kept.values())) != set(map(id, before.versions.values()))
 
     def drop(self, name: str) -> None:
         """Unloads all versions of a name.
@@ -196,14 +196,14 @@ def follow(
         for name in sorted(wanted):
             stamp, now = repository.stamp(name), time.monotonic()
             before, when = seen.get(name, ((-1, -1), 0.0))
-            stale = name in loaded.names and loaded.failed(name) and now - when > _AGAIN
+            stale = name in loaded.failing and now - when > _AGAIN
             if stamp == before and not stale:
                 continue
             entry = repository.read(name)
             if entry is not None:
                 seen[name] = (stamp, now)
                 changed = loaded.update(entry, load) or changed
-        for name in set(loaded.names) - wanted:
+        for name in {*loaded.names, *loaded.failing} - wanted:
             loaded.drop(name)
             seen.pop(name, None)
             changed = True

@@ -160,15 +160,18 @@ class _Batches(Collector):
         labels = ("model", "version", "work")
         waiting = GaugeMetricFamily("assay_serve_waiting_records", "Records that wait for a batch.", labels=labels)
         sizes = HistogramMetricFamily("assay_serve_batch_records", "Records of a batch.", labels=labels)
-        for name in self._loaded.names:
-            for version in self._loaded.versions(name):
-                for work, batcher in self._loaded.find(name, version).batchers.items():
-                    waiting.add_metric((name, version, work), batcher.waiting)
-                    buckets = [
-                        (f"{most:.1f}", sum(count for size, count in batcher.sizes.items() if size <= most))
-                        for most in _SIZES
-                    ]
-                    total = sum(size * count for size, count in batcher.sizes.items())
-                    buckets.append(("+Inf", batcher.sizes.total()))
-                    sizes.add_metric((name, version, work), buckets, total)
-        yield from (waiting, sizes)
+        for online in self._loaded.online():
+            for work, batcher in online.batchers.items():
+                about = online.name, online.version, work
+                waiting.add_metric(about, batcher.waiting)
+                buckets = [
+                    (f"{most:.1f}", sum(count for size, count in batcher.sizes.items() if size <= most))
+                    for most in _SIZES
+                ]
+                total = sum(size * count for size, count in batcher.sizes.items())
+                buckets.append(("+Inf", batcher.sizes.total()))
+                sizes.add_metric(about, buckets, total)
+        fit = GaugeMetricFamily(
+            "assay_serve_fit", "1 while the replica passes its self-test, else 0.", value=float(not self._loaded.unfit)
+        )
+        yield from (waiting, sizes, fit)

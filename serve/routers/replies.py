@@ -16,7 +16,7 @@ from serve.batching import FullError
 from serve.limits.refusals import error_body, error_headers, text_of
 from serve.model import NoFiniteAnswerError
 from serve.refusals import RefusedError
-from serve.repository.loaded import UnknownModelError
+from serve.repository.loaded import UnfitError, UnknownModelError
 from serve.routers.metrics import NOTED
 
 
@@ -68,6 +68,7 @@ _FORESEEN = (
     ValidationError,
     RequestValidationError,
     UnknownModelError,
+    UnfitError,
     FullError,
     LogFullError,
     NoFiniteAnswerError,

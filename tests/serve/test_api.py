@@ -17,7 +17,8 @@ from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
 from assay.study.spec import Study
 from assay.threats import Threat
-from serve.api import LONGEST_BODY, create_api
+from serve.api import create_api
+from serve.limits.settings import Limits
 from serve.model import ServedModel
 from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
@@ -215,7 +216,7 @@ def test_an_error_says_what_is_allowed_and_not_what_was_sent(
         (b'{"instances": [["Ada Lovelace"', 400),
         (b"\xff\xfe\x00", 400),
         (b'{"instances": [[' + b"NaN," * 29 + b"NaN]]}", 400),
-        (b"[" + b"1," * (LONGEST_BODY // 2) + b"1]", 413),
+        (b"[" + b"1," * (Limits().body // 2) + b"1]", 413),
     ],
 )
 def test_bodies_that_cannot_be_read_are_refused(client: TestClient, content: bytes, status: int) -> None:

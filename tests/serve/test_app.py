@@ -39,6 +39,8 @@ from serve.auth.settings import SCOPES, AuthSettings
 from serve.auth.tokens import TokenFile, add_token, revoke_token
 from serve.grpc_ import open_inference_pb2 as pb
 from serve.grpc_.service import SERVICE
+from serve.repository.entries import Entry, Repository, Source, Version
+from serve.repository.opening import open_source
 from serve.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +128,32 @@ def test_what_is_public_is_charged_once_before_it_is_served(
     with pytest.raises(ClickException) as caught:
         build_app({**asked, "recipe": "standard", "public": "true"})
     assert "asks ε = inf" in caught.value.message
+
+
+def test_every_version_of_a_public_repository_is_charged_before_it_is_served(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_starting(monkeypatch)
+    source = Source(results=str(results), recipe="released")
+    chosen = source.model_copy(update={"artefact": open_source(source, public=False).artefact})
+    repository = Repository(str(tmp_path / "serving"))
+    first = Version(**chosen.model_dump(), version="1")
+    repository.write(Entry(name="triage", versions=(first,), current="1"))
+    asked = {"repository": str(tmp_path / "serving"), "ledger": str(tmp_path / "ledgers"), "public": "true"}
+    asked |= {"tokens": "none"}
+    with pytest.raises(ClickException, match="no budget yet"):
+        build_app(asked)
+    build_app({**asked, "budget": "3"})
+    (ledger,) = (Ledger(path) for path in (tmp_path / "ledgers").glob("wdbc-*.sqlite"))
+    (held,) = ledger.account().charges
+    assert [where.split(",")[0] for where in held.departures] == ["served as triage"]
+    # One that comes later is charged by the replica that loads it, or not loaded.
+    replica = replica_of(monkeypatch, **asked)
+    other = Source(results=str(results), recipe="standard")
+    late = Version(**other.model_dump(), version="2")
+    repository.write(Entry(name="triage", versions=(first, late), current="1"))
+    loaded = replica().state.loaded
+    assert loaded.versions("triage") == ["1"] and "ε = inf" in loaded.failing["triage"]["2"]
 
 
 def test_a_public_model_without_privacy_leaves_no_budget_that_could_hold(
@@ -362,7 +390,7 @@ def test_who_may_call_is_what_the_environment_says_unless_the_settings_say_it(
     given = AuthSettings(jwks="https://keys.example/jwks", issuer="https://ehr.example", audience="assay")
     monkeypatch.setenv("ASSAY_SERVE_AUTH", given.to_json())
     assert auth_of(read_settings(asked)) == given
-    assert auth_of(read_settings({**asked, "tokens": "/t.json"})) == AuthSettings(tokens="/t.json")
+    assert auth_of(read_settings({**asked, "tokens": "/t.json"})) == replace(given, tokens="/t.json")
     assert auth_of(read_settings({**asked, "tokens": "none"})) == AuthSettings(anyone=True)
 
 

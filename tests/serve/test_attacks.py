@@ -15,7 +15,8 @@ from fastapi.testclient import TestClient
 
 from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
-from serve.api import LONGEST_BODY, create_api
+from serve.api import create_api
+from serve.limits.settings import Limits
 from serve.model import ServedModel
 from serve.repository.loaded import Loaded
 from serve.repository.online import Online, bring_online
@@ -23,7 +24,7 @@ from serve.repository.online import Online, bring_online
 V1, V2 = "/v1/models/standard", "/v2/models/standard"
 ONE = {"instances": [[0.0] * 30]}
 RECORD: dict[str, Any] = {"name": "records", "shape": [1, 30], "datatype": "FP32", "data": [0.0] * 30}
-MANY = LONGEST_BODY // 2 - 400
+MANY = Limits().body // 2 - 400
 """Elements of two bytes that a body has room for."""
 
 
@@ -62,7 +63,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("case", FLOODS)
 def test_a_body_of_many_faults_is_refused_in_few_words_and_little_memory(client: TestClient, case: str) -> None:
-    assert 0.9 * LONGEST_BODY < len(FLOODS[case]) <= LONGEST_BODY
+    assert 0.9 * Limits().body < len(FLOODS[case]) <= Limits().body
     tracemalloc.start()
     answer = client.post(f"{V2}/infer", content=FLOODS[case])
     _, peak = tracemalloc.get_traced_memory()

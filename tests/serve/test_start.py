@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from assay.store.folder import Store
 from assay.study.finished import open_finished
@@ -15,7 +16,6 @@ from serve import replica_port as ports
 from serve import start as starting
 from serve.api import create_api
 from serve.app import Checked
-from serve.auth.settings import AuthSettings
 from serve.limits.settings import Limits
 from serve.local import QUICK, STEADY
 from serve.model import NoFiniteAnswerError
@@ -103,17 +103,40 @@ def test_a_replica_tests_all_versions_of_its_models_and_needs_none(store: Store)
     next(iter(second.model.finished.model.parameters())).data.mul_(-1)
     with pytest.raises(NoFiniteAnswerError, match="otherwise"):
         asyncio.run(replica.check_health())
-    with pytest.raises(NoFiniteAnswerError, match="otherwise"):
-        loaded.find("standard", "1")  # until HAProxy sends no more calls, none is answered
+    # Until HAProxy sends no more calls, none is answered here, and callers may try again.
+    client = TestClient(replica.app, base_url="http://localhost:8000", client=("127.0.0.1", 5000))
+    refused = client.get("/v2/models/standard/versions/1/ready")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert "assay_serve_fit 0.0" in client.get("/metrics").text
     next(iter(second.model.finished.model.parameters())).data.mul_(-1)
     asyncio.run(replica.check_health())
-    assert loaded.find("standard", "1") is first
+    assert loaded.find("standard", "1") is first and "assay_serve_fit 1.0" in client.get("/metrics").text
     loaded.drop("standard")
     asyncio.run(replica.check_health())
 
 
+def test_a_repository_that_cannot_be_read_for_a_moment_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([["m"], OSError("gone"), OSError("gone"), ["m", "n"], KeyboardInterrupt()])
+
+    def names(_: Any) -> list[str]:
+        found = next(answers)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    monkeypatch.setattr(starting.Repository, "names", names)
+    monkeypatch.setattr(starting, "_EVERY", 0)
+    monkeypatch.setattr(starting, "lost_processes", list)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        starting.keep(Service(repository=str(tmp_path), apart=False), Limits(), said.append)
+    assert said == ["the repository cannot be read; what is loaded answers: gone", "n is served"]
+
+
 def test_without_tokens_everyone_on_this_machine_may_call() -> None:
-    assert Service(repository="/somewhere", tokens="none").auth == AuthSettings(anyone=True)
+    assert Service(repository="/somewhere", tokens="none").auth.anyone
     assert not Service(repository="/somewhere", tokens="/t.json").auth.anyone
 
 

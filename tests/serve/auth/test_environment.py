@@ -43,6 +43,20 @@ def test_a_folder_that_others_can_open_is_refused(folder: Path) -> None:
     assert environment(Limits(), AuthSettings(), folder=folder, haproxy=False)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
 
 
+def test_a_certificate_that_would_not_be_used_is_refused(folder: Path) -> None:
+    limits = Limits(certificate="/c.pem")
+    assert environment(limits, AuthSettings(), folder=folder, haproxy=True)
+    with pytest.raises(UserError, match="without encryption"):
+        environment(limits, AuthSettings(), folder=folder, haproxy=False)
+
+
+def test_processes_of_a_service_share_the_ids_of_used_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = AuthSettings(jwks="https://keys.example/jwks", issuer="https://ehr.example", audience="assay")
+    for name, value in environment(Limits(), settings, folder=folder, haproxy=True).items():
+        monkeypatch.setenv(name, value)
+    assert Path(AuthSettings.from_environment().used_ids).parent == folder
+
+
 def test_a_path_too_long_for_sockets_is_refused(folder: Path) -> None:
     deep = folder / ("x" * 40)
     deep.mkdir(mode=0o700)

@@ -12,6 +12,7 @@ import pytest
 from assay.errors import SpecError
 from assay.store.folder import Store
 from assay.study.finished import open_finished
+from serve.answers.tensors import index_of
 from serve.repository import loaded as following
 from serve.repository.entries import MOST_VERSIONS, Entry, Repository, Version
 from serve.repository.loaded import Loaded, UnknownModelError, follow
@@ -30,6 +31,8 @@ def entry(*names: str, current: str = "1", previous: str = "") -> Entry:
 def opened(name: str, one: Version) -> Any:
     if one.version == "broken":
         raise SpecError("its weights are gone", setting="weights")
+    if one.version == "damaged":
+        raise IndexError("Ada Lovelace")
     return SimpleNamespace(name=name, version=one.version, artefact=one.artefact)
 
 
@@ -82,7 +85,7 @@ def test_a_new_version_answers_once_it_is_loaded_and_a_broken_one_never() -> Non
     first = loaded.find("m")
     assert not loaded.update(entry("1"), opened)
     loaded.update(entry("1", "broken", current="broken", previous="1"), opened)
-    assert loaded.find("m") is first and "gone" in loaded.failed("m")["broken"]
+    assert loaded.find("m") is first and "gone" in loaded.failing["m"]["broken"]
     loaded.update(entry("1", "2", current="2", previous="1"), opened)
     assert loaded.find("m").version == "2" and loaded.find("m", "1") is first
     assert loaded.versions("m") == ["2", "1"]
@@ -91,6 +94,48 @@ def test_a_new_version_answers_once_it_is_loaded_and_a_broken_one_never() -> Non
         loaded.find("m", "1")
     with pytest.raises(UnknownModelError, match="this server has 'm'"):
         loaded.find("other")
+
+
+def test_a_name_of_which_nothing_could_be_loaded_is_listed_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "EVERY", 0.01)
+    monkeypatch.setattr(following, "_AGAIN", 0.05)
+    repository, loaded, whole = Repository(str(tmp_path)), Loaded(), threading.Event()
+
+    def load(name: str, one: Version) -> Any:
+        if not whole.is_set():
+            raise OSError("the storage does not answer")
+        return opened(name, one)
+
+    repository.write(entry("1"))
+    follow(loaded, repository, None, load)
+    assert loaded.names == [] and "storage" in loaded.failing["m"]["1"]
+    with pytest.raises(UnknownModelError, match="this server has none"):
+        loaded.find("m")
+    assert [(one.version, one.state) for one in index_of(loaded)] == [("1", "UNAVAILABLE")]
+    assert index_of(loaded, ready=True) == []
+    whole.set()
+    deadline = time.monotonic() + 10
+    while "m" not in loaded.names:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not loaded.failing
+
+
+def test_whatever_is_wrong_with_one_version_another_one_answers() -> None:
+    loaded = Loaded()
+    loaded.update(entry("damaged", "2", current="damaged"), opened)
+    assert loaded.find("m").version == "2" and loaded.versions("m") == ["2"]
+    assert loaded.failing["m"]["damaged"] == "it cannot be loaded (IndexError)"
+
+
+def test_a_number_names_one_version_for_ever() -> None:
+    held = entry("1").with_version(version("2"), current=False).without("2")
+    assert held.next_version == "3"
+    held = held.with_version(version("3"), current=True).without("1")
+    assert held.next_version == "4"
+    assert entry("first", current="first").next_version == "1"
 
 
 def test_a_replica_follows_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
