@@ -1,6 +1,6 @@
 """The decision log of a service: what it answered, and whether a line was changed or removed.
 
-python -m jobs.log verify results/decisions
+python -m jobs.log verify decisions
 """
 
 import json
