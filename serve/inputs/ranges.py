@@ -1,6 +1,7 @@
 """Ranges of the training records: a value beyond them is answered with a warning, an impossible one is refused."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,7 @@ class Ranges:
         # A feature that never varies in training keeps the width of its valid range, or any change would be far.
         self.width = np.where(self.high > self.low, self.high - self.low, valid[1] - valid[0])
         self._least, self._most = self._possible(*valid)
+        self._warnings: dict[tuple[tuple[int, ...], bool], str] = {}
         slack = _ROUNDING * self.width
         self._from, self._to = self.low - slack, self.high + slack
         self._refused_from = self._least - _ROUNDING * np.abs(self._least).clip(min=1e-30, max=1e30)
@@ -91,10 +93,20 @@ class Ranges:
         if impossible.any():
             record, *place = (int(i) for i in np.argwhere(impossible)[0])
             raise RefusedError(f"record {record}: {self._named(place)} is not {self._stated(place)}", reason="range")
-        rows = [self._judge_record(row, beyond) for row, beyond in zip(x, outside, strict=True)]
+        # All records at once: one at a time, numpy costs more than the network's answer.
+        places = np.argwhere(outside)
+        inputs = tuple(places[:, 1:].T)
+        values, low, high = x[outside], self.low[inputs], self.high[inputs]
+        below = values < low
+        far = np.where(below, low - values, values - high) / self.width[inputs] > self._rule.most_widths
+        ends = np.searchsorted(places[:, 0], np.arange(len(x) + 1)).tolist()
+        rows = [
+            self._judge_record(places[start:end, 1:], below[start:end], far[start:end]) if end > start else ((), "")
+            for start, end in pairwise(ends)
+        ]
         return Judged(
             warnings=tuple(warnings for warnings, _ in rows),
-            outside=tuple(bool(one.any()) for one in outside),
+            outside=tuple(end > start for start, end in pairwise(ends)),
             abstain=tuple(reason for _, reason in rows) if any(reason for _, reason in rows) else (),
         )
 
@@ -114,23 +126,25 @@ class Ranges:
                 most[place] = stated[1] if np.isfinite(stated[1]) else most[place]
         return least, most
 
-    def _judge_record(self, row: np.ndarray, beyond: np.ndarray) -> tuple[tuple[str, ...], str]:
-        """Returns the warnings of one record, and the reason why no decision should be given on it."""
-        places = np.argwhere(beyond)
-        if not len(places):
-            return (), ""
-        distance = np.where(row < self.low, self.low - row, row - self.high) / self.width
-        far = places[distance[beyond] > self._rule.most_widths]
+    def _judge_record(self, places: np.ndarray, below: np.ndarray, far: np.ndarray) -> tuple[tuple[str, ...], str]:
+        """Returns the warnings of one record, and the reason why no decision should be given on it.
+
+        Args:
+            places: (m, ...) of the values that lie outside.
+            below: (m,) whether each lies below its range.
+            far: (m,) whether each lies too far outside.
+        """
         if self._dataset.modality != "tabular":
-            share = len(places) / row.size
-            warning = f"{len(places)} of {row.size} values lie outside {self._ends(places[0].tolist())}"
+            size = self.low.size
+            warning = f"{len(places)} of {size} values lie outside {self._ends(places[0].tolist())}"
             reason = f"more than {self._rule.most_share:.0%} of the values lie outside the range"
-            return (warning,), reason if share > self._rule.most_share else self._too_far(far)
-        warnings = [self._warning(row, place.tolist()) for place in places[:_NAMED]]
+            return (warning,), reason if len(places) / size > self._rule.most_share else self._too_far(places[far])
+        named = zip(places[:_NAMED].tolist(), below[:_NAMED].tolist(), strict=True)
+        warnings = [self._warning(tuple(place), is_below) for place, is_below in named]
         if len(places) > _NAMED:
             warnings.append(f"{len(places) - _NAMED} more features lie outside {self._what}")
         many = f"more than {self._rule.most_features} features lie outside {self._what}"
-        return tuple(warnings), many if len(places) > self._rule.most_features else self._too_far(far)
+        return tuple(warnings), many if len(places) > self._rule.most_features else self._too_far(places[far])
 
     def _too_far(self, far: np.ndarray) -> str:
         if not len(far):
@@ -142,9 +156,12 @@ class Ranges:
     def _what(self) -> str:
         return "the range of the training records" if self.known else "the range of valid inputs"
 
-    def _warning(self, row: np.ndarray, place: Sequence[int]) -> str:
-        side = "below" if row[tuple(place)] < self.low[tuple(place)] else "above"
-        return f"{self._named(place)} lies {side} {self._what}, {self._ends(place)}"
+    def _warning(self, place: tuple[int, ...], below: bool) -> str:
+        if (place, below) not in self._warnings:
+            side = "below" if below else "above"
+            text = f"{self._named(place)} lies {side} {self._what}, {self._ends(place)}"
+            self._warnings[place, below] = text
+        return self._warnings[place, below]
 
     def _named(self, place: Sequence[int]) -> str:
         names = self._dataset.feature_names
