@@ -266,7 +266,8 @@ class Prediction(BaseModel):
     class_index: int
     probabilities: dict[str, float] = Field(description="Probability of each class.")
     warnings: list[str] | None = Field(
-        default=None, description="Values outside the training range, missing values that were filled."
+        default=None,
+        description="Values outside the training range, missing values that were filled, words that were not read.",
     )
 
 
@@ -307,6 +308,7 @@ class Explanation(BaseModel):
         default=None, description="Greatest difference of a value between two rules, relative to the greatest value."
     )
     overlay: Overlay | None = None
+    warnings: list[str] | None = Field(default=None, description="About the record, as in predictions.")
 
 
 class ExplainResponse(Origin):
@@ -332,6 +334,7 @@ class Certificate(BaseModel):
     certified: list[bool] = Field(
         description="For each radius, whether it is proven that no change within it changes the class."
     )
+    warnings: list[str] | None = Field(default=None, description="About the record, as in predictions.")
 
 
 class CertifyResponse(Origin):

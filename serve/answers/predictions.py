@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from serve.answers.warned import warned
 from serve.inputs.records import Records
 from serve.model import ServedModel
 
@@ -25,7 +26,4 @@ def predictions(model: ServedModel, logits: np.ndarray, records: Records) -> lis
         {"class_name": names[k], "class_index": k, "probabilities": dict(zip(names, row, strict=True))}
         for k, row in zip(model.decisions(logits).tolist(), probabilities, strict=True)
     ]
-    for one, warnings in zip(found, records.warnings, strict=False):
-        if warnings:
-            one["warnings"] = list(warnings)
-    return found
+    return warned(found, records)

@@ -109,7 +109,7 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
                 "class_index": k,
                 "probabilities": dict(zip(names, probabilities[row].tolist(), strict=True)),
                 "probabilities_are": "calibrated" if rules.calibrated else "as the model gives them, not calibrated",
-                "prediction_set": _set(online, scores[row], foreign),
+                "prediction_set": _set(online, scores[row], k, foreign),
                 "out_of_distribution": {
                     "score": float(unfamiliar[row]),
                     "limit": rules.greatest_score,
@@ -122,12 +122,18 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
     return answers
 
 
-def _set(online: Online, scores: np.ndarray, foreign: bool) -> dict[str, Any]:
-    """Returns the prediction set, which always has the likeliest class: an empty set helps no reader."""
+def _set(online: Online, scores: np.ndarray, decided: int, foreign: bool) -> dict[str, Any]:
+    """Returns the prediction set.
+
+    It always has the predicted class, at an operating point too, and the likeliest one: a set without them would help
+    no reader, and with them it holds the true class no less often.
+    """
     rules, names = online.held_out, online.model.dataset.class_names
     if rules.set_threshold is None:
         return {"valid": False, "why_not": f"no records calibrate it: {rules.source}"}
-    classes = [names[k] for k in np.flatnonzero(scores <= max(rules.set_threshold, scores.min())).tolist()]
+    likely = scores <= max(rules.set_threshold, scores.min())
+    likely[decided] = True
+    classes = [names[k] for k in np.flatnonzero(likely).tolist()]
     about: dict[str, Any] = {"classes": classes, "coverage": 1 - ALPHA, "valid": not foreign}
     if foreign:
         about["why_not"] = "the record is unlike those that calibrated the set: its coverage is not promised"

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import time
+from datetime import UTC, datetime
 
 from serve.auth.tokens import StoredToken, TokenFile
 
@@ -44,14 +45,17 @@ def find_session(value: str, tokens: TokenFile, *, now: float | None = None) -> 
         now: time in seconds since 1970; by default the present.
 
     Returns:
-        The token; None if the session is not valid.
+        The token; None if the session, or the token, is not valid any more.
     """
+    at = datetime.fromtimestamp(time.time() if now is None else now, UTC)
     end, _, rest = value.partition(".")
     name, _, signature = rest.partition(".")
-    if not end.isdigit() or len(end) > 12 or int(end) < (time.time() if now is None else now):
+    if not end.isdigit() or len(end) > 12 or int(end) < at.timestamp():
         return None
     found = None
     for token in tokens.tokens():
+        if not token.is_valid(at):
+            continue
         signed = hmac.compare_digest(_signature(token, f"{end}.{name}").encode(), signature.encode("utf-8", "replace"))
         if signed and hmac.compare_digest(_short(token).encode(), name.encode("utf-8", "replace")):
             found = token

@@ -88,6 +88,8 @@ def _age(header: Any) -> float | None:
     written = _text(header, "PatientAge")
     if len(written) == 4 and written[:3].isascii() and written[:3].isdecimal() and written[3] in _YEARS:
         return int(written[:3]) * _YEARS[written[3]]
+    if written:
+        raise _refusal("PatientAge", "must be three digits and D, W, M or Y")
     born, taken = _text(header, "PatientBirthDate"), _text(header, "StudyDate")
     if not all(len(date) == 8 and date.isascii() and date.isdecimal() for date in (born, taken)):
         return None

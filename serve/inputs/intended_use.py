@@ -118,9 +118,9 @@ def _fits(use: IntendedUse, name: str, value: Any) -> bool:
 
 
 def _turned(facts: Mapping[str, Any]) -> bool:
-    """Returns whether an image is upside down or mirrored, by DICOM's PatientOrientation."""
+    """Returns whether an image is turned or mirrored, by DICOM's PatientOrientation."""
     orientation = facts.get("orientation")
-    return orientation is not None and (orientation[0][:1] == "R" or orientation[1][:1] == "H")
+    return orientation is not None and (orientation[0][:1] != "L" or orientation[1][:1] != "F")
 
 
 def _facts(given: Any) -> dict[str, Any]:

@@ -5,10 +5,13 @@ from typing import Any
 
 import torch
 
-from assay.data.base import Dataset
+from assay.data.base import Dataset, Language
 from assay.data.text.words import words_of
 from serve.inputs.records import Records
 from serve.refusals import RefusedError
+
+_MOST_UNKNOWN = 0.5
+"""Share of unknown words above which an answer warns."""
 
 
 def read_texts(given: Sequence[Any], dataset: Dataset) -> Records:
@@ -37,4 +40,18 @@ def read_texts(given: Sequence[Any], dataset: Dataset) -> Records:
             raise RefusedError(f"record {number} is no text: this model reads strings of at least one word")
         sentences.append(sentence)
     x = torch.from_numpy(language.encode(sentences))
-    return Records(x=x, words=[language.pieces(sentence) for sentence in sentences])
+    warnings = tuple(_warnings(language, sentence) for sentence in sentences)
+    words = [language.pieces(sentence) for sentence in sentences]
+    return Records(x=x, words=words, warnings=warnings if any(warnings) else ())
+
+
+def _warnings(language: Language, sentence: Sequence[str]) -> tuple[str, ...]:
+    """Returns what of a text the model does not read."""
+    read = language.words_read(sentence)
+    found = []
+    if read < len(sentence):
+        found.append(f"the model reads the first {read} of {len(sentence)} words")
+    unknown = language.words_unknown(sentence[:read])
+    if unknown > _MOST_UNKNOWN * read:
+        found.append(f"{unknown} of {read} words are unknown to the model")
+    return tuple(found)

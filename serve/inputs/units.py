@@ -72,7 +72,10 @@ def canonical_unit(written: str) -> str:
     text = "".join(written.split()).translate(_LETTERS)
     if text in _SPELLINGS:
         return _SPELLINGS[text]
-    text = text.removeprefix("x").replace("10^", "10*").removesuffix("^-1")
+    text = text[1:] if text.startswith("x10") else text
+    text = text.replace("10^", "10*")
+    if text.endswith("^-1") and "/" not in text:
+        text = f"/{text[:-3]}"
     text = text.removeprefix("1") if text.startswith("1/") else text
     parts = ["L" if part == "l" else f"{part[:-1]}L" if part in ("dl", "cl", "ml", "ul", "nl", "fl") else part
              for part in text.split("/")]  # fmt: skip

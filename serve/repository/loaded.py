@@ -199,9 +199,14 @@ def follow(
             stale = name in loaded.failing and now - when > _AGAIN
             if stamp == before and not stale:
                 continue
-            entry = repository.read(name)
+            seen[name] = (stamp, now)
+            try:
+                entry = repository.read(name)
+            except UserError as error:
+                # What is loaded of it goes on answering, and the other names follow their own entries.
+                logger.error("the entry of %s cannot be read: %s", name, error)
+                continue
             if entry is not None:
-                seen[name] = (stamp, now)
                 changed = loaded.update(entry, load) or changed
         for name in {*loaded.names, *loaded.failing} - wanted:
             loaded.drop(name)

@@ -12,9 +12,11 @@ from serve.answers.certificates import ABOUT, certificates
 from serve.answers.explanations import about_explanations, explanations
 from serve.answers.overlays import add_overlays, require_overlays
 from serve.answers.predictions import predictions
+from serve.answers.warned import warned
 from serve.answers.whole import whole_answers
 from serve.audit_log.decision import Hook
 from serve.inputs.read import MOST_RECORDS
+from serve.inputs.records import Records
 from serve.model import MOST_EXPLAINED
 from serve.refusals import RefusedError
 from serve.repository.loaded import Loaded
@@ -87,8 +89,8 @@ async def explain(online: Online, request: Request, note: Note) -> Response:
     if streamed:
         # Noted before anything is sent, so with classes of its own: they are those that are explained.
         await note(records, online.model.decisions(await online.logits(records.x)).tolist())
-        return StreamingResponse(_events(about, len(records.x), first, pieces), media_type=EVENTS)
-    found = [*first, *[one async for piece in pieces for one in piece]]
+        return StreamingResponse(_events(about, records, first, pieces), media_type=EVENTS)
+    found = warned([*first, *[one async for piece in pieces for one in piece]], records)
     await note(records, classes_of(online, found))
     if asked.overlay:
         about["overlay_scale"] = await add_overlays(online.model, found, records)
@@ -100,7 +102,7 @@ async def certify(online: Online, request: Request, note: Note) -> Response:
     asked = await read(request, m.CertifyRequest, images=online.model.reads_images)
     records = online.model.read(asked.instances, about=asked.about)
     epsilons = asked.epsilons or list(online.model.dataset.epsilons)
-    found = await certificates(online, records.x, epsilons)
+    found = warned(await certificates(online, records.x, epsilons), records)
     await note(records, classes_of(online, found))
     units = online.model.dataset.units
     return reply({**ABOUT, "units": units, "epsilons": epsilons, "certificates": found, **online.origin})
@@ -128,15 +130,16 @@ CALLS: dict[str, tuple[Any, type, type]] = {
 
 
 async def _events(
-    about: dict[str, Any], total: int, first: list[dict[str, Any]], pieces: AsyncIterator[list[dict[str, Any]]]
+    about: dict[str, Any], records: Records, first: list[dict[str, Any]], pieces: AsyncIterator[list[dict[str, Any]]]
 ) -> AsyncIterator[bytes]:
     """Yields what holds for all explanations, then each of them with the progress, as server-sent events."""
     yield _event("about", about)
-    done = 0
+    done, total = 0, len(records.x)
     for_now: list[dict[str, Any]] | None = first
     while for_now is not None:
+        explained = warned(for_now, records, first=done)
         done += len(for_now)
-        yield _event("explanations", {"done": done, "of": total, "explanations": for_now})
+        yield _event("explanations", {"done": done, "of": total, "explanations": explained})
         for_now = await anext(pieces, None)
     yield _event("end", {"done": done, "of": total})
 

@@ -85,6 +85,9 @@ def test_a_model_that_was_judged_at_an_operating_point_answers_there(finished: F
     assert [one["class_name"] for one in proven] == names and all(one["certified"][0] for one in proven)
     explained = client.post(f"{V1}:explain", json={"instances": x[:3].tolist()}).json()["explanations"]
     assert [one["class_name"] for one in explained] == names[:3]
+    asked = {"instances": x[:32].tolist(), "explain": False}
+    for one in client.post(f"{V1}:answer", json=asked).json()["answers"]:
+        assert one["class_name"] in one["prediction_set"].get("classes", [one["class_name"]])
 
 
 @pytest.mark.parametrize("nested", [True, False])
@@ -279,6 +282,17 @@ def test_nothing_is_proven_of_a_record_outside_the_bounds(
     asked = {"instances": [beyond[0].tolist(), x[0].tolist()], "epsilons": [0.0, 0.1]}
     first, second = client.post(f"{V1}:certify", json=asked).json()["certificates"]
     assert first["certified"] == [False, False] and second["certified"][0]
+
+
+def test_every_call_warns_of_values_outside_the_training_range(client: TestClient, x: np.ndarray) -> None:
+    far = x.copy()
+    far[3, 0] = 30
+    for call, key in (("predict", "predictions"), ("explain", "explanations"), ("certify", "certificates")):
+        found = client.post(f"{V1}:{call}", json={"instances": far.tolist()}).json()[key]
+        assert "'mean radius' lies above" in found[3]["warnings"][0] and len(found) == 5, call
+    headers = {"accept": "text/event-stream"}
+    events = client.post(f"{V1}:explain", json={"instances": far.tolist()}, headers=headers).text
+    assert events.count("'mean radius' lies above") == 1
 
 
 def test_a_record_that_cannot_be_explained_gets_all_the_rest_with_the_reason(

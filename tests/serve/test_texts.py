@@ -66,6 +66,15 @@ def test_texts_are_answered_as_the_model_was_measured(client: TestClient, finish
     assert [one["class_name"] for one in found] == ["1", "0"]
 
 
+def test_words_that_the_model_does_not_read_are_told(client: TestClient) -> None:
+    texts = ["the film " * 200 + "lovely", "zxcv qwer asdf film", "the film great"]
+    for call, key in (("predict", "predictions"), ("explain", "explanations"), ("answer", "answers")):
+        found = [
+            one.get("warnings") or [] for one in client.post(f"{V1}:{call}", json={"instances": texts}).json()[key]
+        ]
+        assert found == [["the model reads the first 4 of 401 words"], ["3 of 4 words are unknown to the model"], []]
+
+
 def test_each_word_has_its_part_in_the_answer(client: TestClient) -> None:
     answer = client.post(f"{V1}:explain", json={"instances": ["the film great"]}).json()
     (found,) = answer["explanations"]

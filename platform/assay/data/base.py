@@ -161,6 +161,22 @@ class Language(Protocol):
         """
         ...
 
+    def words_read(self, sentence: Sequence[str]) -> int:
+        """Returns how many of the words of a sentence its record holds, from the first one on.
+
+        Args:
+            sentence: a list of words.
+        """
+        ...
+
+    def words_unknown(self, sentence: Sequence[str]) -> int:
+        """Returns how many of the words have no code of their own.
+
+        Args:
+            sentence: a list of words.
+        """
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceDataset:

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import stat
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -147,6 +148,14 @@ def test_a_session_lasts_as_long_as_its_token(file: Path) -> None:
     assert token not in session and found.hash not in session
     assert find_session(session, tokens, now=1000 + SECONDS) == found
     assert find_session(session, tokens, now=1001 + SECONDS) is None
+    ending = TokenFile(file)
+    short = add_token(file, "guest", scopes=["predict"], days=0.01)
+    guest = ending.find(short)
+    assert guest is not None
+    at = time.time()
+    opened = make_session(guest, now=at)
+    assert find_session(opened, ending, now=at) == guest
+    assert find_session(opened, ending, now=at + 0.02 * 86400) is None, "its token has expired"
     for forged in (
         "",
         "a.b.c",

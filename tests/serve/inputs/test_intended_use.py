@@ -53,6 +53,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"PatientSpeciesDescription": "Canis lupus familiaris"}, "species_outside"),
     ({"PatientOrientation": ["L", "H"]}, "orientation_outside"),
     ({"PatientOrientation": ["R", "F"]}, "orientation_outside"),
+    ({"PatientOrientation": ["F", "R"]}, "orientation_outside"),
+    ({"PatientOrientation": ["F", "L"]}, "orientation_outside"),
+    ({"PatientOrientation": ["H", "L"]}, "orientation_outside"),
+    ({"PatientOrientation": ["P", "F"]}, "orientation_outside"),
 ]
 
 
@@ -64,6 +68,12 @@ def test_a_film_of_another_patient_is_refused_by_its_header(reader: Reader, tags
     assert (refused.value.status, refused.value.reason) == (422, reason)
     assert "children of one to five years" in str(refused.value)
     assert all(str(value) not in str(refused.value) for value in tags.values() if isinstance(value, str))
+
+
+@pytest.mark.parametrize("age", ["40Y", "040", "40", "x40Y"])
+def test_an_age_that_cannot_be_read_is_not_taken_for_one_that_is_not_given(reader: Reader, age: str) -> None:
+    with pytest.raises(RefusedError, match="PatientAge must be three digits"):
+        reader.read_file(dicom_bytes(PIXELS, PatientAge=age), "application/dicom")
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,11 @@ def test_values_are_converted_both_ways(value: float, unit: str, other: float, o
         ("kPa", "Cel"),
         ("mm", "Mm"),
         ("L", "mol"),
+        ("ms", "s^-1"),
+        ("mmol/L", "mmol/L^-1"),
+        ("a", "mo^-1"),
+        ("kg", "xkg"),
+        ("%", "%^-1"),
     ],
 )
 def test_what_needs_more_than_a_factor_is_not_converted(unit: str, other: str) -> None:
@@ -64,6 +69,11 @@ def test_what_needs_more_than_a_factor_is_not_converted(unit: str, other: str) -
 def test_an_unknown_unit_is_its_own_alone(unit: str) -> None:
     (code,) = conversions(unit)
     assert code == canonical_unit(unit) and conversions(unit)[code].apply(3.0) == 3.0
+
+
+def test_a_reciprocal_is_one_per_unit() -> None:
+    assert canonical_unit("min^-1") == "/min"
+    assert conversions("/min")[canonical_unit("s^-1")].apply(2.0) == pytest.approx(120)
 
 
 def test_without_a_unit_nothing_is_converted() -> None:

@@ -171,6 +171,11 @@ def test_a_replica_follows_the_repository(tmp_path: Path, monkeypatch: pytest.Mo
     over.set()
     asking.join()
     assert set(answered) == {"1", "2"}
+    (tmp_path / "models" / "a.json").write_text("{}")
+    repository.write(entry("1", "2").promoted("2"))
+    soon(lambda: loaded.find("m").version == "2")
+    repository.write(entry("1", "2"))
+    soon(lambda: loaded.find("m").version == "1")
     (tmp_path / "models" / "m.json").write_text("not an entry")
     time.sleep(0.1)
     assert loaded.find("m").version == "1", "what is loaded goes on answering"

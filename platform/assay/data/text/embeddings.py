@@ -181,6 +181,12 @@ class Vocabulary:
     def pieces(self, sentence: Sequence[str]) -> list[str]:
         return list(sentence[: self.length])
 
+    def words_read(self, sentence: Sequence[str]) -> int:
+        return min(len(sentence), self.length)
+
+    def words_unknown(self, sentence: Sequence[str]) -> int:
+        return sum(word not in self.places for word in sentence)
+
     def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
         positions = np.zeros((len(sentences), self.length), np.int64)
         for row, sentence in zip(positions, sentences, strict=True):

@@ -163,6 +163,27 @@ class FrozenEncoder:
         tokenise, _ = _load(self.model)
         return tokenise(" ".join(sentence), truncation=True, max_length=self.length).tokens()
 
+    def words_read(self, sentence: Sequence[str]) -> int:
+        """Returns how many of the words of a sentence its record holds, by the pieces of each word.
+
+        Args:
+            sentence: a list of words.
+        """
+        tokenise: Any = _load(self.model)[0]
+        lengths = [len(ids) for ids in tokenise(list(sentence), add_special_tokens=False)["input_ids"]]
+        room = self.length - tokenise.num_special_tokens_to_add()
+        return int(np.searchsorted(np.cumsum(lengths), room, side="right"))
+
+    def words_unknown(self, sentence: Sequence[str]) -> int:
+        """Returns how many of the words have a piece that the encoder does not know.
+
+        Args:
+            sentence: a list of words.
+        """
+        tokenise: Any = _load(self.model)[0]
+        every = tokenise(list(sentence), add_special_tokens=False)["input_ids"] if sentence else []
+        return sum(tokenise.unk_token_id in ids for ids in every)
+
     def unknown(self, sentences: Sequence[Sequence[str]]) -> float:
         """Returns the fraction of word pieces that the encoder does not know.
 
