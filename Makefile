@@ -15,7 +15,7 @@ help:
 	@echo "make study     run the quickstart study (three to six minutes on 2 cores) and print the path of its report"
 	@echo "make serve     serve the model of that study that a rule chooses, on 127.0.0.1:8000; STUDY=results/mine names another study"
 	@echo "make dashboard show all results live on 127.0.0.1:8050; RESULTS='results /shared/more' names other folders"
-	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
+	@echo "make test      lint, types and the fast tests (16 minutes on 2 cores; the aim is five)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy, interaction and explanations, and the benchmarks (about four hours)"
 	@echo "make peers     environments of their own for peers whose pins clash with ours (14 GB); for python -m jobs.benchmark certified-claim, federated-round, explain-truth, explain-measures, explain-shapley and explain-audit"

@@ -13,11 +13,11 @@ from assay.errors import SpecError
 from assay.registry import explain, first_mistake
 from assay.study.spec import PathName
 from serve.audit_log.retention import DAYS
-from serve.auth.settings import NO_TOKENS, VARIABLE
+from serve.auth.settings import VARIABLE
 from serve.repository.entries import Source
 
-NO_LOG = "none"
-"""Value of ``log`` with which no decision is logged."""
+NONE = "none"
+"""Value of ``log`` and of ``tokens``: no decision is logged, no token is asked for."""
 
 
 class Serving(BaseModel):
@@ -86,7 +86,7 @@ class Serving(BaseModel):
     def log_folder(self) -> Path | None:
         """Folder of the decision log; None where nothing is kept."""
         assert self.log is not None, "read_settings fills it in"
-        return None if self.log == NO_LOG else Path(self.log)
+        return None if self.log == NONE else Path(self.log)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Serving":
@@ -145,40 +145,52 @@ def absolute(location: str) -> str:
 
 def _tokens_of(serving: Serving) -> str | None:
     """Returns the absolute path of the file of tokens, ``none``, or None where the environment says who may call."""
-    given, place = serving.tokens, serving.repository or serving.results
-    if given == NO_TOKENS or (given is None and VARIABLE in os.environ):
-        return given
-    if given is None and "://" not in place:
-        return str(Path(place).parent / "tokens.json")
-    if given is None or "://" in given:
-        why = (
-            f"{place} has no folder beside it for a file of tokens"
-            if given is None
-            else f"tokens={given} is a URI, and the tokens of those who may call are read from a file"
-        )
-        raise SpecError(
-            f"{why}; give tokens=/FILE, which python -m jobs.tokens add NAME --file /FILE makes, or "
-            f"tokens={NO_TOKENS}, with which every program that reaches the service may call",
-            setting="tokens", given=given, allowed=NO_TOKENS,
-        )  # fmt: skip
-    return str(Path(given).expanduser().resolve())
+    if serving.tokens is None and VARIABLE in os.environ:
+        return None
+    return _beside(
+        serving,
+        "tokens",
+        "tokens.json",
+        absent="for a file of tokens",
+        needed="the tokens of those who may call are read from a file",
+        instead="tokens=/FILE, which python -m jobs.tokens add NAME --file /FILE makes, or tokens=none, with which "
+        "every program that reaches the service may call",
+    )
 
 
 def _log_of(serving: Serving) -> str:
     """Returns the absolute path of the decision log, or ``none``."""
-    given, place = serving.log, serving.repository or serving.results
-    if given == NO_LOG:
-        return given
+    return _beside(
+        serving,
+        "log",
+        "decisions",
+        absent="where decisions could be logged",
+        needed="decisions are logged in a folder that can be appended to and synced",
+        instead="log=/FOLDER on a volume that stays, or log=none, which keeps nothing",
+    )
+
+
+def _beside(serving: Serving, setting: str, name: str, *, absent: str, needed: str, instead: str) -> str:
+    """Returns the absolute path that a setting gives, or ``none``; by default that of a name beside what is served.
+
+    Args:
+        serving: the settings.
+        setting: its name.
+        name: of the file or folder beside the repository or the results.
+        absent: what is missed where these lie at a URI.
+        needed: why the setting may be no URI.
+        instead: what can be given.
+
+    Raises:
+        SpecError: it is a URI, or is not given and what is served lies at one.
+    """
+    given, place = getattr(serving, setting), serving.repository or serving.results
+    if given == NONE:
+        return NONE
     if given is None and "://" not in place:
-        return str(Path(place).parent / "decisions")
+        return str(Path(place).parent / name)
     if given is None or "://" in given:
-        why = (
-            f"{place} has no folder beside it where decisions could be logged"
-            if given is None
-            else f"log={given} is a URI, and decisions are logged in a folder that can be appended to and synced"
-        )
-        raise SpecError(
-            f"{why}; give log=/FOLDER on a volume that stays, or log={NO_LOG}, which keeps nothing",
-            setting="log", given=given, allowed=NO_LOG,
-        )  # fmt: skip
+        nothing = f"{place} has no folder beside it {absent}"
+        why = nothing if given is None else f"{setting}={given} is a URI, and {needed}"
+        raise SpecError(f"{why}; give {instead}", setting=setting, given=given, allowed=NONE)
     return str(Path(given).expanduser().resolve())

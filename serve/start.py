@@ -113,8 +113,10 @@ def _run(service: Service) -> None:
 
 def stop() -> None:
     """Ends all applications, the proxy and Ray; running calls are answered first."""
-    serve.shutdown()
-    ray.shutdown()
+    # After a failed new start there is nothing to end, and ``serve.shutdown`` would start Ray to look for it.
+    if ray.is_initialized():
+        serve.shutdown()
+        ray.shutdown()
 
 
 def keep(service: Service, limits: Limits, say: Callable[[str], None]) -> None:
