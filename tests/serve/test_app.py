@@ -349,7 +349,7 @@ def test_serve_run_offers_grpc_on_the_loopback_interface_only(started: Server, w
         answer = infer(given, timeout=30, metadata=[("authorization", f"Bearer {started.token}")])
     found = np.frombuffer(answer.raw_output_contents[0], np.float32)
     _, by_http = post(started, "/v1/models/standard:predict", {"instances": wdbc.x[:2].tolist()})
-    expected = [one["probabilities"] for one in by_http["predictions"]]
+    expected = [list(one["probabilities"].values()) for one in by_http["predictions"]]
     assert found.reshape(2, 2) == pytest.approx(np.array(expected), abs=1e-6)
     is_on_loopback(PORT + 2)
 

@@ -22,7 +22,7 @@ from assay.dashboard.intervals import intervals_of
 from assay.dashboard.live import TICK, Live
 from assay.dashboard.record import of_training_records, record_of
 from assay.dashboard.table import Row
-from assay.dashboard.wire import block
+from assay.dashboard.wire import Held, block
 from assay.errors import UserError
 from assay.store.columns import about_of
 
@@ -104,8 +104,7 @@ def _table(app: FastAPI, live: Live) -> None:
 
     @app.get("/api/columns")
     def columns(epoch: str = "", since: int = 0, schema: int = -1) -> Response:
-        known = epoch == trials.epoch and schema == trials.schema
-        return Response(block(trials, since if known else 0), media_type="application/octet-stream")
+        return Response(block(trials, Held(epoch, schema, since)), media_type="application/octet-stream")
 
     @app.get("/api/overview")
     def overview() -> list[dict[str, Any]]:

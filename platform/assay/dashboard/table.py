@@ -24,6 +24,8 @@ _PIECE = 5_000
 """Trials that are read at a time, which bounds the memory."""
 _RADII = 24
 """Greatest number of radii, over all trials, that have a column."""
+MOST_NAMES = 400
+"""Greatest number of names of a category that has an axis; with more, only the table shows the column."""
 _ABOUT = ("cohort", "dataset", "model", "recipe", "fold", "repeat")
 _TITLES = {"study": "Study", "state": "State", "split.tested": "Records asked", "model.name": "Model", "seed": "Seed"}
 
@@ -41,6 +43,11 @@ class Described:
     unit: str = ""
     better: str = ""
     meaning: str = ""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the column has too many names for an axis, and is not sent to pages."""
+        return len(self.column.names) > MOST_NAMES
 
 
 class Row(NamedTuple):
@@ -104,7 +111,9 @@ class Trials:
                 self._take(folder, shown.slice(start, _PIECE))
             self._drop([known[trial] for trial in gone])
             shape = tuple(
-                (one.key, one.column.kind, one.column.varied) for one in self._columns.values() if _served(one)
+                (one.key, one.column.kind, one.column.varied, one.crowded)
+                for one in self._columns.values()
+                if _served(one)
             )
             if shape != self._shape:
                 self._shape, self.schema = shape, self.schema + 1

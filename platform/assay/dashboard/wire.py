@@ -6,6 +6,7 @@ rows as uint32, then each column, float32 (NaN for none) or uint16 (65535 for no
 
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,24 +14,32 @@ import numpy as np
 from assay.dashboard.table import Described, Trials
 
 NONE = 0xFFFF
-MOST_NAMES = 400
-"""Greatest number of names of a category that has an axis; with more, only the table shows the column."""
 
 
-def block(trials: Trials, since: int) -> bytes:
-    """Returns the rows that were written after a version.
+@dataclass(frozen=True)
+class Held:
+    """What a page holds of the table: nothing, as long as it has asked for nothing."""
+
+    epoch: str = ""
+    schema: int = -1
+    version: int = 0
+
+
+def block(trials: Trials, held: Held = Held()) -> bytes:
+    """Returns the rows that a page lacks: all of them where the table or its columns are others than those it holds.
 
     Args:
         trials: the table.
-        since: version that the page has; 0 for none.
+        held: what the page holds.
 
     Returns:
         The bytes.
     """
-    with trials.lock:
-        rows = trials.since(since)
+    with trials.lock:  # columns may be added at any time before it is taken: what the page holds is judged under it
+        known = (held.epoch, held.schema) == (trials.epoch, trials.schema)
+        rows = trials.since(held.version if known else 0)
         every = rows if len(rows) < trials.count else slice(None)
-        sent = [one for one in trials.served() if len(one.column.names) <= MOST_NAMES]
+        sent = [one for one in trials.served() if not one.crowded]
         parts = [rows.astype(np.uint32), *(_array(one, every, trials.count) for one in sent)]
         header = {
             "epoch": trials.epoch,
@@ -39,7 +48,7 @@ def block(trials: Trials, since: int) -> bytes:
             "total": trials.count,
             "count": len(rows),
             "columns": [_about(one) for one in sent],
-            "crowded": [one.key for one in trials.served() if len(one.column.names) > MOST_NAMES],
+            "crowded": [one.key for one in trials.served() if one.crowded],
             "constants": {key: _plain(value) for key, value in trials.constants().items()},
         }
     text = json.dumps(header).encode()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -126,7 +127,7 @@ def proxy(
     port, metrics, stats = free_port(), free_port(), free_port()
     file = folder / "haproxy.cfg"
     config = render(servers, port=port, folder=folder, stats=stats, metrics=metrics)
-    file.write_text(config.replace("127.0.0.1:514", f"127.0.0.1:{log_port}"))
+    file.write_text(re.sub(r"127\.0\.0\.1:514\b", f"127.0.0.1:{log_port}", config))
     (folder / "state").touch()
     environment = {**os.environ, VARIABLE: limits.to_json(), SECRET: "s" * 32, "ASSAY_PYTHON": sys.executable}
     log = (folder / "log").open("wb")
