@@ -84,11 +84,12 @@ def tabulate(
         checks = checks_of(own)
         begun = bool((own["status"] != "failed").any())
         own = own[own["name"].isin(names).to_numpy()]
+        accuracy = runs_of(select(own, "accuracy"))
         for column in evidence:
             rows = _rows(own, column)
             found = runs[recipe, column.key] = runs_of(rows)
             cell = _cell(rows, checks, column, found, design, begun=begun)
-            cells[recipe, column.key] = _compared(cell, own, column, found, design)
+            cells[recipe, column.key] = _compared(cell, own, column, found, design, accuracy=accuracy)
     return ScoreTable(recipes=tuple(recipes), evidence=tuple(evidence), cells=cells), runs
 
 
@@ -114,16 +115,18 @@ def _rows(own: pd.DataFrame, column: Evidence) -> pd.DataFrame:
     return largest_sample(rows) if column.sampled else rows
 
 
-def _compared(cell: Cell, own: pd.DataFrame, column: Evidence, found: RunValues, design: Design) -> Cell:
+def _compared(
+    cell: Cell, own: pd.DataFrame, column: Evidence, found: RunValues, design: Design, *, accuracy: RunValues
+) -> Cell:
     """Adds to a cell the values to compare it with, on the same records and runs.
 
     Args:
         own: rows of the recipe.
         found: the runs of the cell.
+        accuracy: the runs of the recipe's accuracy.
     """
     if cell.summary is None:
         return cell
-    accuracy = runs_of(select(own, "accuracy"))
     beside = None if column.beside is None else _on_the_runs_of(found, runs_of(_rows(own, column.beside)), design)
     if column.from_zero:
         unharmed = replace(column, where={**column.where, "epsilon": 0.0})

@@ -209,7 +209,7 @@ def largest_sample(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Some of the rows.
     """
-    if len(rows) < 2 or "n" not in rows:
+    if len(rows) < 2 or "n" not in rows or (rows["n"].to_numpy() == rows["n"].iat[0]).all():
         return rows
     most = rows.groupby(["recipe", "repeat", "fold"])["n"].transform("max")
     return rows[((rows["n"] == most) | (rows["status"] != "measured")).to_numpy()]
