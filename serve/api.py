@@ -62,7 +62,7 @@ def create_api(
         lifespan=None if beside is None else lambda api: beside(api.state.metrics),
     )
     api.state.loaded = loaded
-    api.state.metrics = metrics = Metrics(loaded)
+    api.state.metrics = metrics = Metrics(loaded, tokens=auth.tokens if auth else "")
     api.add_middleware(NameCall, loaded=loaded)
     limits = replace(Limits.from_environment(), public=public)
     api.add_middleware(Layers, limits=limits, settings=auth or AuthSettings(anyone=True))

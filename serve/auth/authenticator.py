@@ -13,6 +13,7 @@ from serve.auth.sessions import cookie_name, find_session
 from serve.auth.settings import AuthSettings
 from serve.auth.tokens import Identity, StoredToken, TokenFile
 from serve.limits import hosts
+from serve.limits.admission import CALL
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +35,12 @@ class Authenticator:
         if self._tokens is None and self._jwt is None and not settings.anyone:
             logger.error("nobody may call: ASSAY_SERVE_AUTH names neither tokens nor jwks")
 
-    async def identity(self, authorization: str) -> Identity | None:
+    async def identity(self, authorization: str, call: str = "") -> Identity | None:
         """Returns who calls by the value of an Authorization header.
 
         Args:
             authorization: ``Bearer`` and the token.
+            call: word of HAProxy for this call, by which one that it sends a second time is known.
 
         Returns:
             None if the token is not accepted.
@@ -49,7 +51,7 @@ class Authenticator:
         token = found[1]
         if self._jwt is not None and token.count(".") == 2:
             try:
-                return await self._jwt.identity(token)
+                return await self._jwt.identity(token, call)
             except RefusedTokenError as error:
                 logger.warning("a JSON web token was refused: %s", error)
                 return None
@@ -67,7 +69,7 @@ class Authenticator:
         """
         given = hosts.values(scope["headers"], b"authorization")
         if given:
-            return await self.identity(given[0]) if len(given) == 1 else None
+            return await self.identity(given[0], scope.get(CALL, "")) if len(given) == 1 else None
         # A browser names the page that makes a call; without that, a call with a cookie may be forged.
         changes = scope["method"] not in ("GET", "HEAD")
         if changes and not hosts.values(scope["headers"], b"origin"):

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve.limits import hosts
 from serve.limits.error_form import Answer, refuse
 from serve.limits.refusals import text_of
-from serve.limits.removed import PROXY_HEADER, is_removed
+from serve.limits.removed import CALL_HEADER, PROXY_HEADER, is_removed
 from serve.limits.settings import SECRET, Limits
 
 logger = logging.getLogger(__name__)
@@ -26,10 +26,14 @@ OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/-/healthz")
 """Paths that every caller may read, without a token: they tell nothing but health."""
 BEHIND_PROXY = "assay.behind_proxy"
 """Key of a scope: whether the call came through HAProxy, which has applied the limits already."""
+CALL = "assay.call"
+"""Key of a scope: the word that HAProxy made for the call, the same for both replicas that it sends a call to; empty
+for calls that came another way."""
 PASSED = b"x-assay-passed"
 """Header by which a replica knows that the process that took the call has applied all limits."""
 
 _PROXY_HEADER = PROXY_HEADER.lower().encode()
+_CALL_HEADER = CALL_HEADER.lower().encode()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CUT = 128
 """Greatest length of a request id; a longer one is refused."""
@@ -108,6 +112,7 @@ class Admission:
         came_through = self._behind_haproxy and holds(headers, _PROXY_HEADER, self._secret)
         path, is_open = scope["path"], scope["path"] in OPEN_PATHS
         scope[BEHIND_PROXY] = came_through
+        scope[CALL] = "".join(hosts.values(headers, _CALL_HEADER)) if came_through else ""
         client = _client(scope, headers, came_through)
         if not came_through:
             if self._behind_haproxy and not is_open:

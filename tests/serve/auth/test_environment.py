@@ -32,7 +32,7 @@ def test_processes_read_the_settings_that_were_given(folder: Path, monkeypatch: 
     assert len(set(ports)) == 4
 
 
-ASKED = AuthSettings(tokens="/results/tokens.json")
+ASKED = AuthSettings(tokens="/results/access/tokens.json")
 ON_A_CLUSTER = {
     **shared(Limits(public=True), ASKED, haproxy=True),
     "ASSAY_PROXY_SECRET": "s" * 32,

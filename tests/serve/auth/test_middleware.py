@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from serve.auth.layers import Layers, middlewares
 from serve.auth.middleware import CALLER, SCOPES, scope_of, wants_page, without_token
 from serve.auth.settings import AuthSettings
-from serve.auth.tokens import add_token, revoke_token
+from serve.auth.tokens import Identity, add_token, revoke_token
 from serve.limits.settings import SECRET, Limits
 
 HOST = (b"host", b"localhost:8000")
@@ -241,6 +241,28 @@ def test_the_layers_for_ray_are_those_of_the_environment(tmp_path: Path, monkeyp
     assert called() == 401
     assert called("/v1/models/M:predict", called.bearer()) == 200
     assert called("/v1/models/M:predict", called.bearer(), (b"content-length", b"2")) == 413
+
+
+def test_a_call_is_known_by_the_word_of_haproxy_and_by_no_callers_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: list[str] = []
+
+    class OneUse:
+        async def identity(self, token: str, call: str) -> Identity:
+            words.append(call)
+            return Identity("ehr", frozenset(["predict"]))
+
+    word, bearer = (b"x-assay-call", b"4f1c"), (b"authorization", b"Bearer a.b.c")
+    monkeypatch.setenv(SECRET, "s" * 32)
+    for behind in ("0", "1"):
+        monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", behind)
+        called = Called(tmp_path / behind)
+        called.app._layers._app._authenticator._jwt = OneUse()  # type: ignore[attr-defined]
+        through = [(b"x-assay-proxy", b"s" * 32), (b"x-forwarded-for", b"127.0.0.1")] if behind == "1" else []
+        assert called("/v1/models/M:predict", word, bearer, *through) == 200
+        assert word not in called.inner.scopes[0]["headers"]
+    assert words == ["", "4f1c"]
 
 
 def test_a_query_without_a_token_is_left_alone() -> None:
