@@ -298,6 +298,9 @@ def _paths(backends: Sequence[Backend]) -> list[str]:
         patterns = [f"^/v1/models/{name}(/versions/[^/:]+)?:({verbs})$"]
         patterns += [f"^/v2/models/{name}(/.*)?$"] if backend.kind == "predict" else []
         rules += [f"    http-request {moved} if {{ path,url_dec -m reg {_quoted(one)} }}" for one in patterns]
+        # Figures of its own replicas: /metrics is answered by those of the front.
+        condition = f"{{ path /metrics/{backend.model}/{backend.kind} }}"
+        rules.append(f"    http-request set-path {backend.prefix}/metrics if {condition}")
     return rules
 
 

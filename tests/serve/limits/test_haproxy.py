@@ -473,6 +473,15 @@ def test_a_call_is_sent_to_a_second_replica_when_the_first_dies(front: Proxy, re
     assert len(words) == 1
 
 
+def test_each_deployment_shows_its_figures_at_a_path_of_its_own(front: Proxy, replicas: dict[str, Replica]) -> None:
+    for path in ("/metrics", "/metrics/M/explain", "/metrics/M/certify", "/metrics/M/explain/more"):
+        call(front.port, request(path, method="GET"))
+    # Nothing certifies here: the front says that there is no such path.
+    asked = ["/metrics", "/metrics/M/certify", "/metrics/M/explain/more"]
+    assert [path for path, _, _ in replicas["front"].received] == asked
+    assert [path for path, _, _ in replicas["explain"].received] == [f"{EXPLAIN}/metrics"]
+
+
 def test_the_word_of_a_call_is_made_by_haproxy_alone(front: Proxy, replicas: dict[str, Replica]) -> None:
     for _ in range(2):
         call(front.port, request("/v2/x", b"{}", b"X-Assay-Call: mine", b"X-Request-ID: mine"))
