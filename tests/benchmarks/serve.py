@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from serve.limits.taken import free_ports
+from serve.limits.ports import free_ports
 from tests.benchmarks.serving.processes import ROOT, Server, running
 from tests.benchmarks.serving.study import POINTS, STUDY, Case, error_of, made
 
