@@ -13,13 +13,19 @@ import typer
 from jobs.console import console, console_table, count_of, user_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serve.audit_log.reading import Found
+    from serve.audit_log.verify import ChainReport
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=(
     "The decision log of a service: one line an answered call, in chains of hashes.\n\n"
     "It holds model, version, time, classes, and keyed hashes of what was sent, never what was sent. It is in "
     "`decisions` beside the folder of the results, or where the setting `log` of the service says."
 ))  # fmt: skip
+
+_NO_KEY = 3
+"""Exit code of a verification that found no fault, without the keys."""
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the log.")]
 
@@ -32,7 +38,8 @@ def verify(
 ) -> None:  # fmt: skip
     """Verify all chains: every line that was changed, removed, added or moved is named, and the exit code is then 1.
 
-    A line that a crash cut is reported as torn, and is no fault.
+    A line that a crash cut is reported as torn, and is no fault. Without the file of keys, as in a copy of the log, only
+    hashes are compared, which anyone can make; the exit code is then 3. Lines after the last signature are counted.
     """
     with user_errors():
         from dataclasses import asdict
@@ -44,10 +51,20 @@ def verify(
             print(json.dumps([asdict(report) for report in reports]))
         else:
             rows = [
-                (one.writer, str(one.files), f"{one.first} to {one.last}", str(one.answers), one.head)
+                (
+                    one.writer,
+                    str(one.files),
+                    f"{one.first} to {one.last}",
+                    str(one.answers),
+                    str(one.unsigned),
+                    one.head,
+                )
                 for one in reports
             ]
-            console.print(console_table(["writer", "files", "entries", "answers", "head"], rows), soft_wrap=True)
+            titles = ["writer", "files", "entries", "answers", "unsigned", "head"]
+            console.print(console_table(titles, rows), soft_wrap=True)
+            for text in _shown_by(reports, head):
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
             for place in (place for report in reports for place in report.torn):
                 console.print(
                     f"{place}: torn by a crash", style="yellow", markup=False, highlight=False, soft_wrap=True
@@ -56,6 +73,8 @@ def verify(
                 console.print(str(fault), style="red", markup=False, highlight=False, soft_wrap=True)
     if any(report.faults for report in reports):
         raise typer.Exit(1)
+    if not all(report.signed for report in reports):
+        raise typer.Exit(_NO_KEY)
 
 
 @app.command()
@@ -102,6 +121,27 @@ def rotate_key(folder: Folder) -> None:
 
         key = Keys(folder).rotate()
         console.print(f"key {key.name}, made {key.made}, is in use", markup=False, highlight=False)
+
+
+def _shown_by(reports: "Sequence[ChainReport]", head: str) -> list[str]:
+    """Returns what a verification shows, and what it cannot show."""
+    texts = []
+    if not all(one.signed for one in reports):
+        texts.append(
+            "There is no file of keys here, so no signature was compared: the lines agree with one another, and whoever "
+            "can write the folder could have added, cut or replaced them. Verify where the keys are."
+        )
+    elif unsigned := sum(one.unsigned for one in reports):
+        texts.append(
+            f"{count_of(unsigned, 'line')} without a signature: of a service that runs, or that died within a second "
+            "of them; whoever can write the folder could have added them."
+        )
+    if not head:
+        texts.append(
+            "Whoever has the keys could have written everything anew. Keep the heads above in another place, and give "
+            "one by --head to see that the log is still the same."
+        )
+    return texts
 
 
 def _row(one: "Found") -> tuple[str, str, str]:

@@ -217,12 +217,10 @@ def _load(
     name = name or source.recipe
     with place.locked():
         entry = place.read(name)
-        number = version or (entry.next_version if entry else "1")
+        removed = place.removed(name)
+        number = version or (entry.next_version if entry else str(removed.numbered + 1))
         added = Version(**source.model_dump(), version=number)
-        if entry is None:
-            entry = Entry(name=name, versions=(added,), current=number)
-        else:
-            entry = entry.with_version(added, current=promote)
+        entry = Entry.first(name, added, removed) if entry is None else entry.with_version(added, current=promote)
         place.write(entry)
     _show(entry)
 

@@ -18,6 +18,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Who calls, for lists and the log of decisions.")]
 TokenFileOption = Annotated[str, typer.Option("--file", envvar="ASSAY_TOKENS", help="File of the tokens; only its owner can read it.")]  # fmt: skip
 Days = Annotated[float | None, typer.Option("--days", help="Days after which the token expires; never by default.")]
+NewDays = Annotated[
+    float | None,
+    typer.Option(
+        "--days",
+        help="Days after which the new token expires; by default as many as the old one had, or never where that never does.",
+    ),
+]
 Scopes = Annotated[str, typer.Option("--scopes", help="What the token allows, separated by commas: predict, explain, certify, or admin, which allows everything.")]  # fmt: skip
 KeepHours = Annotated[float, typer.Option("--keep-hours", help="Hours for which the old token is accepted still.")]
 
@@ -34,15 +41,17 @@ def add(
 
         words = [word.strip() for word in scopes.split(",") if word.strip()]
         _print_token(add_token(file, name, scopes=words, days=days))
+        _print_end(file, name)
 
 
 @app.command()
-def rotate(name: Name, keep_hours: KeepHours = 24.0, days: Days = None, file: TokenFileOption = FILE) -> None:
+def rotate(name: Name, keep_hours: KeepHours = 24.0, days: NewDays = None, file: TokenFileOption = FILE) -> None:
     """Make a new token for a caller and print it; the old one is accepted for a while."""
     with user_errors():
         from serve.auth.tokens import rotate_token
 
         _print_token(rotate_token(file, name, keep_hours=keep_hours, days=days))
+        _print_end(file, name)
 
 
 @app.command()
@@ -79,6 +88,14 @@ def list_tokens(file: TokenFileOption = FILE) -> None:
 def _print_token(token: str) -> None:
     # Alone in its line, so that a shell can keep it: TOKEN=$(python -m jobs.tokens add …).
     console.print(token, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_end(file: str, name: str) -> None:
+    """Says when the newest token of a caller ends, beside the output that a shell keeps."""
+    from serve.auth.tokens import read_tokens
+
+    newest = [one for one in read_tokens(file) if one.name == name][-1]
+    typer.echo(f"expires: {newest.expires or 'never'}", err=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 import assay
 from serve import messages as m
 from serve.audit_log.decision import Hook
-from serve.auth.middleware import Edge
+from serve.auth.layers import Layers
 from serve.auth.settings import AuthSettings
 from serve.limits.settings import Limits
 from serve.repository.loaded import Loaded
@@ -62,10 +62,10 @@ def create_api(
         lifespan=None if beside is None else lambda api: beside(api.state.metrics),
     )
     api.state.loaded = loaded
-    api.state.metrics = metrics = Metrics(loaded)
+    api.state.metrics = metrics = Metrics(loaded, tokens=auth.tokens if auth else "")
     api.add_middleware(NameCall, loaded=loaded)
     limits = replace(Limits.from_environment(), public=public)
-    api.add_middleware(Edge, limits=limits, settings=auth or AuthSettings(anyone=True))
+    api.add_middleware(Layers, limits=limits, settings=auth or AuthSettings(anyone=True))
     if log is not None:
         api.add_middleware(CountRefusals, log=log)  # the last to be added see every response
     api.add_middleware(Measure, metrics=metrics)

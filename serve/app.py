@@ -26,10 +26,12 @@ from assay.study.finished import Finished
 from serve.answers.tensors import check_models
 from serve.api import create_api
 from serve.audit_log.log import DecisionLog
+from serve.auth.environment import HAPROXY, require_shared
 from serve.auth.settings import NO_TOKENS, AuthSettings, chosen_auth
 from serve.auth.tokens import read_tokens
 from serve.devices import device_of
 from serve.grpc_.beside import grpc_beside
+from serve.grpc_.credentials import require_tls
 from serve.limits.run_haproxy import haproxy_binary
 from serve.limits.settings import Limits
 from serve.local import BURST, start_local
@@ -65,16 +67,21 @@ def build_app(args: Mapping[str, str]) -> Application:
     try:
         serving = read_settings(args)
         if not starts_here:
+            require_shared(os.environ, auth_of(serving), public=serving.public)
+            require_tls(
+                Limits.from_environment(), serving.grpc_port, public=serving.public, behind_tls=serving.grpc_behind_tls
+            )
             _require_tokens(serving)
             _require_room(serving)
         chosen = "" if serving.repository else choose(serving)
         if serving.repository and serving.public:
             _release_all(serving)
+        haproxy = os.environ.get(HAPROXY) == "1"
         if starts_here:
             haproxy = haproxy_binary() is not None
             echo(f"open {start_here(serving, haproxy=haproxy)}")
             _require_room(serving)
-            serving = serving.model_copy(update={"queued": BURST}) if haproxy else serving
+        serving = serving.model_copy(update={"queued": BURST}) if haproxy else serving
     except UserError as error:
         # ``serve run`` prints this exception as one line, without a traceback.
         raise ClickException(str(error)) from error
@@ -106,6 +113,10 @@ def application(serving: Serving, chosen: str = "") -> Application:
     auth = auth_of(serving)
 
     def replica() -> FastAPI:
+        elsewhere = ray.util.get_node_ip_address() != "127.0.0.1"
+        if elsewhere:
+            # The proxy of this machine has the same environment.
+            require_shared(os.environ, auth, public=serving.public)
         bind_here()
         log = open_log(serving)
         told = None if log is None else log.event
@@ -114,8 +125,10 @@ def application(serving: Serving, chosen: str = "") -> Application:
 
         def grpc(metrics: Metrics) -> AbstractAsyncContextManager[None]:
             # Where Ray runs on the loopback interface, as where it was started here, nothing listens elsewhere.
-            public = serving.public and ray.util.get_node_ip_address() != "127.0.0.1"
-            return grpc_beside(loaded, serving.grpc_port, public=public, auth=auth, observe=metrics.observe, log=record)
+            return grpc_beside(
+                loaded, serving.grpc_port, public=serving.public and elsewhere, auth=auth, observe=metrics.observe,
+                log=record, behind_tls=serving.grpc_behind_tls,
+            )  # fmt: skip
 
         beside = grpc if serving.grpc_port else None
         return create_api(loaded, public=serving.public, title=serving.known_as, log=record, auth=auth, beside=beside)
@@ -239,12 +252,13 @@ def auth_of(serving: Serving) -> AuthSettings:
 
 def _require_tokens(serving: Serving) -> None:
     """Refuses a service on a cluster that nobody could call."""
-    if serving.tokens not in (None, NO_TOKENS) and not read_tokens(serving.tokens):
+    settings = auth_of(serving)
+    if settings.tokens and not settings.jwks and not read_tokens(settings.tokens):
         raise UserError(
-            f"{serving.tokens} has no token, so nobody could call: python -m jobs.tokens add NAME --file "
-            f"{serving.tokens}, or tokens={NO_TOKENS}, which asks for none",
+            f"{settings.tokens} has no token, so nobody could call: python -m jobs.tokens add NAME --file "
+            f"{settings.tokens}, or tokens={NO_TOKENS}, which asks for none",
             setting="tokens",
-            given=serving.tokens,
+            given=settings.tokens,
         )
 
 
@@ -261,13 +275,21 @@ def start_here(serving: Serving, *, haproxy: bool) -> str:
     Raises:
         UserError: the port is taken, or Ray does not start.
     """
-    limits = replace(
+    return start_local(
+        serving.port, auth=auth_of(serving), limits=limits_of(serving), haproxy=haproxy, grpc_port=serving.grpc_port,
+        log_to_driver=True,
+    )  # fmt: skip
+
+
+def limits_of(serving: Serving) -> Limits:
+    """Returns what callers of a service may send: as the environment says, with what the settings say.
+
+    Args:
+        serving: the settings.
+    """
+    return replace(
         Limits.from_environment(),
         ongoing={"": serving.ongoing},
         queued={"": serving.queued},
         public=serving.public,
     )
-    return start_local(
-        serving.port, auth=auth_of(serving), limits=limits, haproxy=haproxy, grpc_port=serving.grpc_port,
-        log_to_driver=True,
-    )  # fmt: skip

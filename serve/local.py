@@ -15,8 +15,8 @@ from assay.errors import UserError
 from serve.auth.environment import environment
 from serve.auth.settings import AuthSettings
 from serve.auth.tokens import start_token
+from serve.limits.ports import require_free
 from serve.limits.settings import Limits
-from serve.limits.taken import require_free
 
 TIMEOUT = 60.0
 """Seconds after which a call is cancelled."""
@@ -33,7 +33,6 @@ QUICK = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     # Ray gives processes that compute the lowest priority but four; those that answer callers keep the usual one.
     "RAY_worker_niceness": "0",
-    "RAY_SERVE_HAPROXY_NBTHREAD": str(min(os.cpu_count() or 1, _MOST_THREADS)),
 }
 """Environment variables of Ray for services, used unless the user has set them."""
 STEADY = {
@@ -106,7 +105,8 @@ def _start(port: int, *, auth: AuthSettings, limits: Limits, haproxy: bool, log_
     folder = Path(tempfile.mkdtemp(prefix="assay-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.update(environment(limits, auth, folder=folder, haproxy=haproxy))
-    for name, value in (QUICK | STEADY).items():
+    threads = {"RAY_SERVE_HAPROXY_NBTHREAD": str(min(os.cpu_count() or 1, _MOST_THREADS))}
+    for name, value in (QUICK | STEADY | threads).items():
         os.environ.setdefault(name, value)
     start_ray_here(namespace="serve", log_to_driver=log_to_driver, num_cpus=CPUS)
     options = {"host": "127.0.0.1", "port": port, "request_timeout_s": TIMEOUT}

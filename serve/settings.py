@@ -59,6 +59,9 @@ class Serving(BaseModel):
     grpc_port: int = Field(default=0, ge=0, le=65535)
     """Port at which each replica offers the Open Inference Protocol over gRPC; 0 offers none. Replicas of a machine
     share it."""
+    grpc_behind_tls: bool = False
+    """Whether a program in front of the port of gRPC ends TLS. Without it, and without a certificate in
+    ``ASSAY_SERVE_LIMITS``, a public service offers no gRPC."""
     replicas: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     """Torch threads of a replica, for each of which it reserves a CPU."""

@@ -84,6 +84,18 @@ class Keys:
         self._read()
 
     @classmethod
+    def of(cls, folder: Path) -> "Keys | None":
+        """Opens the keys of a log.
+
+        Args:
+            folder: of the log.
+
+        Returns:
+            None where there is no file of keys, as in a copy of a log for somebody who verifies it.
+        """
+        return cls(folder) if (folder / FILE).exists() else None
+
+    @classmethod
     def create(cls, folder: Path) -> "Keys":
         """Opens the keys of a log, and makes the first one where there is none.
 

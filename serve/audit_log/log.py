@@ -144,7 +144,6 @@ class DecisionLog:
         """Writes what waits, with a last line, and lets the chain go."""
         atexit.unregister(self.close)
         if self._thread.is_alive():
-            self.event("stop")
             self._queue.put(None)
             self._thread.join(10 * EVERY)
 
@@ -158,6 +157,8 @@ class DecisionLog:
                     if one is not None:
                         self._seal(*one)
                 self._count_refused(at_once=last)
+                if last:
+                    self._end()
                 self._keep(last=last)
             except Exception:
                 # Without this thread the service would go on without a log.
@@ -217,22 +218,32 @@ class DecisionLog:
             self._unsynced.append(time.monotonic())
             self._refused.clear()
 
+    def _count_lost(self) -> None:
+        lost = self._lost
+        if lost > self._lost_told:
+            self._chain.add({"event": "lost", "time": now(), "calls": lost - self._lost_told})
+            self._unsynced.append(time.monotonic())
+            self._lost_told = lost
+
+    def _end(self) -> None:
+        """Seals the line of the end; verification takes any line after it in the same file for a forged one."""
+        self._count_lost()
+        self._chain.add({"event": "stop", "time": now()})
+        self._unsynced.append(time.monotonic())
+
     def _keep(self, *, last: bool) -> None:
         """Writes what is sealed, and syncs it when that is due; notes why where the disk does not take it."""
         try:
             self._chain.write()
-            if self._lost > self._lost_told:
-                lost = self._lost
-                self._chain.add({"event": "lost", "time": now(), "calls": lost - self._lost_told})
+            if not last and self._lost > self._lost_told:
+                self._count_lost()
                 self._chain.write()
-                self._unsynced.append(time.monotonic())
-                self._lost_told = lost
             waited = bool(self._unsynced) and time.monotonic() - self._unsynced[0] >= EVERY
             if last or self._waiting or self._why or waited or len(self._unsynced) >= BATCH:
                 self._chain.sync()
                 self._unsynced.clear()
                 self._release(None)
-            if today() != self._chain.day or self._chain.full:
+            if not last and (today() != self._chain.day or self._chain.full):
                 self._rotate()
             self._why = ""
         except (OSError, UserError) as error:

@@ -1,4 +1,8 @@
-"""Verification of a decision log: every line that was changed, removed, added or moved, by file and line."""
+"""Verification of a decision log: every line that was changed, removed, added or moved, by file and line.
+
+Hashes show that lines agree with one another, and anyone can make such lines. Signatures, by the keys of the log, show
+that a process of the service wrote the lines up to the signed one. What follows the last signature is counted.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,6 +41,12 @@ class ChainReport:
     """Sequence numbers of the first and the last line."""
     head: str = FIRST
     """Hash of the last line."""
+    signed: bool = True
+    """Whether signatures were compared; else there is no file of keys, and the end may have been cut or written anew.
+    """
+    unsigned: int = 0
+    """Lines after the last signature, or that a process which died left without one: whoever can write the files could
+    have added them."""
     torn: list[str] = field(default_factory=list)
     """Files whose last line a crash cut."""
     faults: list[Fault] = field(default_factory=list)
@@ -64,20 +74,20 @@ def verify(folder: Path, *, head: str = "") -> list[ChainReport]:
 
     Raises:
         UserError: there is no log.
-        StorageError: the keys cannot be read.
+        StorageError: the keys cannot be read, or others can read them.
     """
     files = f.files_of(folder)
     writers = sorted({*files, *(path.stem for path in folder.glob("*.head"))})
     if not writers:
         raise f.no_log(folder)
-    keys = Keys(folder)
+    keys = Keys.of(folder)
     vouched = _vouched(folder, files)
-    reports, found = [], not head
+    reports, known = [], not head
     for writer in sorted({*writers, *vouched}):
         chain = _Verification(folder, writer, keys, vouched.get(writer, []), head)
         reports.append(chain.run(files.get(writer, [])))
-        found |= chain.found
-    if not found:
+        known |= chain.found
+    if not known:
         lost = f"no line has the hash {head}: lines were removed or changed since it was noted, or it is of another log"
         reports[0].faults.append(Fault(folder.name, 0, lost))
     return reports
@@ -86,7 +96,7 @@ def verify(folder: Path, *, head: str = "") -> list[ChainReport]:
 class _Verification:
     """Walks through the lines of one chain."""
 
-    def __init__(self, folder: Path, writer: str, keys: Keys, vouched: list[_Vouched], wanted: str) -> None:
+    def __init__(self, folder: Path, writer: str, keys: Keys | None, vouched: list[_Vouched], wanted: str) -> None:
         self._folder, self._writer, self._keys = folder, writer, keys
         self._vouched, self._wanted, self.found = vouched, wanted, False
         self._hashes: dict[int, str] = {}
@@ -100,7 +110,12 @@ class _Verification:
         """File, number and hash of the last line that was in its place; None after one that is no entry."""
         self._place: tuple[str, int] | None = None
         """File and number of the last line."""
-        self.report = ChainReport(writer=writer)
+        self._event_before = ""
+        self._start = 0
+        """Entry of the last start; nothing follows it before it is signed."""
+        self._after_start: tuple[str, int] | None = None
+        """File and number of the line after the last start."""
+        self.report = ChainReport(writer=writer, signed=keys is not None)
 
     def run(self, files: list[f.LogFile]) -> ChainReport:
         self.report.files = len(files)
@@ -156,19 +171,52 @@ class _Verification:
             self._fault(file, number, "is no entry: it was changed")
 
     def _event(self, file: str, number: int, entry: dict[str, Any]) -> None:
+        self._order(file, number, entry)
         if entry["event"] == "answer":
             self.report.answers += 1
         elif entry["event"] == "file":
+            self._unsigned(int(entry["sealed"][0]), entry["sequence"] - 1)
             if entry.get("file") != file:
                 self._fault(file, number, f"was written for the file {entry.get('file')}: the file was renamed")
             self._explained |= {(one["file"], one["bytes"], one["hash"]) for one in entry.get("torn", [])}
         elif entry["event"] == "deleted":
             last, hashed = int(entry["last"]), str(entry["hash"])
             said = deletion(self._writer, entry["files"], last, hashed)
-            if self._keys.signed(str(entry["key"]), str(entry["signature"]), *said):
+            if self._keys is None or self._keys.signed(str(entry["key"]), str(entry["signature"]), *said):
                 self._notes.add((last, hashed))
             else:
                 self._fault(file, number, "is a note of deletion that no key of this log signed")
+
+    def _order(self, file: str, number: int, entry: dict[str, Any]) -> None:
+        """Checks that an entry is of a kind that a process writes there."""
+        event, before = entry["event"], self._event_before
+        self._event_before = event
+        if (event == "file") != (number == 1):
+            self._fault(file, number, "was added or moved: each file begins with a line that names it, and has one")
+        elif event == "file":
+            self._event_before = "file after stop" if before in ("stop", "file after stop") else event
+        elif before == "stop":
+            self._fault(file, number, "was added after the process had ended: nothing follows a stop in its file")
+        elif before == "file after stop" and event == "deleted":
+            # Another process deleted old files, and wrote nothing else.
+            self._event_before = "stop"
+        elif before == "file after stop" and event != "start":
+            self._fault(file, number, "was added: a file after a stop begins with a start")
+        if event == "start":
+            self._start, self._after_start = entry["sequence"], None
+        elif entry["sequence"] == self._start + 1 and self._start:
+            self._after_start = file, number
+
+    def _unsigned(self, signed: int, last: int) -> None:
+        """Counts the lines after a signed one up to another; of these, nothing follows a start.
+
+        Args:
+            signed: number of the signed line.
+            last: number of the last line before the next process began to write, or of the chain.
+        """
+        self.report.unsigned += max(last - signed, 0)
+        if signed < self._start < last and self._after_start is not None:
+            self._fault(*self._after_start, "was added: the start before it was never signed, so no process wrote on")
 
     def _begin(self) -> None:
         """Checks that the chain begins at its beginning, or where a signed note says that files were deleted."""
@@ -203,8 +251,10 @@ class _Verification:
             return  # where another chain names this one, ``_elsewhere`` says that it was removed
         if head is None:
             self._fault(path.name, 0, "is missing or no head of a chain: nothing tells where the chain ends")
-        elif not head.signed(self._writer, self._keys):
+        elif self._keys is not None and not head.signed(self._writer, self._keys):
             self._fault(path.name, 0, "no key of this log signed it")
+        else:
+            self._unsigned(head.sequence, self.report.last)
 
     def _elsewhere(self) -> None:
         """Compares the lines with what heads, later files and other writers said of them."""

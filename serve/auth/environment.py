@@ -1,8 +1,14 @@
-"""Environment variables by which a service on this machine gets its limits and its tokens."""
+"""Environment variables by which all processes of a service get its limits and its tokens.
+
+On this machine ``environment`` makes them. On a cluster each machine has them before Ray starts there (on Kubernetes by
+``k8s/base/serving.env``), and ``require_shared`` refuses a service whose processes lack one.
+"""
 
 import os
+import re
 import secrets
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +16,86 @@ from assay.errors import UserError
 from serve import limits as limits_package
 from serve.auth import settings as auth
 from serve.auth.settings import AuthSettings
+from serve.limits.ports import free_ports
 from serve.limits.settings import SECRET, VARIABLE, Limits
-from serve.limits.taken import free_ports
 
+SCRIPT = Path(str(limits_package.__file__)).with_name("haproxy.sh")
+"""What Ray starts as HAProxy."""
+CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+_BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+_ALLOWED = "FORWARDED_ALLOW_IPS"
 _LONGEST_FOLDER = 32
 """Greatest length of the folder's path: that of a socket in it has at most 107 characters, and Ray adds 75."""
+
+
+def shared(limits: Limits, settings: AuthSettings, *, haproxy: bool, script: Path = SCRIPT) -> dict[str, str]:
+    """Returns the variables that are the same on all machines of a service. The secret is not among them.
+
+    Args:
+        limits: of what callers may send.
+        settings: who may call.
+        haproxy: whether HAProxy takes the calls, or Ray's Python proxy.
+        script: path of ``haproxy.sh`` on these machines.
+
+    Returns:
+        Values by name.
+    """
+    return {
+        VARIABLE: limits.to_json(),
+        auth.VARIABLE: settings.to_json(),
+        CALLBACK: "serve.auth.layers:middlewares",
+        # uvicorn would believe what callers on this machine say of their address.
+        _ALLOWED: "",
+        HAPROXY: "1" if haproxy else "0",
+        **({_BINARY: str(script)} if haproxy else {}),
+    }
+
+
+def require_shared(given: Mapping[str, str], settings: AuthSettings, *, public: bool) -> None:
+    """Refuses a service on a cluster whose processes lack what makes limits and tokens hold.
+
+    Args:
+        given: environment of a process.
+        settings: who may call, as the application was told.
+        public: whether calls from other machines are allowed, as the application was told.
+
+    Raises:
+        UserError: a variable is missing, or says something else than the settings of the application.
+    """
+    needed = shared(Limits(), settings, haproxy=given.get(HAPROXY) == "1")
+    for name in (CALLBACK, _ALLOWED, *([_BINARY] if _BINARY in needed else [])):
+        if given.get(name) != needed[name]:
+            raise _not_shared(name, f"must be {needed[name]!r}, and is {_shown(given.get(name))}")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", given.get(SECRET, "")):
+        # Its value is shown to nobody.
+        raise _not_shared(SECRET, "must be a secret of at least 16 letters, digits, - or _, the same on all machines")
+    limits = Limits.from_json(given.get(VARIABLE) or "{}")
+    if limits.public != public:
+        said = f"{str(limits.public).lower()} there and {str(public).lower()} in the settings of the application"
+        raise _not_shared(VARIABLE, f"and the application must agree: public is {said}")
+    if AuthSettings.from_json(given.get(auth.VARIABLE) or "{}") != settings:
+        raise _not_shared(auth.VARIABLE, "must say who may call: leave tokens out of the application, or give the same")
+    if settings.jwks and settings.single_use and not settings.used_ids:
+        # Each replica would accept a token once.
+        raise UserError(
+            f"{auth.VARIABLE} accepts each JSON web token once: give used_ids, a folder that all machines share, or "
+            "single_use: false, with which a token is accepted until it expires",
+            setting="used_ids",
+        )
+
+
+def _not_shared(name: str, what: str) -> UserError:
+    return UserError(
+        f"the environment variable {name} {what}; without it, limits and tokens would not hold before a call is "
+        "queued: set it on every machine before Ray starts there, as k8s/base/serving.env and "
+        "k8s/README.md say",
+        setting=name,
+    )
+
+
+def _shown(value: str | None) -> str:
+    return "not set" if value is None else repr(value)
 
 
 def environment(limits: Limits, settings: AuthSettings, *, folder: Path, haproxy: bool) -> dict[str, str]:
@@ -41,16 +122,8 @@ def environment(limits: Limits, settings: AuthSettings, *, folder: Path, haproxy
     if settings.jwks and not settings.used_ids:
         # Else each process would accept a token once.
         settings = replace(settings, used_ids=str(folder / "used"))
-    found = {
-        VARIABLE: limits.to_json(),
-        auth.VARIABLE: settings.to_json(),
-        SECRET: secrets.token_urlsafe(32),
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.auth.middleware:middlewares",
-        # uvicorn would believe what callers on this machine say of their address.
-        "FORWARDED_ALLOW_IPS": "",
-        "RAY_SERVE_ENABLE_HA_PROXY": "1" if haproxy else "0",
-    }
-    return {**found, **_haproxy(folder)} if haproxy else found
+    variables = {**shared(limits, settings, haproxy=haproxy), SECRET: secrets.token_urlsafe(32)}
+    return {**variables, **_haproxy(folder)} if haproxy else variables
 
 
 def _haproxy(folder: Path) -> dict[str, str]:
@@ -64,7 +137,6 @@ def _haproxy(folder: Path) -> dict[str, str]:
         )
     metrics, stats, fallback, grpc = map(str, free_ports(4))
     return {
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(str(limits_package.__file__)).with_name("haproxy.sh")),
         "ASSAY_PYTHON": sys.executable,
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -121,11 +122,12 @@ class JsonWebTokens:
         self._keys = KeySet(settings.jwks)
         self._used = UsedIds(settings.used_ids)
 
-    async def identity(self, token: str) -> Identity:
+    async def identity(self, token: str, call: str = "") -> Identity:
         """Checks a token.
 
         Args:
             token: as sent.
+            call: word by which a proxy knows the call: it may send one to a second replica after the first has died.
 
         Returns:
             Who calls.
@@ -141,7 +143,7 @@ class JsonWebTokens:
             key = await self._keys.key(kid)
             if not key.may_check(algorithm):
                 raise RefusedTokenError("its algorithm is not that of its key")
-            return self._accept(self._claims(token, key, algorithm))
+            return self._accept(self._claims(token, key, algorithm), call)
         except _UNREADABLE as error:
             raise RefusedTokenError(type(error).__name__) from None
 
@@ -158,15 +160,15 @@ class JsonWebTokens:
         )
         return claims
 
-    def _accept(self, claims: Mapping[str, Any]) -> Identity:
+    def _accept(self, claims: Mapping[str, Any], call: str) -> Identity:
         expires, issued = float(claims["exp"]), float(claims["iat"])
         if expires - issued > LONGEST:
             raise RefusedTokenError("it lives longer than a day")
         if self._settings.single_use:
-            used = claims["jti"]
-            if not isinstance(used, str) or not 0 < len(used) <= 256:
+            token_id = claims["jti"]
+            if not isinstance(token_id, str) or not 0 < len(token_id) <= 256:
                 raise RefusedTokenError("its id is no text")
-            self._used.use(f"{claims['iss']}\n{used}", until=expires + LEEWAY)
+            self._used.use(f"{claims['iss']}\n{token_id}", until=expires + LEEWAY, call=call)
         allowed = set(self._settings.jwt_scopes)
         if "scope" in claims:
             given = claims["scope"]
@@ -176,57 +178,76 @@ class JsonWebTokens:
 
 
 class UsedIds:
-    """Ids of tokens that were used, each accepted once.
+    """Ids of tokens that were used, each accepted for one call.
 
     Args:
-        folder: that the processes of this machine share; empty: this process keeps its own.
+        folder: that the processes of a service share; empty: this process keeps its own.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder) if folder else None
-        self._used: dict[str, float] = {}
+        self._used: dict[str, tuple[float, str]] = {}
+        """By the hash of an id, when its token ends, and the hash of the call that used it."""
         self._next_cleaning = 0.0
 
-    def use(self, token_id: str, *, until: float) -> None:
+    def use(self, token_id: str, *, until: float, call: str = "") -> None:
         """Notes that an id is used.
 
         Args:
             token_id: the id with its issuer.
             until: time, in seconds since 1970, from which the token is refused anyway.
+            call: word of the proxy for the call. The call that used an id is accepted again, as where a proxy sends it
+                to a second replica after the first has died; no caller can give this word. Empty is no call's.
 
         Raises:
             RefusedTokenError: it was used before, or cannot be noted.
         """
-        digest = hashlib.sha256(token_id.encode("utf-8", "surrogatepass")).hexdigest()
+        digest, by = _hash(token_id), _hash(call) if call else ""
         self._clean(time.time())
-        if self._folder is None:
-            if digest in self._used:
-                raise RefusedTokenError("it was used before")
-            self._used[digest] = until
-            return
-        file = self._folder / digest
         try:
-            if file.exists():
-                raise RefusedTokenError("it was used before")
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Of several processes at once, one makes the file.
-            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            os.utime(file, (until, until))
+            user = self._user(digest, by, until)
         except OSError as error:
             logger.error("the id of a token cannot be noted: %s", error.strerror)
             raise RefusedTokenError("its id cannot be noted") from None
+        if user is not None and (not by or user != by):
+            raise RefusedTokenError("it was used before")
+
+    def _user(self, digest: str, by: str, until: float) -> str | None:
+        """Notes a call as the user of an id; returns the hash of the call that was noted before, None without one."""
+        if self._folder is None:
+            if digest in self._used:
+                return self._used[digest][1]
+            self._used[digest] = (until, by)
+            return None
+        file = self._folder / digest
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self._folder / f".{os.getpid()}.{secrets.token_hex(8)}"
+        temporary.write_text(by)
+        try:
+            os.utime(temporary, (until, until))
+            # Of several processes at once, one is first, and its file is whole.
+            os.link(temporary, file)
+        except FileExistsError:
+            return file.read_text()
+        finally:
+            temporary.unlink()
+        return None
 
     def _clean(self, now: float) -> None:
         """Forgets ids whose tokens have expired, once a minute."""
         if now < self._next_cleaning:
             return
         self._next_cleaning = now + 60
-        self._used = {digest: until for digest, until in self._used.items() if until > now}
+        self._used = {digest: used for digest, used in self._used.items() if used[0] > now}
         for file in self._folder.glob("*") if self._folder and self._folder.exists() else ():
             # A file that was just made has the present as its time until it is set; another process may remove it.
             with suppress(OSError):
                 if file.stat().st_mtime < now - 60:
                     file.unlink()
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _name(claims: Mapping[str, Any]) -> str:

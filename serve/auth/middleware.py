@@ -1,31 +1,20 @@
-"""Authentication before a call takes a place, and the layers that Ray's proxies run.
+"""Lets calls with a valid token pass, as often as it may be used, before a call takes a place."""
 
-Ray calls ``middlewares`` in its Python proxy, and in each replica behind HAProxy, where
-``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` is ``serve.auth.middleware:middlewares``. A replica whose process did not
-run them applies them itself: ``Edge``.
-"""
-
-import logging
 import math
-import os
 import re
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.auth.jwt import JsonWebTokens, RefusedTokenError
+from serve.auth.authenticator import Authenticator
 from serve.auth.rates import Rates
-from serve.auth.sessions import SECONDS, cookie_name, find_session, make_session
+from serve.auth.sessions import SECONDS, cookie_name, make_session
 from serve.auth.settings import AuthSettings
-from serve.auth.tokens import Identity, StoredToken, TokenFile
+from serve.auth.tokens import Identity, StoredToken
 from serve.limits import hosts
-from serve.limits.connections import limit_connections
-from serve.limits.middleware import BEHIND_PROXY, OPEN_PATHS, PASSED, Bodies, Front, holds, refuse
-from serve.limits.settings import SECRET, Limits
-
-logger = logging.getLogger(__name__)
+from serve.limits.admission import BEHIND_PROXY, OPEN_PATHS
+from serve.limits.error_form import refuse
+from serve.limits.settings import Limits
 
 CALLER = b"x-assay-caller"
 """Header by which the routes learn who calls: the name of the token."""
@@ -34,45 +23,6 @@ SCOPES = b"x-assay-scopes"
 
 _CALLS = re.compile(r"[:/](predict|infer|explain|answer|certify)(?=[:/?]|$)")
 _SCOPE_OF = {"predict": "predict", "infer": "predict", "explain": "explain", "answer": "explain", "certify": "certify"}
-_BEARER = re.compile(r"Bearer ([A-Za-z0-9._~+/-]{1,8192}=*)")
-
-
-def middlewares() -> list[Middleware]:
-    """Returns the layers for Ray's proxies; the last is the outermost. Ray Serve calls this.
-
-    Returns:
-        Middlewares as Starlette has them.
-    """
-    limits = Limits.from_environment()
-    limit_connections(limits)
-    return [
-        Middleware(Bodies, limits=limits),
-        Middleware(Authentication, settings=AuthSettings.from_environment(), limits=limits),
-        Middleware(Front, limits=limits),
-    ]
-
-
-class Edge:
-    """Middleware of an application that applies the layers unless the process that took the call has.
-
-    Args:
-        app: the application.
-        limits: settings; by default those of the environment.
-        settings: of authentication; by default those of the environment.
-    """
-
-    def __init__(self, app: ASGIApp, limits: Limits | None = None, settings: AuthSettings | None = None) -> None:
-        self._app = app
-        self._secret = os.environ.get(SECRET, "").encode()
-        limits = limits or Limits.from_environment()
-        self._layers = Front(Authentication(Bodies(app, limits), settings, limits), limits)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and holds(scope["headers"], PASSED, self._secret):
-            scope["headers"] = [header for header in scope["headers"] if header[0] != PASSED]
-            await self._app(scope, receive, send)
-        else:
-            await self._layers(scope, receive, send)
 
 
 class Authentication:
@@ -113,85 +63,6 @@ class Authentication:
         else:
             _name_caller(scope, who)
             await self._app(scope, receive, send)
-
-
-class Authenticator:
-    """Finds out who calls; also for calls that do not come by HTTP.
-
-    Args:
-        settings: who may call, and how often.
-    """
-
-    def __init__(self, settings: AuthSettings) -> None:
-        self._tokens = TokenFile(settings.tokens) if settings.tokens else None
-        self._jwt = JsonWebTokens(settings) if settings.jwks else None
-        self.rates = Rates(settings.per_second, settings.burst)
-        self.failures = Rates(settings.failures_per_second, 10 * settings.failures_per_second)
-        if self._tokens is None and self._jwt is None and not settings.anyone:
-            logger.error("nobody may call: ASSAY_SERVE_AUTH names neither tokens nor jwks")
-
-    async def identity(self, authorization: str) -> Identity | None:
-        """Returns who calls by the value of an Authorization header.
-
-        Args:
-            authorization: ``Bearer`` and the token.
-
-        Returns:
-            None if the token is not accepted.
-        """
-        found = _BEARER.fullmatch(authorization)
-        if found is None:
-            return None
-        token = found[1]
-        if self._jwt is not None and token.count(".") == 2:
-            try:
-                return await self._jwt.identity(token)
-            except RefusedTokenError as error:
-                logger.warning("a JSON web token was refused: %s", error)
-                return None
-        stored = self._tokens.find(token) if self._tokens is not None else None
-        return stored.identity if stored is not None else None
-
-    async def caller(self, scope: Scope) -> Identity | None:
-        """Returns who makes a call of HTTP: by its Authorization header, or by the session of a browser.
-
-        Args:
-            scope: of ASGI.
-
-        Returns:
-            None if neither is accepted.
-        """
-        given = hosts.values(scope["headers"], b"authorization")
-        if given:
-            return await self.identity(given[0]) if len(given) == 1 else None
-        # A browser names the page that makes a call; without that, a call with a cookie may be forged.
-        changes = scope["method"] not in ("GET", "HEAD")
-        if changes and not hosts.values(scope["headers"], b"origin"):
-            return None
-        session = self._session(scope)
-        return session.identity if session is not None else None
-
-    def opened(self, scope: Scope) -> StoredToken | None:
-        """Returns the token that the address of a page brings.
-
-        Args:
-            scope: of ASGI.
-
-        Returns:
-            None without a valid one.
-        """
-        given = [value for name, value in parse_qsl(scope["query_string"].decode("latin-1")) if name == "token"]
-        return self._tokens.find(given[0]) if self._tokens is not None and len(given) == 1 else None
-
-    def _session(self, scope: Scope) -> StoredToken | None:
-        name = cookie_name(next(iter(hosts.values(scope["headers"], b"host")), ""))
-        try:
-            cookies = SimpleCookie("; ".join(hosts.values(scope["headers"], b"cookie")))
-        except CookieError:
-            return None
-        if name not in cookies or self._tokens is None:
-            return None
-        return find_session(cookies[name].value, self._tokens)
 
 
 def scope_of(path: str, method: str) -> str:

@@ -72,9 +72,21 @@ class AuthSettings:
         Raises:
             UserError: the variable holds no JSON object, or an unknown setting.
         """
+        return cls.from_json(os.environ.get(VARIABLE) or "{}")
+
+    @classmethod
+    def from_json(cls, text: str) -> "AuthSettings":
+        """Reads settings.
+
+        Args:
+            text: JSON object; an absent setting takes its default.
+
+        Raises:
+            UserError: the text is no JSON object, or names an unknown setting.
+        """
         known = {one.name for one in fields(cls)}
         try:
-            given: Any = json.loads(os.environ.get(VARIABLE) or "{}")
+            given: Any = json.loads(text)
         except ValueError:
             given = None
         if not isinstance(given, dict) or not set(given) <= known:

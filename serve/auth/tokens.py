@@ -1,7 +1,9 @@
 """Tokens: long random words, of which a file keeps only hashes, with what each allows and until when.
 
 A token has 256 random bits, so that one SHA-256 of it tells nobody the token: slow hashes are for passwords, which can
-be guessed. The file is one JSON object; it is replaced as a whole, and read again when it has changed.
+be guessed. The file is one JSON object; it is replaced as a whole, and read again when it, its mode or its owner has
+changed. Sessions of browsers are signed by the hashes, so that a file which others can read, or could have put there,
+lets nobody in.
 """
 
 import fcntl
@@ -12,6 +14,8 @@ import logging
 import os
 import re
 import secrets
+import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +31,8 @@ logger = logging.getLogger(__name__)
 PREFIX = "assay_"
 """Beginning of every token, by which scanners of code find one that was published."""
 _MODE = 0o600
+_AGAIN = 10.0
+"""Seconds after which a file is read again that seems unchanged: who may write its folder is not seen by it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,13 @@ class StoredToken:
         return self.expires is None or now < datetime.fromisoformat(self.expires)
 
     @property
+    def days(self) -> float | None:
+        """Days from its making to its end; None without an end."""
+        if self.expires is None:
+            return None
+        return (datetime.fromisoformat(self.expires) - datetime.fromisoformat(self.created)) / timedelta(days=1)
+
+    @property
     def identity(self) -> Identity:
         """The caller that has this token."""
         return Identity(self.name, frozenset(self.scopes))
@@ -74,7 +87,8 @@ class TokenFile:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self._read_at: tuple[int, int, int] | None = None
+        self._read_at: tuple[int, ...] | None = None
+        self._until = 0.0
         self._tokens: Sequence[StoredToken] = ()
         self._told = ""
 
@@ -100,10 +114,11 @@ class TokenFile:
         """Returns all tokens of the file, as it is now."""
         try:
             status = self._path.stat()
-            state = status.st_mtime_ns, status.st_size, status.st_ino
-            if state != self._read_at:
+            # The last one changes with mode and owner too.
+            state = status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
+            if state != self._read_at or time.monotonic() > self._until:
                 self._tokens = _read(self._path)
-                self._read_at, self._told = state, ""
+                self._read_at, self._told, self._until = state, "", time.monotonic() + _AGAIN
         except (OSError, UserError) as error:
             if str(error) != self._told:
                 logger.error("no token is accepted: %s", error)
@@ -154,7 +169,7 @@ def rotate_token(path: str | Path, name: str, *, keep_hours: float, days: float 
         path: of the file.
         name: of the caller.
         keep_hours: how long the old token is accepted still.
-        days: after which the new token expires; None: never.
+        days: after which the new token expires; None: as long after its making as the old one.
 
     Returns:
         The new token, which allows what the old one allowed.
@@ -166,6 +181,7 @@ def rotate_token(path: str | Path, name: str, *, keep_hours: float, days: float 
     end = datetime.now(UTC) + timedelta(hours=keep_hours)
     with _changing(path) as tokens:
         old = _named(tokens, name)
+        days = old[-1].days if days is None else days
         scopes = _checked(name, sorted({scope for one in old for scope in one.scopes}), days)
         for place, one in enumerate(tokens):
             if one.name == name and one.is_valid(end):
@@ -213,7 +229,7 @@ def read_tokens(path: str | Path) -> Sequence[StoredToken]:
         path: of the file.
 
     Raises:
-        UserError: the file is absent, no file of tokens, or open to others.
+        UserError: the file is absent, no file of tokens, open to others, or another user's.
     """
     if not Path(path).exists():
         raise UserError(f"there is no file of tokens {str(path)!r}; python -m jobs.tokens add NAME makes it")
@@ -276,13 +292,13 @@ def _changing(path: str | Path) -> Iterator[list[StoredToken]]:
 
 
 def _read(file: Path) -> Sequence[StoredToken]:
-    status = file.stat()
-    # A secret that Kubernetes mounts belongs to root, and to the group of the pod, which may read it.
-    mounted = status.st_uid == 0 != os.getuid() and not status.st_mode & 0o037
-    if status.st_mode & 0o077 and not mounted:
-        raise UserError(f"{str(file)!r} can be read by others than its owner: chmod 600 it", setting="file")
+    _require_own_place(file)
+    with file.open("rb") as opened:
+        # Of the opened file: another one may lie there in the next moment.
+        _require_private(file, os.fstat(opened.fileno()))
+        content = opened.read()
     try:
-        given: Any = json.loads(file.read_text())
+        given: Any = json.loads(content)
         tokens = [StoredToken(**{**one, "scopes": tuple(one["scopes"])}) for one in given["tokens"]]
         for one in tokens:
             if not re.fullmatch(r"[0-9a-f]{64}", one.hash) or not set(one.scopes) <= set(SCOPES):
@@ -291,6 +307,38 @@ def _read(file: Path) -> Sequence[StoredToken]:
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{str(file)!r} is no file of tokens; restore it, or make a new one", setting="file") from None
     return tokens
+
+
+def _require_private(file: Path, status: os.stat_result) -> None:
+    """Refuses a file that others can read, or that another user has made."""
+    _require_owner(file, status)
+    # A secret that Kubernetes mounts belongs to root, and to the group of the pod, which may read it.
+    mounted = status.st_uid == 0 != os.getuid() and not status.st_mode & 0o037
+    if status.st_mode & 0o077 and not mounted:
+        raise UserError(f"{str(file)!r} can be read by others than its owner: chmod 600 it", setting="file")
+
+
+def _require_own_place(file: Path) -> None:
+    """Refuses a link that another user has made, and a folder in which everybody can put another file."""
+    if file.is_symlink():
+        _require_owner(file, file.lstat())
+    for folder in {file.parent, file.resolve().parent}:
+        mode = folder.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise UserError(
+                f"everybody can replace files in {str(folder)!r}, where {file.name!r} lies: chmod o-w it, or put the "
+                "file into a folder of its own",
+                setting="file",
+            )
+
+
+def _require_owner(file: Path, status: os.stat_result) -> None:
+    if status.st_uid not in (0, os.getuid()):
+        raise UserError(
+            f"{str(file)!r} belongs to the user {status.st_uid}, who could let anyone in, and not to {os.getuid()}, "
+            "who runs this: make the file as this user, or chown it",
+            setting="file",
+        )
 
 
 def _write(file: Path, tokens: Sequence[StoredToken]) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from serve.auth.middleware import Authenticator
+from serve.auth.authenticator import Authenticator
 from serve.grpc_.authorising import Allowed, Metadata, Refusal, address_of, loopback_only
 from serve.limits.refusals import text_of
 

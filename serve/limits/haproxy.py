@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from serve.limits.error_files import ERROR_FILES
 from serve.limits.refusals import RETRIED, TEXTS, error_body, text_of
-from serve.limits.removed import BEGINNINGS, NAMES, PROXY_HEADER
+from serve.limits.removed import BEGINNINGS, CALL_HEADER, NAMES, PROXY_HEADER
 from serve.limits.settings import Limits
 
 MARK = "# Hardened by serve/limits/haproxy.py"
@@ -261,6 +261,7 @@ def _headers(limits: Limits, secret: str) -> list[str]:
         "    http-request set-header X-Forwarded-For %[var(txn.client)]",
         "    http-request set-header X-Forwarded-Proto https if { ssl_fc }",
         f"    http-request set-header {PROXY_HEADER} {secret}",
+        f"    http-request set-header {CALL_HEADER} %[uuid()]",
         # A request id that is no plain word is replaced, so that nobody's name gets into logs and answers.
         f"    acl plain_id req.fhdr(x-request-id) -m reg {_quoted('^[A-Za-z0-9._-]{1,128}$')}",
         "    http-request del-header X-Request-ID if !plain_id",
@@ -297,6 +298,9 @@ def _paths(backends: Sequence[Backend]) -> list[str]:
         patterns = [f"^/v1/models/{name}(/versions/[^/:]+)?:({verbs})$"]
         patterns += [f"^/v2/models/{name}(/.*)?$"] if backend.kind == "predict" else []
         rules += [f"    http-request {moved} if {{ path,url_dec -m reg {_quoted(one)} }}" for one in patterns]
+        # Figures of its own replicas: /metrics is answered by those of the front.
+        condition = f"{{ path /metrics/{backend.model}/{backend.kind} }}"
+        rules.append(f"    http-request set-path {backend.prefix}/metrics if {condition}")
     return rules
 
 

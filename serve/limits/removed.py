@@ -8,6 +8,8 @@ from functools import lru_cache
 
 PROXY_HEADER = "X-Assay-Proxy"
 """Header by which a replica knows that a call came through HAProxy."""
+CALL_HEADER = "X-Assay-Call"
+"""Header with a word that HAProxy makes for each call: the same where it sends the call to a second replica."""
 NAMES = (
     # Only HAProxy says who calls, and by which way.
     *("Forwarded", "X-Forwarded", "X-Real-IP", "Upgrade", PROXY_HEADER),

@@ -1,5 +1,6 @@
 """The repository: for each served name its versions, and which of them answers by default."""
 
+from contextlib import suppress
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +13,9 @@ from assay.study.spec import PathName
 MOST_VERSIONS = 8
 """Versions of one name that may be loaded at the same time: each stays in memory."""
 _FOLDER = "models"
+_REMOVED = "removed"
+_SHOWN = 12
+"""Characters of a hash in messages and lists."""
 
 
 class Source(BaseModel):
@@ -39,10 +43,19 @@ class Version(Source):
     """Name of the version in paths and answers."""
 
 
-class Entry(BaseModel):
-    """All versions of one name."""
+class Removed(BaseModel):
+    """What is kept of versions that were removed, so that their names mean the same weights for ever."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    numbered: int = 0
+    """The greatest number that a version has had: it names no other one."""
+    removed: dict[str, str] = {}
+    """Hashes of the weights of removed versions, by version."""
+
+
+class Entry(Removed):
+    """All versions of one name."""
 
     name: PathName
     versions: tuple[Version, ...]
@@ -50,8 +63,21 @@ class Entry(BaseModel):
     """The version that answers where a request names none."""
     previous: str = ""
     """The version that answered before it: what a rollback returns to."""
-    numbered: int = 0
-    """The greatest number that a version has had: it names no other one."""
+
+    @classmethod
+    def first(cls, name: str, version: Version, removed: Removed) -> "Entry":
+        """Returns the entry of a name with its first version.
+
+        Args:
+            name: of the model.
+            version: the version, which answers by default.
+            removed: what is kept of an earlier model of this name.
+
+        Raises:
+            SpecError: the version once had other weights.
+        """
+        entry = cls(name=name, versions=(), current=version.version, **removed.model_dump())
+        return entry.with_version(version, current=False)
 
     def version(self, name: str) -> Version:
         """Returns one version.
@@ -87,12 +113,16 @@ class Entry(BaseModel):
             The changed entry.
 
         Raises:
-            SpecError: its name is taken by other weights, or there are too many versions.
+            SpecError: its name is, or was, that of other weights, or there are too many versions.
         """
         same = next((one for one in self.versions if one.version == version.version), None)
-        if same is not None and same != version:
+        known = same.artefact if same is not None else self.removed.get(version.version, version.artefact)
+        if (same is not None and same != version) or known != version.artefact:
             raise SpecError(
-                f"version {version.version!r} of {self.name!r} is another model; give the new one another name",
+                f"version {version.version!r} of {self.name!r} {'is' if same else 'was'} another model, with the "
+                f"weights {known[:_SHOWN]}, and answers are known by this name; those of {version.recipe!r} of "
+                f"{version.results} are {version.artefact[:_SHOWN]}: give these another version, such as "
+                f"{self.next_version}, the next number, which leaving --version out gives",
                 setting="version",
                 given=version.version,
             )
@@ -165,7 +195,13 @@ class Entry(BaseModel):
             )
         versions = tuple(one for one in self.versions if one.version != version)
         previous = "" if self.previous == version else self.previous
-        return self.model_copy(update={"versions": versions, "previous": previous})
+        removed = {**self.removed, version: self.version(version).artefact}
+        return self.model_copy(update={"versions": versions, "previous": previous, "removed": removed})
+
+    def without_all(self) -> Removed:
+        """Returns what is kept when all versions are removed."""
+        removed = self.removed | {one.version: one.artefact for one in self.versions}
+        return Removed(numbered=int(self.next_version) - 1, removed=removed)
 
     @property
     def next_version(self) -> str:
@@ -227,12 +263,34 @@ class Repository:
         self._files.commit(f"{_FOLDER}/{entry.name}.json", (entry.model_dump_json(indent=2) + "\n").encode())
 
     def delete(self, name: str) -> None:
-        """Removes a name with all its versions.
+        """Removes a name with all its versions; which weights they had is kept.
 
         Args:
             name: of a model.
         """
+        # Of a damaged file nothing can be kept.
+        with suppress(SpecError):
+            if (entry := self.read(name)) is not None:
+                kept = entry.without_all().model_dump_json(indent=2) + "\n"
+                self._files.commit(f"{_REMOVED}/{name}.json", kept.encode())
         self._files.delete(f"{_FOLDER}/{name}.json")
+
+    def removed(self, name: str) -> Removed:
+        """Returns what is kept of a name whose versions were all removed.
+
+        Args:
+            name: of a model.
+
+        Raises:
+            SpecError: the file holds something else.
+        """
+        file = f"{_REMOVED}/{name}.json"
+        if not self._files.exists(file):
+            return Removed()
+        try:
+            return Removed.model_validate_json(self._files.read(file))
+        except ValidationError as error:
+            raise SpecError(f"{self._files.path(file)}: {'; '.join(explain(error))}", setting="repository") from None
 
     @property
     def locked(self):  # type: ignore[no-untyped-def]

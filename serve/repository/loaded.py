@@ -135,8 +135,15 @@ class Loaded:
                 versions[version.version] = load(entry.name, version)
             except Exception as error:  # whatever is wrong with one version, the others answer
                 foreseen = isinstance(error, UserError | OSError | NoFiniteAnswerError)
-                failed[version.version] = str(error) if foreseen else f"it cannot be loaded ({type(error).__name__})"
-                logger.error("version %s of %s was not loaded: %s", version.version, entry.name, error)
+                why = str(error) if foreseen else f"it cannot be loaded ({type(error).__name__})"
+                if same is not None:
+                    # Whoever changed the file by hand gets what answers, under its own hash, and is told.
+                    why = (
+                        f"the weights {version.artefact[:12]} cannot be loaded, and the weights {same.artefact[:12]} "
+                        f"answer as this version still: {why}"
+                    )
+                failed[version.version] = why
+                logger.error("version %s of %s was not loaded: %s", version.version, entry.name, why)
         wanted = {version.version for version in entry.versions}
         current = entry.current if entry.current in versions else before.current or next(iter(versions), "")
         kept = {name: one for name, one in versions.items() if name in wanted or name == current}

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from functools import cache
 
 from fastapi import FastAPI
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from assay.errors import UserError
+from serve.auth.tokens import read_tokens
 from serve.repository.loaded import Loaded
 
 NOTED = "assay.noted"
@@ -43,9 +45,10 @@ class Metrics:
 
     Args:
         loaded: the models.
+        tokens: file of the tokens of those who may call; empty without one.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, *, tokens: str = "") -> None:
         self._loaded = loaded
         self.registry = CollectorRegistry()
         self._calls = Counter(
@@ -62,6 +65,9 @@ class Metrics:
             "assay_serve_refusals", "Calls without an answer, by the reason.", ("reason",), registry=self.registry
         )
         self.registry.register(_Batches(loaded))
+        if tokens:
+            usable = "1 while the file of tokens can be used, else 0: then no token is accepted, and the log says why."
+            Gauge("assay_serve_tokens_usable", usable, registry=self.registry).set_function(lambda: _usable(tokens))
         # Looking for a label by its texts costs more than counting.
         self._counted = cache(lambda call, model, status: self._calls.labels(call, model, str(status)))
         self._timed = cache(self._seconds.labels)
@@ -148,6 +154,14 @@ def add_metrics(api: FastAPI, metrics: Metrics) -> None:
     @api.get("/metrics", include_in_schema=False)
     async def figures() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _usable(tokens: str) -> float:
+    try:
+        read_tokens(tokens)
+    except (OSError, UserError):
+        return 0.0
+    return 1.0
 
 
 class _Batches(Collector):

@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from serve.limits.taken import free_ports
+from serve.limits.ports import free_ports
 from tests.benchmarks.serving.processes import ROOT, Server, running
 from tests.benchmarks.serving.study import POINTS, STUDY, Case, error_of, made
 
@@ -77,7 +77,7 @@ class Length:
     """How long each call is measured."""
 
     rounds: int = 3
-    seconds: float = 4.0
+    seconds: float = 2.5
 
 
 def measure(*, quick: bool = False) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serve.limits.taken import free_ports
+from serve.limits.ports import free_ports
 from tests.benchmarks.serving.attacked import made, mutations_of
 from tests.benchmarks.serving.call import Call
 from tests.benchmarks.serving.flood import at_once, uploads

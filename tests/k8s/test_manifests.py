@@ -34,7 +34,12 @@ def kinds(folder: Path) -> set[str]:
 def test_a_lasting_cluster_a_study_and_a_model_are_put_out_apart() -> None:
     # kubectl delete -k of a study must not delete the volume with everybody's results.
     lasting = {"RayCluster", "PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"}
-    expected = {"cpu": lasting, "a100": lasting, "cpu-study": {"RayJob", "NetworkPolicy"}, "cpu-model": {"RayService"}}
+    expected = {
+        "cpu": lasting,
+        "a100": lasting,
+        "cpu-study": {"RayJob", "NetworkPolicy"},
+        "cpu-model": {"RayService", "ConfigMap"},
+    }
     expected |= {"a100-study": expected["cpu-study"], "kind": lasting, "kind-study": expected["cpu-study"]}
     assert {folder.name: kinds(folder) for folder in OVERLAYS} == expected
     assert kinds(SITES / "everything-study") == {"RayJob", "NetworkPolicy"}
@@ -69,7 +74,7 @@ def test_results_lie_where_every_pod_reads_them(folder: Path) -> None:
     for pod in (pod for manifest in rendered(folder) for pod in pods(manifest)):
         (container,) = pod["spec"]["containers"]
         if folder.parent == SITES:
-            assert container["envFrom"] == [{"secretRef": {"name": "assay-s3"}}]
+            assert container["envFrom"][0] == {"secretRef": {"name": "assay-s3"}}
             assert "volumeMounts" not in container
         else:
             claim = {"claimName": "assay-results"}

@@ -21,7 +21,7 @@ import numpy as np
 
 from assay.store.folder import Store
 from assay.study.finished import open_finished
-from serve.limits.taken import free_ports
+from serve.limits.ports import free_ports
 from serve.model import ServedModel
 
 ROOT = Path(__file__).parents[2]

@@ -40,6 +40,14 @@ class Server:
     token: str
 
 
+@pytest.fixture(scope="module", autouse=True)
+def described() -> Iterator[None]:
+    """The environment of a cluster is tested in ``auth/test_environment.py``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.app.require_shared", lambda *_, **__: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def server(results: Path, shared_ray: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The application, run on the Ray that tests share."""

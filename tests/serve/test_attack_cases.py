@@ -215,7 +215,7 @@ CASES: Mapping[int, Case] = {
     ),
     42: case(
         "a second start, and SIGKILL to proxy, controller and head",
-        "limits/test_taken.py::test_a_port_that_would_be_shared_is_refused",
+        "limits/test_ports.py::test_a_port_that_would_be_shared_is_refused",
         f"{HAPROXY}test_haproxy_ends_when_the_process_dies_that_started_it",
         "test_kills.py::test_a_proxy_and_the_controller_come_back",
         "test_kills.py::test_everything_starts_again_with_the_same_token_when_the_head_dies",

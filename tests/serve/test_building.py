@@ -34,6 +34,14 @@ from serve.settings import read_settings
 PORT = 18123
 
 
+@pytest.fixture(scope="module", autouse=True)
+def described() -> Iterator[None]:
+    """The environment of a cluster is tested in ``auth/test_environment.py``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.app.require_shared", lambda *_, **__: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def forgotten(results: Path) -> Iterator[None]:
     """All tests share the results, which remember their ledger, and each has ledgers of its own."""

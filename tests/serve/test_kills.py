@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from assay.errors import UserError
-from serve.limits.taken import require_free
+from serve.limits.ports import require_free
 from tests.serve.running import REPLICA, ROOT, WRONG, Call, Load, Running, load, running, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

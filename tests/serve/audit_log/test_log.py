@@ -156,7 +156,7 @@ def test_refused_calls_are_counted_and_events_of_models_are_lines(tmp_path: Path
         log.record(Refused(status))
     log.event("promote", model="triage", version="2", before="1")
     log.close()
-    assert events(tmp_path) == ["file", "start", "promote", "stop", "refusals"]
+    assert events(tmp_path) == ["file", "start", "promote", "refusals", "stop"]
     found = {one.entry["event"]: one.entry for one in entries(tmp_path)}
     assert found["refusals"]["counts"] == {"422": 2, "503": 1}
     assert (found["promote"]["version"], found["promote"]["before"]) == ("2", "1")

@@ -197,6 +197,106 @@ def test_a_line_that_a_crash_cut_is_torn_and_the_next_start_continues(
     assert faults(tmp_path)
 
 
+def forged(lines: list[bytes], **changed: object) -> bytes:
+    """A line with the right number and the right hash of the line before, as anyone can write it."""
+    last = json.loads(lines[-1])
+    previous = chains.hash_of(lines[-1].removesuffix(b"\n"))
+    entry = {"sequence": last["sequence"] + 1, "previous": previous, "event": "answer", "classes": [0], **changed}
+    return chains.encode(entry) + b"\n"
+
+
+def append(path: Path, *entries: dict[str, object]) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    for entry in entries:
+        lines.append(forged(lines, **entry))
+    path.write_bytes(b"".join(lines))
+
+
+def stopped(folder: Path) -> list[Path]:
+    """The files of the first chain, in their order."""
+    return [file.path for file in next(iter(files_of(folder).values()))]
+
+
+@pytest.mark.parametrize("event", ["answer", "refusals", "stop", "start", "load"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_nothing_is_appended_after_a_stop(folder: Path, event: str, which: int) -> None:
+    """By hand the lines are right: without this rule only a signature, which comes later, would miss them."""
+    paths = stopped(folder)
+    count = len(paths[which].read_bytes().splitlines())
+    append(paths[which], {"event": event})
+    assert (paths[which].name, count + 1) in {(one.file, one.line) for one in faults(folder)}
+
+
+def test_what_was_appended_is_found_after_the_service_has_gone_on(folder: Path) -> None:
+    paths = stopped(folder)
+    append(paths[-1], {}, {})
+    log = DecisionLog(folder)
+    log.record(decision())
+    log.close()
+    assert "after the process had ended" in str(faults(folder)[0])
+
+
+@pytest.mark.parametrize("events", [["file", "answer"], ["file", "start", "answer"], ["file", "deleted"], ["answer"]])
+def test_a_forged_file_after_a_stop_is_found(folder: Path, events: list[str]) -> None:
+    paths = stopped(folder)
+    last, name = paths[-1].read_bytes().splitlines(keepends=True), paths[-1].name.replace("000002", "000003")
+    sealed = [json.loads(last[-1])["sequence"], chains.hash_of(last[-1].removesuffix(b"\n"))]
+    about: dict[str, dict[str, object]] = {
+        "file": {"file": name, "sealed": sealed},
+        "deleted": {"files": [], "last": 1, "hash": "0" * 64, "key": "", "signature": ""},
+    }
+    lines = last
+    for event in events:
+        lines = [*lines, forged(lines, event=event, **about.get(event, {}))]
+    (folder / name).write_bytes(b"".join(lines[len(last) :]))
+    assert name in {fault.file for fault in faults(folder)}
+
+
+def test_lines_of_a_process_that_died_are_counted_where_no_signature_vouches_for_them(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path)
+    log.record(decision())
+    log.close()
+    assert [report.unsigned for report in verify(tmp_path)] == [0]
+    chain = Chain.claim(tmp_path, Keys(tmp_path))
+    chain.add({"event": "start"})
+    chain.write()
+    chain.sync()
+    chain.add({"event": "answer", "classes": [1]})
+    chain.write()
+    chain.close()
+    assert (faults(tmp_path), [report.unsigned for report in verify(tmp_path)]) == ([], [1])
+    # Anyone could have added one more; that it has no signature is all that can be said.
+    append(stopped(tmp_path)[-1], {})
+    assert (faults(tmp_path), [report.unsigned for report in verify(tmp_path)]) == ([], [2])
+    DecisionLog(tmp_path).close()
+    assert (faults(tmp_path), [report.unsigned for report in verify(tmp_path)]) == ([], [2])
+
+
+def test_without_the_keys_the_command_says_what_it_cannot_show(folder: Path) -> None:
+    told = CliRunner().invoke(app, ["verify", str(folder)])
+    assert told.exit_code == 0 and "Whoever has the keys could have written everything anew" in told.output
+    kept = verify(folder)[0].head
+    (folder / FILE).unlink()
+    told = CliRunner().invoke(app, ["verify", str(folder)])
+    assert told.exit_code == 3 and "no signature was compared" in told.output
+    assert not any(report.signed for report in verify(folder))
+    assert CliRunner().invoke(app, ["verify", str(folder), "--head", kept]).exit_code == 3
+    append(stopped(folder)[-1], {})
+    assert CliRunner().invoke(app, ["verify", str(folder)]).exit_code == 1
+
+
+def test_a_log_that_was_replaced_as_a_whole_is_found_by_a_head_that_was_kept(folder: Path) -> None:
+    kept = verify(folder)[0].head
+    for path in folder.iterdir():
+        path.unlink()
+    log = DecisionLog(folder)
+    log.record(decision())
+    log.close()
+    assert faults(folder) == []
+    told = CliRunner().invoke(app, ["verify", str(folder), "--head", kept])
+    assert told.exit_code == 1 and "no line has the hash" in told.output
+
+
 def test_files_older_than_the_retention_go_and_the_chain_stays_verifiable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,12 +3,13 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from assay.errors import UserError
-from serve.auth.environment import environment
+from serve.auth.environment import environment, require_shared, shared
 from serve.auth.settings import AuthSettings
 from serve.limits.settings import Limits
 
@@ -29,6 +30,55 @@ def test_processes_read_the_settings_that_were_given(folder: Path, monkeypatch: 
     assert os.access(os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"], os.X_OK)
     ports = [value for name, value in os.environ.items() if name.startswith("RAY_SERVE_") and name.endswith("_PORT")]
     assert len(set(ports)) == 4
+
+
+ASKED = AuthSettings(tokens="/results/access/tokens.json")
+ON_A_CLUSTER = {
+    **shared(Limits(public=True), ASKED, haproxy=True),
+    "ASSAY_PROXY_SECRET": "s" * 32,
+}
+
+
+def test_a_machine_of_a_cluster_has_all_that_makes_limits_and_tokens_hold() -> None:
+    require_shared(ON_A_CLUSTER, ASKED, public=True)
+    # Settings that say less than all mean the same.
+    require_shared({**ON_A_CLUSTER, "ASSAY_SERVE_LIMITS": '{"public": true}'}, ASKED, public=True)
+    python_proxy = {**ON_A_CLUSTER, "RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_HAPROXY_BINARY_PATH": ""}
+    require_shared(python_proxy, ASKED, public=True)
+
+
+@pytest.mark.parametrize("name", [name for name in ON_A_CLUSTER if name != "RAY_SERVE_ENABLE_HA_PROXY"])
+def test_without_one_of_the_variables_a_cluster_serves_nothing(name: str) -> None:
+    for value in (None, "other"):
+        given = {**{one: said for one, said in ON_A_CLUSTER.items() if one != name}, **({name: value} if value else {})}
+        if name.startswith("ASSAY_SERVE_") and value:
+            continue
+        with pytest.raises(UserError, match=name) as caught:
+            require_shared(given, ASKED, public=True)
+        assert caught.value.setting == name
+        assert "k8s/README.md" in str(caught.value)
+        assert "ssssssss" not in str(caught.value)
+
+
+def test_the_application_opens_nothing_that_the_proxies_do_not_know_of_and_the_other_way_round() -> None:
+    with pytest.raises(UserError, match="public is true there and false"):
+        require_shared(ON_A_CLUSTER, ASKED, public=False)
+    with pytest.raises(UserError, match="ASSAY_SERVE_AUTH"):
+        require_shared(ON_A_CLUSTER, AuthSettings(anyone=True), public=True)
+    open_to_all = {**ON_A_CLUSTER, "ASSAY_SERVE_AUTH": '{"anyone": true}'}
+    with pytest.raises(UserError, match="ASSAY_SERVE_AUTH"):
+        require_shared(open_to_all, ASKED, public=True)
+
+
+def test_machines_that_share_no_ids_accept_no_token_once() -> None:
+    jwks = AuthSettings(jwks="/k.json", issuer="https://ehr.example", audience="assay")
+    for settings in (jwks, replace(jwks, used_ids="/shared/used"), replace(jwks, single_use=False)):
+        given = {**ON_A_CLUSTER, "ASSAY_SERVE_AUTH": settings.to_json()}
+        if settings is jwks:
+            with pytest.raises(UserError, match="give used_ids"):
+                require_shared(given, settings, public=True)
+        else:
+            require_shared(given, settings, public=True)
 
 
 def test_each_start_has_a_secret_of_its_own(folder: Path) -> None:

@@ -204,6 +204,24 @@ def test_a_token_is_used_once(settings: AuthSettings, tmp_path: Path) -> None:
     assert identity(many, token, token, signed(jti=None)).name
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_call_that_haproxy_sends_a_second_time_is_no_second_use(shared: bool, tmp_path: Path) -> None:
+    folder, later = str(tmp_path / "used") if shared else "", time.time() + 120
+    first = UsedIds(folder)
+    second = UsedIds(folder) if shared else first  # the replica that gets the call after the first has died
+    first.use("id", until=later, call="call 1")
+    second.use("id", until=later, call="call 1")
+    for call in ("call 2", ""):
+        with pytest.raises(RefusedTokenError, match="used before"):
+            second.use("id", until=later, call=call)
+    # What came another way than by HAProxy has no word, and is like no other call.
+    first.use("direct", until=later)
+    for call in ("", "call 1"):
+        with pytest.raises(RefusedTokenError, match="used before"):
+            second.use("direct", until=later, call=call)
+    assert not shared or len(list((tmp_path / "used").iterdir())) == 2
+
+
 def test_used_ids_are_forgotten_when_their_tokens_have_expired(tmp_path: Path) -> None:
     for used in (UsedIds(""), UsedIds(str(tmp_path))):
         used.use("old", until=time.time() - 120)

@@ -9,9 +9,10 @@ import pytest
 import uvicorn.protocols.http.auto as uvicorn_protocol
 from starlette.types import Receive, Scope, Send
 
-from serve.auth.middleware import CALLER, SCOPES, Edge, middlewares, scope_of, wants_page, without_token
+from serve.auth.layers import Layers, middlewares
+from serve.auth.middleware import CALLER, SCOPES, scope_of, wants_page, without_token
 from serve.auth.settings import AuthSettings
-from serve.auth.tokens import add_token, revoke_token
+from serve.auth.tokens import Identity, add_token, revoke_token
 from serve.limits.settings import SECRET, Limits
 
 HOST = (b"host", b"localhost:8000")
@@ -40,7 +41,7 @@ class Called:
         self.admin = add_token(self.file, "owner", scopes=["admin"], days=None)
         self.inner = Inner()
         self.settings = AuthSettings(tokens=str(self.file), **settings)
-        self.app = Edge(self.inner, Limits(), self.settings)
+        self.app = Layers(self.inner, Limits(), self.settings)
         self.sent: list[dict[str, Any]] = []
 
     def __call__(
@@ -107,10 +108,10 @@ def test_every_wrong_token_gets_the_same_answer(called: Called) -> None:
         [called.bearer("eyJhbGciOiJub25lIn0.e30.")],
         [(b"cookie", b"assay_session_8000=" + token.encode())],
         [(b"x-assay-caller", b"owner"), (b"x-assay-scopes", b"admin")],
-        [(b"x-assay-front", b"")],
+        [(b"x-assay-passed", b"")],
     ]
     for headers in wrong:
-        called.app = Edge(called.inner, Limits(), called.settings)
+        called.app = Layers(called.inner, Limits(), called.settings)
         assert called("/v1/models/M:predict", *headers) == 401, headers
         assert called.sent == answer
     assert called("/v1/models/M:predict", query=b"token=" + token.encode()) == 401
@@ -215,7 +216,7 @@ def test_without_settings_nobody_may_call(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("ASSAY_SERVE_AUTH", raising=False)
     inner = Inner()
     called = Called.__new__(Called)
-    called.app, called.inner = Edge(inner), inner
+    called.app, called.inner = Layers(inner), inner
     assert called("/v1/models/M:predict", (b"authorization", b"Bearer x")) == 401
     assert called("/v2/health/live", method="GET") == 200
 
@@ -223,8 +224,8 @@ def test_without_settings_nobody_may_call(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_application_trusts_layers_that_ran_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SECRET, "s" * 32)
     called = Called(tmp_path)
-    assert called("/v1/models/M:predict", (b"x-assay-front", b"s" * 32), (CALLER, b"owner")) == 200
-    assert called("/v1/models/M:predict", (b"x-assay-front", b"s" * 31)) == 401
+    assert called("/v1/models/M:predict", (b"x-assay-passed", b"s" * 32), (CALLER, b"owner")) == 200
+    assert called("/v1/models/M:predict", (b"x-assay-passed", b"s" * 31)) == 401
     assert called("/v1/models/M:predict", called.bearer()) == 200
 
 
@@ -240,6 +241,28 @@ def test_the_layers_for_ray_are_those_of_the_environment(tmp_path: Path, monkeyp
     assert called() == 401
     assert called("/v1/models/M:predict", called.bearer()) == 200
     assert called("/v1/models/M:predict", called.bearer(), (b"content-length", b"2")) == 413
+
+
+def test_a_call_is_known_by_the_word_of_haproxy_and_by_no_callers_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: list[str] = []
+
+    class OneUse:
+        async def identity(self, token: str, call: str) -> Identity:
+            words.append(call)
+            return Identity("ehr", frozenset(["predict"]))
+
+    word, bearer = (b"x-assay-call", b"4f1c"), (b"authorization", b"Bearer a.b.c")
+    monkeypatch.setenv(SECRET, "s" * 32)
+    for behind in ("0", "1"):
+        monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", behind)
+        called = Called(tmp_path / behind)
+        called.app._layers._app._authenticator._jwt = OneUse()  # type: ignore[attr-defined]
+        through = [(b"x-assay-proxy", b"s" * 32), (b"x-forwarded-for", b"127.0.0.1")] if behind == "1" else []
+        assert called("/v1/models/M:predict", word, bearer, *through) == 200
+        assert word not in called.inner.scopes[0]["headers"]
+    assert words == ["", "4f1c"]
 
 
 def test_a_query_without_a_token_is_left_alone() -> None:

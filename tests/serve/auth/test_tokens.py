@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import stat
 import time
 from datetime import UTC, datetime, timedelta
@@ -49,6 +50,56 @@ def test_a_file_that_others_can_read_is_refused(file: Path) -> None:
     assert TokenFile(file).find(token) is None
 
 
+def test_a_file_that_becomes_readable_lets_nobody_in_until_it_is_private_again(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = add_token(file, "ward-3", scopes=["predict"], days=None)
+    tokens = TokenFile(file)
+    assert tokens.find(token)
+    for mode in (0o644, 0o660, 0o604):
+        file.chmod(mode)
+        assert tokens.find(token) is None
+        file.chmod(0o600)
+        assert tokens.find(token)
+    assert "chmod 600" in caplog.text
+
+
+def test_a_file_that_another_user_could_have_put_there_lets_nobody_in(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.auth.tokens._AGAIN", -1.0)
+    token = add_token(file, "ward-3", scopes=["predict"], days=None)
+    tokens = TokenFile(file)
+    assert tokens.find(token)
+    tmp_path.chmod(0o777)
+    assert tokens.find(token) is None
+    with pytest.raises(UserError, match="chmod o-w"):
+        read_tokens(file)
+    # As /tmp has it: others add files there, and replace none.
+    tmp_path.chmod(0o1777)
+    assert tokens.find(token)
+    tmp_path.chmod(0o700)
+    elsewhere = tmp_path / "open" / "tokens.json"
+    elsewhere.parent.mkdir()
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+    assert tokens.find(token)
+    elsewhere.parent.chmod(0o777)
+    assert tokens.find(token) is None
+    elsewhere.parent.chmod(0o700)
+    owner = os.getuid()
+    monkeypatch.setattr("serve.auth.tokens.os.getuid", lambda: owner + 7)
+    if owner:
+        assert tokens.find(token) is None
+    else:
+        os.lchown(file, 12345, -1)
+        with pytest.raises(UserError, match="belongs to the user 12345"):
+            read_tokens(file)
+        os.lchown(file, 0, -1)
+        os.chown(elsewhere, 12345, -1)
+        assert tokens.find(token) is None
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{}", '{"tokens": [{}]}', '{"tokens": [{"name": "a", "hash": "x", "scopes": ["predict"], "created": ""}]}'],
@@ -84,6 +135,19 @@ def test_a_rotated_token_ends_a_little_later(file: Path) -> None:
     assert found is not None and found.scopes == ("predict", "explain")
     assert rotate_token(file, "ward-3", keep_hours=0)
     assert tokens.find(old) is None and tokens.find(new) is None
+
+
+def test_a_new_token_lasts_as_long_as_the_old_one_unless_it_is_said(file: Path) -> None:
+    add_token(file, "ward-3", scopes=["predict"], days=30)
+    add_token(file, "desk", scopes=["predict"], days=None)
+    # The second time too, after the end of the first was moved.
+    for _ in range(2):
+        rotate_token(file, "ward-3", keep_hours=1)
+        assert read_tokens(file)[-1].days == pytest.approx(30)
+    rotate_token(file, "ward-3", keep_hours=1, days=7)
+    assert read_tokens(file)[-1].days == pytest.approx(7)
+    rotate_token(file, "desk", keep_hours=1)
+    assert read_tokens(file)[-1].expires is None
 
 
 def test_each_start_has_a_token_of_its_own(file: Path) -> None:
@@ -179,13 +243,19 @@ def test_the_command_adds_lists_rotates_and_revokes(file: Path) -> None:
     def said(*words: str, code: int = 0) -> str:
         result = CliRunner().invoke(app, [*words, "--file", str(file)])
         assert result.exit_code == code, result.output
-        return result.output.strip()
+        said_too.append(result.stderr)
+        return (result.stdout if code == 0 else result.output).strip()
+
+    said_too: list[str] = []
 
     token = said("add", "ward-3", "--scopes", "predict, explain", "--days", "90")
     assert TokenFile(file).find(token)
     listed = said("list")
     assert "ward-3" in listed and "predict, explain" in listed and token not in listed
+    ends = said_too[0]
+    assert ends.startswith("expires: 20")
     new = said("rotate", "ward-3", "--keep-hours", "0")
+    assert said_too[-1].startswith("expires: 20")
     assert TokenFile(file).find(new) and not TokenFile(file).find(token)
     assert "expired" in said("list")
     said("revoke", "ward-3")

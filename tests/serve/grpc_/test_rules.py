@@ -15,7 +15,7 @@ import pytest
 from assay.errors import UserError
 from serve.audit_log.decision import Decision, LogFullError
 from serve.audit_log.decision import Refused as Uncounted
-from serve.auth.middleware import Authenticator
+from serve.auth.authenticator import Authenticator
 from serve.auth.settings import AuthSettings
 from serve.auth.tokens import add_token
 from serve.grpc_ import open_inference_pb2 as pb

@@ -419,7 +419,7 @@ def test_replicas_learn_from_the_proxy_alone_who_calls(front: Proxy) -> None:
     told += [b"x-request-timeout-seconds: -1", b"X-Request-Disconnect-Disabled: ?1", b"X-Session-Id: 1"]
     told += [b"serve_multiplexed_model_id: \xff", b"serve-multiplexed-model-id: \xff"]
     headers = call(front.port, request("/", b"{}", *told)).json["headers"]
-    assert headers.pop("x-request-id")
+    assert headers.pop("x-request-id") and headers.pop("x-assay-call")
     assert headers == {
         "host": "localhost",
         "content-length": "2",
@@ -466,7 +466,27 @@ def test_our_own_errors_pass_unchanged(front: Proxy) -> None:
 def test_a_call_is_sent_to_a_second_replica_when_the_first_dies(front: Proxy, replicas: dict[str, Replica]) -> None:
     answer = call(front.port, request("/v1/models/M:predict", b"{}", b"X-Do: die"))
     assert answer.status in (502, 503) and answer.error
-    assert [len(replicas[name].received) for name in ("predict", "other")] == [1, 1]
+    received = [replicas[name].received for name in ("predict", "other")]
+    assert [len(calls) for calls in received] == [1, 1]
+    # By it both know that it is one call, for which a token that is used once is used once.
+    words = {headers["x-assay-call"] for calls in received for _, headers, _ in calls}
+    assert len(words) == 1
+
+
+def test_each_deployment_shows_its_figures_at_a_path_of_its_own(front: Proxy, replicas: dict[str, Replica]) -> None:
+    for path in ("/metrics", "/metrics/M/explain", "/metrics/M/certify", "/metrics/M/explain/more"):
+        call(front.port, request(path, method="GET"))
+    # Nothing certifies here: the front says that there is no such path.
+    asked = ["/metrics", "/metrics/M/certify", "/metrics/M/explain/more"]
+    assert [path for path, _, _ in replicas["front"].received] == asked
+    assert [path for path, _, _ in replicas["explain"].received] == [f"{EXPLAIN}/metrics"]
+
+
+def test_the_word_of_a_call_is_made_by_haproxy_alone(front: Proxy, replicas: dict[str, Replica]) -> None:
+    for _ in range(2):
+        call(front.port, request("/v2/x", b"{}", b"X-Assay-Call: mine", b"X-Request-ID: mine"))
+    words = {headers["x-assay-call"] for _, headers, _ in replicas["front"].received}
+    assert len(words) == 2 and not any("mine" in word for word in words)
 
 
 def test_a_call_that_may_change_something_is_sent_once(front: Proxy, replicas: dict[str, Replica]) -> None:

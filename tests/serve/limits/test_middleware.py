@@ -13,8 +13,9 @@ import uvicorn
 import uvicorn.protocols.http.auto as uvicorn_protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve.limits.admission import Admission
+from serve.limits.bodies import Bodies
 from serve.limits.connections import Limited, limit_connections
-from serve.limits.middleware import Bodies, Front
 from serve.limits.settings import Limits
 from tests.serve.limits.upstream import call, free_port, held_long, request
 
@@ -84,7 +85,7 @@ def front(inner: Inner) -> Iterator[int]:
     limit_connections(LIMITS)
     assert issubclass(uvicorn_protocol.AutoHTTPProtocol, Limited)
     try:
-        yield from serve(Front(Bodies(inner, LIMITS), LIMITS, secret="", behind_haproxy=False))
+        yield from serve(Admission(Bodies(inner, LIMITS), LIMITS, secret="", behind_haproxy=False))
     finally:
         uvicorn_protocol.AutoHTTPProtocol = usual
 
@@ -92,7 +93,7 @@ def front(inner: Inner) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def replica(inner: Inner) -> Iterator[int]:
     """The same layers in a replica behind HAProxy."""
-    yield from serve(Front(Bodies(inner, LIMITS), LIMITS, secret=SECRET, behind_haproxy=True))
+    yield from serve(Admission(Bodies(inner, LIMITS), LIMITS, secret=SECRET, behind_haproxy=True))
 
 
 @pytest.fixture(autouse=True)
@@ -245,7 +246,7 @@ def test_malformed_requests_are_refused(front: int, inner: Inner, data: bytes, s
 def test_callers_cannot_say_what_only_the_proxy_knows(front: int, inner: Inner) -> None:
     told = [
         b"X-Assay-Proxy: guess",
-        b"X-Assay-Front: guess",
+        b"X-Assay-Passed: guess",
         b"X-Assay-Caller: admin",
         b"X-Request-Timeout-Seconds: -1",
     ]
@@ -335,7 +336,7 @@ def test_a_replica_learns_from_the_proxy_who_calls(replica: int, inner: Inner) -
     through = b"X-Assay-Proxy: " + SECRET.encode()
     assert call(replica, request("/models/M/x", b"{}", through, b"X-Forwarded-For: 127.0.0.1")).status == 200
     headers = sent(inner)
-    assert headers[b"x-assay-front"] == SECRET.encode()
+    assert headers[b"x-assay-passed"] == SECRET.encode()
     assert b"x-assay-proxy" not in headers
     assert inner.received[0][0]["scheme"] == "http"
     assert call(replica, request("/", b"{}", through, b"X-Forwarded-For: 10.0.0.9")).status == 403
@@ -350,5 +351,5 @@ def test_a_replica_whose_secret_is_not_set_answers_nobody() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError
 
-    for port in serve(Front(app, LIMITS, secret="", behind_haproxy=True)):
+    for port in serve(Admission(app, LIMITS, secret="", behind_haproxy=True)):
         assert call(port, request("/", b"{}", b"X-Assay-Proxy: ")).status == 403

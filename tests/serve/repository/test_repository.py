@@ -67,6 +67,40 @@ def test_a_version_is_one_model_for_ever_and_there_are_not_too_many() -> None:
         full.with_version(version("new"), current=False)
 
 
+def test_a_version_that_was_removed_names_no_other_weights(tmp_path: Path) -> None:
+    held = entry("1", "2", current="2").without("1")
+    with pytest.raises(SpecError) as caught:
+        held.with_version(version("1", "other weights"), current=True)
+    for said in ("weights 1", "other weight", "such as 3"):
+        assert said in str(caught.value)
+    assert held.with_version(version("1"), current=False).version("1") == version("1")
+    repository = Repository(str(tmp_path))
+    assert Entry.first("m", version("1"), repository.removed("m")).numbered == 1
+    repository.write(held)
+    repository.delete("m")
+    kept = repository.removed("m")
+    assert (kept.numbered, kept.removed) == (2, {"1": "weights 1", "2": "weights 2"})
+    for name in ("1", "2"):
+        with refused(SpecError, "version", name):
+            Entry.first("m", version(name, "other weights"), kept)
+    again = Entry.first("m", version("3"), kept)
+    assert (again.current, again.next_version, again.removed) == ("3", "4", kept.removed)
+
+
+def test_weights_that_cannot_be_loaded_leave_those_before_them_under_their_own_hash() -> None:
+    """As when a file of the repository was changed by hand: it is refused before."""
+    loaded = Loaded()
+    loaded.update(entry("1"), opened)
+
+    def unfit(name: str, one: Version) -> Any:
+        raise SpecError("it answers otherwise than when it was measured", setting="weights")
+
+    loaded.update(Entry(name="m", versions=(version("1", "other weights"),), current="1"), unfit)
+    assert loaded.find("m").artefact == "weights 1"
+    (why,) = loaded.failing["m"].values()
+    assert "other weight" in why and "weights 1 answer as this version still" in why and "measured" in why
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     repository = Repository(str(tmp_path))
     assert repository.names() == [] and repository.read("m") is None

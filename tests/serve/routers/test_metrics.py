@@ -1,5 +1,7 @@
 """The figures for Prometheus count what happened, and no label holds anything of a request."""
 
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -7,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from assay.store.folder import Store
 from assay.study.finished import open_finished
 from serve.api import create_api
+from serve.auth.tokens import add_token
 from serve.repository.loaded import Loaded
 from serve.repository.online import bring_online
 from serve.routers.metrics import Metrics
@@ -70,6 +73,18 @@ def test_figures_are_those_of_the_service_alone(client: TestClient) -> None:
     client.get("/v2")
     names = {key[0] for key in figures(client)}
     assert names and all(name.startswith("assay_serve_") for name in names)
+
+
+def test_a_file_of_tokens_that_lets_nobody_in_shows(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    add_token(file, "ward-3", scopes=["predict"], days=None)
+    registry = Metrics(Loaded(), tokens=str(file)).registry
+    assert registry.get_sample_value("assay_serve_tokens_usable") == 1
+    file.chmod(0o644)
+    assert registry.get_sample_value("assay_serve_tokens_usable") == 0
+    file.unlink()
+    assert registry.get_sample_value("assay_serve_tokens_usable") == 0
+    assert Metrics(Loaded()).registry.get_sample_value("assay_serve_tokens_usable") is None
 
 
 def test_a_reason_that_is_no_code_is_not_a_label() -> None:

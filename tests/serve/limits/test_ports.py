@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from assay.errors import UserError
-from serve.limits.taken import free_ports, require_free
+from serve.limits.ports import free_ports, require_free
 
 
 @pytest.fixture(params=["127.0.0.1", "0.0.0.0"])
