@@ -89,7 +89,7 @@ def _parsed(module: str, path: Path, stamp: tuple[int, int]) -> _Read:
     source = path.read_bytes()
     tree = ast.parse(source)
     # Methods from elsewhere may be registered in one process and not in another: ``modules_in`` finds those in use.
-    kinds = _kinds(tree) if any(function.encode() in source for function in _BY_NAME) else ()
+    kinds: Iterable[str] = _kinds(tree) if any(name.encode() in source for name in _BY_NAME) else ()
     by_name = {name for kind in kinds for name in modules_of(kind) if name.startswith("assay.")}
     top = module.partition(".")[0]
     # Importing a module runs the packages in which it lies, too.
