@@ -50,10 +50,11 @@ from jobs.submit import JOBS, url
 from serve.audit_log.keys import Keys
 from serve.audit_log.log import DecisionLog
 from serve.audit_log.verify import verify
-from serve.auth.environment import environment
+from serve.auth.environment import environment, require_shared
 from serve.auth.jwt import KeySet
 from serve.auth.settings import AuthSettings
 from serve.auth.tokens import add_token, read_tokens, revoke_token
+from serve.grpc_.credentials import require_tls
 from serve.limits.settings import Limits
 from serve.settings import read_settings
 
@@ -305,6 +306,8 @@ CASES: dict[str, Callable[[Path], object]] = {
     "keys of a plain address": lambda folder: KeySet("http://keys.example/jwks"),
     "a scope that a JSON web token cannot have": lambda folder: AuthSettings(jwt_scopes=("everything",)),
     "a rate of nothing": lambda folder: AuthSettings(per_second=0),
+    "a cluster without the variables of a service": lambda folder: require_shared({}, AuthSettings(), public=True),
+    "gRPC without TLS for other machines": lambda folder: require_tls(Limits(), 8001, public=True, behind_tls=False),
     "a folder of the proxy that others can open": lambda folder: proxy_folder(folder, mode=0o755),
     "a folder of the proxy with a long path": lambda folder: proxy_folder(folder, mode=0o700),
     "a folder that holds no decision log": verify,
