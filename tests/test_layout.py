@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import assay
+from tests.trees import nodes
 
 PACKAGE = Path(assay.__file__).parent
 ROOT = Path(__file__).parents[1]
@@ -45,18 +46,13 @@ def part(file: Path) -> str:
 
 
 @functools.cache
-def tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text())
-
-
-@functools.cache
 def imports(file: Path) -> tuple[str, ...]:
     """Full names of everything that a file imports, wherever in it."""
     return tuple(_imports(file))
 
 
 def _imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(tree(file)):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -113,7 +109,7 @@ def unpickling(file: Path) -> Iterator[str]:
     names = set(imports(file))
     yield from {name.split(".")[0] for name in names} & PICKLERS
     yield from names & {"torch.load"}
-    for node in ast.walk(tree(file)):
+    for node in nodes(file):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             yield from {f"{node.value.id}.{node.attr}"} & {"torch.load"}
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":

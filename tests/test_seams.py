@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 from torch import nn
+from typer.testing import CliRunner
 
 import assay.evaluations  # noqa: F401
 from assay.cluster.session import plugin_environment
@@ -25,6 +26,8 @@ from assay.registry import PLUGINS
 from assay.results import Finding, Measurement
 from assay.study.asking import answers_to
 from assay.study.sources import closure, digest_of, modules_behind
+from jobs import study
+from jobs.console import application
 from jobs.refusals import check_arguments
 from jobs.submit import JOBS, runtime_environment
 from tests.mistakes import refused
@@ -92,9 +95,12 @@ card = scorecard(study, "desk", store.frame())
 frame = store.frame()
 
 
+datasets = load_datasets(study)
+
+
 def named():
     sources._digest.cache_clear()
-    trials = [trial for trial in plan(study, load_datasets(study)) if trial.fold == 0]
+    trials = [trial for trial in plan(study, datasets) if trial.fold == 0]
     asked = {e.name: key_of_question(e, trials[0].task) for e in trials[0].evaluations}
     return asked | {trial.recipe_name: trial.training for trial in trials}
 
@@ -112,7 +118,7 @@ from assay.training.build import build_trainer
 from assay.models.mlp import MLP
 from clinic.gradient_clipping import GradientClipping
 
-data = load_datasets(study)["desk"]
+data = datasets["desk"]
 x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
 network = MLP(hidden=(4,)).build(data.shape, 2, seed=0)
 trainer = build_trainer(
@@ -140,10 +146,10 @@ def examples() -> dict[str, str]:
     return {**found, "gradient_clipping.py": hook, "__init__.py": ""}
 
 
-def started(folder: Path, *command: str, plugins: str = "clinic") -> subprocess.CompletedProcess[str]:
+def started(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """A Python that finds the package, and is told its name."""
     paths = (ROOT / "platform", ROOT, folder)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), PLUGINS: plugins}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), PLUGINS: "clinic"}
     return subprocess.run(
         [sys.executable, *command], env=environment, capture_output=True, text=True, cwd=folder, check=False
     )
@@ -212,11 +218,12 @@ def test_a_job_of_the_package_runs_by_its_module(folder: Path) -> None:
     assert done.returncode == 0 and re.fullmatch(r"(standard|smoothed): 0\.\d{3}\n", done.stdout), done
 
 
-def test_a_package_that_cannot_be_imported_is_named(folder: Path) -> None:
+def test_a_package_that_cannot_be_imported_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "study.yaml").write_text(json.dumps(STUDY))
-    done = started(folder, "-m", "jobs.study", "study.yaml", "--dry-run", plugins="gone")
-    assert done.returncode == 2
-    assert "ASSAY_PLUGINS names 'gone', which cannot be imported: No module named 'gone'" in done.stdout
+    monkeypatch.setenv(PLUGINS, "gone")
+    ended = CliRunner().invoke(application(study.main), [str(folder / "study.yaml"), "--dry-run"])
+    assert ended.exit_code == 2
+    assert "ASSAY_PLUGINS names 'gone', which cannot be imported: No module named 'gone'" in ended.output
 
 
 @pytest.fixture

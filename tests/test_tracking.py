@@ -37,21 +37,26 @@ def record(trial: str, *, noise: str = "") -> TrialRecord:
     )
 
 
-@pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    yield tmp_path
-    wandb.teardown()
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of three offline runs, the third of a sweep: W&B starts a process of its own, which takes seconds."""
+    folder = tmp_path_factory.mktemp("offline")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_DIR", str(folder))
+        with mirror(STUDY, enabled=True, warn=pytest.fail) as show:
+            show(record("first"))
+            show(record("second"))
+        with mirror(STUDY, enabled=True, warn=pytest.fail, sweep="sweep-privacy-made") as show:
+            show(OF_A_SWEEP)
+        wandb.teardown()  # its own process writes the files, and may not have when a run says that it has finished
+    return folder
+
+
+OF_A_SWEEP = replace(record("third"), training="model-key", artefact="hash-of-the-weights")
 
 
 def test_each_record_becomes_one_offline_run(offline: Path) -> None:
-    warnings: list[str] = []
-    with mirror(STUDY, enabled=True, warn=warnings.append) as show:
-        show(record("first"))
-        show(record("second"))
-    assert warnings == []
-    wandb.teardown()  # its own process writes the files, and may not have when a run says that it has finished
     for trial in ("first", "second"):
         (kept,) = offline.glob(f"wandb/offline-run-*-{trial}/*.wandb")
         content = kept.read_bytes()
@@ -79,10 +84,6 @@ def contents(file: Path) -> Iterator[wandb_internal_pb2.Record]:
 
 
 def test_an_offline_run_of_a_sweep_holds_what_the_store_holds(offline: Path) -> None:
-    stored = replace(record("third"), training="model-key", artefact="hash-of-the-weights")
-    with mirror(STUDY, enabled=True, warn=pytest.fail, sweep="sweep-privacy-made") as show:
-        show(stored)
-    wandb.teardown()
     (file,) = offline.glob("wandb/offline-run-*-third/*.wandb")
     run, settings, figures = None, {}, {}
     for entry in contents(file):
@@ -95,7 +96,7 @@ def test_an_offline_run_of_a_sweep_holds_what_the_store_holds(offline: Path) -> 
             }
     assert run is not None
     assert (run.run_id, run.run_group, run.job_type) == ("third", "sweep-privacy-made", "sweep")
-    assert settings.items() >= {**stored.provenance["asked"], "sweep": "sweep-privacy-made"}.items()
+    assert settings.items() >= {**OF_A_SWEEP.provenance["asked"], "sweep": "sweep-privacy-made"}.items()
     assert (settings["training"], settings["artefact"]) == ("model-key", "hash-of-the-weights")
     measured = {name: value for name, value in figures.items() if not name.startswith("_")}
     assert measured == {

@@ -1,8 +1,6 @@
-"""A process that starts Ray here, and prints where its processes listen; run by ``test_session``."""
+"""Where the processes of Ray listen, as the kernel has it."""
 
-import os
 import socket
-import sys
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -45,15 +43,3 @@ def _links(pid: str) -> set[str]:
         return {str(link.readlink()) for link in Path("/proc", pid, "fd").iterdir()}
     except OSError:
         return set()
-
-
-if __name__ == "__main__":
-    # Imported before, as by the application of Serve.
-    import ray
-
-    from assay.cluster.session import start_ray_here
-
-    start_ray_here(num_cpus=1)
-    ray.get(ray.remote(lambda: None).remote())
-    sys.stdout.write("\n".join(addresses(os.getpid())))
-    ray.shutdown()

@@ -1,16 +1,15 @@
 """Ray on this machine: a start that takes too long is tried again, and does not end in Ray's traceback."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray._private import ray_constants
 
 from assay.cluster import session
 from assay.errors import UserError
+from tests.cluster.listening import addresses
 
 
 class Starts:
@@ -61,14 +60,13 @@ def test_another_error_of_the_start_is_raised_at_once(starts: Starts) -> None:
     assert starts.calls == ["init"]
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_a_ray_of_this_machine_listens_on_loopback_alone() -> None:
     """Its metrics and its store of tasks would answer the whole network, without a token."""
-    script = Path(__file__).with_name("listening.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
-    addresses = done.stdout.split()
-    assert len(addresses) >= 5
-    assert set(addresses) == {"127.0.0.1"}
+    ray.get(ray.remote(lambda: None).remote())  # a worker listens too
+    found = addresses(os.getpid())
+    assert len(found) >= 5
+    assert set(found) == {"127.0.0.1"}
 
 
 def test_clusters_may_be_joined_after_a_start_here(starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from assay.dashboard.app import create_app
 from assay.dashboard.comparison import ONE_RECIPE, OTHER_STUDIES
+from assay.dashboard.figures import Figures
 from assay.dashboard.live import Live
 from assay.study.plan import load_datasets, plan
 from assay.study.reading import read_study
@@ -176,12 +177,22 @@ def test_a_selection_of_two_studies_is_no_study(
     assert (compared["tests"], compared["why"]) == ([], OTHER_STUDIES)
 
 
-def test_a_comparison_shows_settings_that_differ_and_all_figures(page: Page, trials: list[Trial]) -> None:
+def test_a_comparison_shows_settings_that_differ_and_all_figures(
+    page: Page, trials: list[Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def differences(_: Figures, location: str, cohort: str, recipes: tuple[str, ...]) -> dict[str, Any]:
+        asked.append(recipes)
+        return {"tests": [], "why": ""}
+
+    monkeypatch.setattr(Figures, "differences", differences)
     first, second = of(trials, "standard", "slow", fold=0)
     compared = page.get("/api/compare", trials=f"{first.id},{second.id}")
     assert [row["key"] for row in compared["settings"]] == ["training.learning_rate"]
     accuracy = next(row for row in compared["figures"] if row["name"] == "accuracy")
     assert [value["value"] for value in accuracy["values"]] == pytest.approx([0.9, 0.8])
+    assert asked == [("standard", "slow")]
 
 
 def test_no_test_where_test_records_chose(tmp_path: Path, trials: list[Trial]) -> None:

@@ -1,5 +1,6 @@
 """Jobs in this process, and whole jobs as a user starts them."""
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from assay.executors import LocalExecutor
 from assay.ledger import Ledger
 from jobs.console import application
 
@@ -40,6 +42,13 @@ def job(invoked: Callable[..., Result]) -> Callable[..., Ended]:
         return Ended(done.exit_code, done.output)
 
     return begin
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's pool of workers is this process, for tests of what a job says of its results."""
+    pool = lambda **settings: contextlib.nullcontext(LocalExecutor())
+    monkeypatch.setattr("assay.cluster.executor.RayExecutor", pool)
 
 
 @pytest.fixture

@@ -247,6 +247,7 @@ def test_gpus_are_reserved_only_where_a_cohort_uses_them(  # noqa: PLR0917
     assert (ended.code, asked) == (2, [reserved]), ended.said
 
 
+@pytest.mark.usefixtures("shared_ray")
 def test_a_failing_trial_is_recorded_and_decides_the_exit_code(job: Callable[..., Ended], tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(TINY.replace("learning_rate: 0.01}, objective", "learning_rate: 1.0e+30}, objective"))
@@ -279,7 +280,7 @@ cohorts:
 """
 
 
-@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.usefixtures("without_ray")
 def test_verdicts_are_json_alone_and_decide_the_exit_code(invoked: Callable[..., Result], tmp_path: Path) -> None:
     path, out = tmp_path / "required.yaml", str(tmp_path / "out")
     path.write_text(REQUIRED)

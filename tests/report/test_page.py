@@ -1,5 +1,6 @@
 """One page that needs nothing else, says everything that the results say, and trusts no name."""
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,9 +19,8 @@ from assay.report.words import cell_text, comparison_text, interval_text
 from assay.results import Measurement, TrialRecord
 from assay.store.folder import Store
 from assay.store.rows import MEASUREMENT_SCHEMA
-from assay.study.plan import load_datasets, plan
+from assay.study.plan import load_datasets
 from assay.study.registration import register_requirements
-from assay.study.run import write_study
 from assay.study.spec import Study
 
 MakeStudy = Callable[..., Study]
@@ -139,9 +139,15 @@ def test_how_it_was_run_stands_below(page: str) -> None:
         assert words in text
 
 
-def test_an_unfinished_study_says_what_is_missing(render: Callable[..., str], study: MakeStudy, trial: Trial) -> None:
-    records = [trial("standard", 0, only={"accuracy"}), trial("private", 0, only={"accuracy"})]
-    text = Tags(render(study(), records)).text
+@pytest.fixture(scope="module")
+def unfinished(study: MakeStudy, trial: Trial, fill: Fill, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a study of which one trial is finished, and one more with accuracy alone."""
+    records = [trial("standard", 0), trial("private", 0, only={"accuracy"})]
+    return write(study(), fill(study(), tmp_path_factory.mktemp("unfinished"), records))
+
+
+def test_an_unfinished_study_says_what_is_missing(unfinished: str) -> None:
+    text = Tags(unfinished).text
     assert "2 of 9 trials finished" in text
     assert "This study is not complete: 7 trials are still to come" in text
 
@@ -174,21 +180,23 @@ def test_a_study_of_failures_has_a_page(render: Callable[..., str], study: MakeS
     assert "3 trials failed" in Tags(render(study({"standard": {}}), records)).text
 
 
-@pytest.fixture
-def evil(study: MakeStudy, trial: Trial, tmp_path: Path) -> tuple[Study, list[TrialRecord]]:
-    """A study whose every free text would like to be a script, with its results."""
-    path = tmp_path / "evil.npz"
+@pytest.fixture(scope="module")
+def evil(study: MakeStudy, trial: Trial, fill: Fill, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a study whose every free text would like to be a script."""
+    folder = tmp_path_factory.mktemp("evil")
+    path = folder / "evil.npz"
     np.savez(path, x=np.eye(4, dtype=np.float32), y=[0, 1, 0, 1], class_names=[f"well {EVIL}", f"ill {EVIL}"])
     about = {key: f"{key} {EVIL}" for key in ("units", "licence", "citation")}
     dataset = {"name": "arrays", "path": str(path), "low": 0, "high": 1, **about}
     asked = study({"standard": {}}, {"dataset": dataset}, title=f"title {EVIL}", question=f"question {EVIL}")
     warned = Measurement(name="accuracy", value=0.9, warnings=(f"warning {EVIL}",))
     finished = [trial("standard", fold, dataset="evil", measurements=(warned,)) for fold in range(2)]
-    return asked, [*finished, trial("standard", 2, dataset="evil", error=f"error {EVIL}")]
+    failed = trial("standard", 2, dataset="evil", error=f"error {EVIL}")
+    return write(asked, fill(asked, folder / "results", [*finished, failed]))
 
 
-def test_words_are_shown_and_never_run(render: Callable[..., str], evil: Any, study: MakeStudy) -> None:
-    tags, harmless = Tags(render(*evil)), Tags(render(study({"standard": {}}), []))
+def test_words_are_shown_and_never_run(render: Callable[..., str], evil: str, study: MakeStudy) -> None:
+    tags, harmless = Tags(evil), Tags(render(study({"standard": {}}), []))
     assert not tags.all("img")
     assert not [attributes for _, attributes in tags.tags if any(key.startswith("on") for key in attributes)]
     for words in ("title", "question", "units", "licence", "citation", "well", "ill", "warning", "error"):
@@ -196,17 +204,19 @@ def test_words_are_shown_and_never_run(render: Callable[..., str], evil: Any, st
     assert len(tags.all("script")) == len(harmless.all("script"))
 
 
-def test_two_cohorts_on_the_same_data_are_kept_apart(study: MakeStudy, trial: Trial, tmp_path: Path) -> None:
+def test_two_cohorts_on_the_same_data_are_kept_apart(
+    render: Callable[..., str], study: MakeStudy, trial: Trial
+) -> None:
     raw = study({"standard": {}}).model_dump(mode="json")
     small = {**raw["cohorts"]["made"], "model": {"name": "mlp", "hidden": [2]}}
     asked = Study.model_validate({**raw, "cohorts": {"large": raw["cohorts"]["made"], "small": small}})
-    store, trials = Store(str(tmp_path)), plan(asked, load_datasets(asked))
-    write_study(asked, store, {one.id: one.label for one in trials}, {"git_commit": "abc123"})
-    for one in trials:
-        base = {"large": 0.9, "small": 0.5}[one.cohort]
-        about = {"asked": one.description()}
-        store.write(trial("standard", one.fold, base=base, only={"accuracy"}, trial=one.id, provenance=about))
-    text = Tags(write(asked, store)).text
+    records = [
+        trial("standard", fold, base=base, only={"accuracy"}, trial=f"{cohort}-{fold}".encode().hex(), provenance=about)
+        for cohort, base in (("large", 0.9), ("small", 0.5))
+        for about in [{"asked": {"cohort": cohort, "official": False}}]
+        for fold in range(3)
+    ]
+    text = Tags(render(asked, records)).text
     assert "91.0%" in text
     assert "51.0%" in text
 
@@ -327,37 +337,69 @@ def test_one_warning_stands_once_with_its_recipes(render: Callable[..., str], st
 
 # What a browser makes of it.
 
+SCREEN, PAPER = 1200 + 2 * 28, 1040
+"""Widths in CSS pixels: of a window that leaves a table 1200, and of A4 across between its margins."""
+DRAWN = """() => {
+    const all = [...document.querySelectorAll('.plotly-graph-div')];
+    return all.length > 0 && all.every(plot => plot.querySelector('.main-svg'));
+}"""
+PLOTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => {
+    const box = plot.getBoundingClientRect();
+    return [plot.querySelectorAll('.main-svg').length, box.width, box.height];
+})"""
+"""Of each plot that was drawn: its layers, its width and its height."""
+WIDTH = "document.documentElement.scrollWidth"
+
 
 class Visit:
-    """A page as a browser at 1280 × 900 opened it, with everything that it complained of or asked for."""
+    """A page as a browser opened it, with everything that it complained of or asked for."""
 
     def __init__(self, browser: Any, folder: Path, content: str) -> None:
         (folder / "report.html").write_text(content, encoding="utf-8")
         self.errors: list[str] = []
         self.requests: list[str] = []
-        self.page = browser.new_page(viewport={"width": 1280, "height": 900})
+        self.page = browser.new_page(viewport={"width": SCREEN, "height": 900})
+        self.page.set_default_timeout(120_000)  # patience with a busy machine
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("dialog", lambda dialog: (self.errors.append(f"dialog {dialog.message}"), dialog.dismiss()))
         self.address = (folder / "report.html").as_uri()
         self.page.goto(self.address)
-        self.page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
+        self.page.wait_for_function(DRAWN)
+
+    def is_sound(self) -> None:
+        """Check that the page complained of nothing, asked for nothing but itself, and is no wider than the window."""
         self.page.wait_for_load_state("networkidle")
+        assert self.errors == []
+        assert self.requests == [self.address]
+        assert self.page.evaluate(WIDTH) <= SCREEN
+
+    def plots(self) -> list[tuple[int, float, float]]:
+        """Layers, width and height of each plot, of which all are drawn."""
+        plots: list[tuple[int, float, float]] = self.page.evaluate(PLOTS)
+        assert len(plots) == self.page.locator(".plotly-graph-div").count()
+        return plots
 
 
-def test_a_browser_draws_everything_and_asks_for_nothing(browser: Any, page: str, tmp_path: Path) -> None:
-    visit = Visit(browser, tmp_path, page)
-    assert visit.errors == []
-    assert visit.requests == [visit.address]
-    plots = visit.page.locator(".js-plotly-plot")
-    assert plots.count() == 9
-    assert visit.page.locator(".plotly-graph-div").count() == 9
-    for number in range(9):
-        assert plots.nth(number).locator(".main-svg").count() >= 1
-        box = plots.nth(number).bounding_box()
-        assert box["width"] > 300
-        assert box["height"] > 100
+Open = Callable[[str], Visit]
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Open:
+    """Opens a page once, for all tests that look at it: most of what a browser does is to read and draw plots.
+
+    A test that changes the window or the medium changes it back.
+    """
+    return functools.cache(lambda page: Visit(browser, tmp_path_factory.mktemp("visit"), page))
+
+
+def test_a_browser_draws_everything_and_asks_for_nothing(opened: Open, judged: str) -> None:
+    visit = opened(judged)
+    visit.is_sound()
+    plots = visit.plots()
+    assert len(plots) == 9
+    assert all(layers >= 1 and width > 300 and height > 100 for layers, width, height in plots)
     headings = [text.strip() for text in visit.page.locator("h1, h2").all_inner_texts()]
     assert headings == [
         "Made up",
@@ -373,8 +415,6 @@ def test_a_browser_draws_everything_and_asks_for_nothing(browser: Any, page: str
         "Checks",
         "How it was run",
     ]
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
-    visit.page.close()
 
 
 OVERLAPS = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(plot => {
@@ -386,62 +426,56 @@ OVERLAPS = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(plo
 """Plots whose tool bar is as high as their legend: a legend of many recipes is as wide as the plot."""
 
 
-def test_the_summary_fits_a_screen(browser: Any, judged: str, tmp_path: Path) -> None:
-    visit = Visit(browser, tmp_path, judged)
-    assert visit.page.evaluate("document.querySelector('#summary').getBoundingClientRect().bottom") <= 900
-    visit.page.set_viewport_size({"width": 800, "height": 900})
-    visit.page.reload()
-    visit.page.wait_for_load_state("networkidle")
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 800
-    visit.page.close()
+def test_the_summary_fits_a_screen(opened: Open, judged: str) -> None:
+    page = opened(judged).page
+    page.evaluate("window.scrollTo(0, 0)")
+    assert page.evaluate("document.querySelector('#summary').getBoundingClientRect().bottom") <= 900
 
 
-def test_contents_stay_in_view_and_legends_clear_of_the_tool_bar(browser: Any, judged: str, tmp_path: Path) -> None:
-    visit = Visit(browser, tmp_path, judged)
-    assert visit.page.locator(".js-plotly-plot .legend").count() > 1
-    assert visit.page.evaluate(OVERLAPS) == 0
-    visit.page.evaluate("document.querySelector('#how').scrollIntoView()")
-    top, bottom = visit.page.evaluate(
-        "(box => [box.top, box.bottom])(document.querySelector('nav').getBoundingClientRect())"
-    )
-    assert (top, visit.page.locator("nav").is_visible()) == (0, True)
-    visit.page.evaluate("document.querySelector('#made-privacy').scrollIntoView()")
-    assert visit.page.evaluate("document.querySelector('#made-privacy').getBoundingClientRect().top") >= bottom - 1
-    visit.page.close()
+def test_contents_stay_in_view_and_legends_clear_of_the_tool_bar(opened: Open, judged: str) -> None:
+    page = opened(judged).page
+    assert page.locator(".js-plotly-plot .legend").count() > 1
+    assert page.evaluate(OVERLAPS) == 0
+    page.evaluate("document.querySelector('#how').scrollIntoView()")
+    top, bottom = page.evaluate("(box => [box.top, box.bottom])(document.querySelector('nav').getBoundingClientRect())")
+    assert (top, page.locator("nav").is_visible()) == (0, True)
+    page.evaluate("document.querySelector('#made-privacy').scrollIntoView()")
+    assert page.evaluate("document.querySelector('#made-privacy').getBoundingClientRect().top") >= bottom - 1
 
 
-def test_print_holds_whole_figures_and_tables(browser: Any, judged: str, tmp_path: Path) -> None:
-    visit = Visit(browser, tmp_path, judged)
-    visit.page.emulate_media(media="print")
-    paper = 1040  # A4 across between its margins, in CSS pixels
-    widths = visit.page.evaluate(
+def test_print_holds_whole_figures_and_tables(opened: Open, judged: str) -> None:
+    page = opened(judged).page
+    page.emulate_media(media="print")
+    widths = page.evaluate(
         "[...document.querySelectorAll('.js-plotly-plot .main-svg')].map(one => one.getBoundingClientRect().width)"
     )
-    assert 300 < max(widths) <= paper
-    assert not visit.page.locator("nav").is_visible()
-    assert visit.page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
-    visit.page.set_viewport_size({"width": paper, "height": 720})
-    assert visit.page.evaluate("Math.max(...[...document.querySelectorAll('table')].map(t => t.offsetWidth))") <= paper
-    visit.page.close()
+    assert 300 < max(widths) <= PAPER
+    assert not page.locator("nav").is_visible()
+    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    page.set_viewport_size({"width": PAPER, "height": 720})
+    assert page.evaluate("Math.max(...[...document.querySelectorAll('table')].map(t => t.offsetWidth))") <= PAPER
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": SCREEN, "height": 900})
 
 
-def test_a_browser_runs_no_word(browser: Any, render: Callable[..., str], evil: Any, tmp_path: Path) -> None:
-    visit = Visit(browser, tmp_path, render(*evil))
-    assert visit.errors == []
-    assert visit.requests == [visit.address]
+def test_a_page_fits_a_window_of_800_pixels(opened: Open, judged: str) -> None:
+    page = opened(judged).page
+    page.set_viewport_size({"width": 800, "height": 900})
+    page.wait_for_function(f"{WIDTH} <= 800")  # plots follow a window a moment later
+    page.set_viewport_size({"width": SCREEN, "height": 900})
+
+
+def test_a_browser_runs_no_word(opened: Open, evil: str) -> None:
+    visit = opened(evil)
+    visit.is_sound()
     assert visit.page.title() == f"title {EVIL} · Assay"
-    visit.page.close()
 
 
-def test_a_browser_shows_an_unfinished_study(
-    browser: Any, render: Callable[..., str], study: MakeStudy, trial: Trial, tmp_path: Path
-) -> None:
-    visit = Visit(browser, tmp_path, render(study(), [trial("standard", 0)]))
-    assert visit.errors == []
-    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 8
+def test_a_browser_shows_an_unfinished_study(opened: Open, unfinished: str) -> None:
+    visit = opened(unfinished)
+    visit.is_sound()
+    assert len(visit.plots()) == 8
     assert visit.page.locator(".notice").is_visible()
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
-    visit.page.close()
 
 
 # An official split, with everything that may be measured.
@@ -523,12 +557,19 @@ def test_a_study_of_two_kinds_says_which_cohort_is_which(
     assert "2-fold cross-validation, 4 repeats. Each figure is the mean over test folds" in text
 
 
-def test_a_browser_draws_shift_and_fail_safe(browser: Any, page_of_seeds: str, tmp_path: Path) -> None:
-    visit = Visit(browser, tmp_path, page_of_seeds)
-    assert visit.errors == []
-    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 13
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
-    visit.page.close()
+def test_a_browser_draws_shift_and_fail_safe(opened: Open, page_of_seeds: str) -> None:
+    visit = opened(page_of_seeds)
+    visit.is_sound()
+    assert len(visit.plots()) == 13
+    assert_tables_fit(visit)
+
+
+def assert_tables_fit(visit: Visit) -> None:
+    """Check that every group of the scorecard takes at most 1200 pixels."""
+    tables = "[...document.querySelectorAll('table.scorecard')].map(table => table.offsetWidth)"
+    widths = visit.page.evaluate(tables)
+    assert len(widths) >= 2
+    assert max(widths) <= 1200
 
 
 # Attacks, certificates and poison.
@@ -566,25 +607,11 @@ def test_sections_of_the_arsenal_stand_in_the_order_of_their_links(page_of_arsen
     assert "made-poisoning" not in page
 
 
-def test_every_group_of_the_scorecard_fits_1200_pixels(
-    browser: Any, page_of_arsenal: str, page_of_seeds: str, tmp_path: Path
-) -> None:
-    for page in (page_of_arsenal, page_of_seeds):
-        visit = Visit(browser, tmp_path, page)
-        visit.page.set_viewport_size({"width": 1200 + 2 * 28, "height": 900})
-        tables = visit.page.locator("table.scorecard")
-        assert tables.count() >= 2
-        for number in range(tables.count()):
-            assert tables.nth(number).evaluate("table => table.offsetWidth") <= 1200
-        visit.page.close()
-
-
-def test_a_browser_draws_the_arsenal(browser: Any, page_of_arsenal: str, tmp_path: Path) -> None:
-    visit = Visit(browser, tmp_path, page_of_arsenal)
-    assert visit.errors == []
-    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 10
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
-    visit.page.close()
+def test_a_browser_draws_the_arsenal(opened: Open, page_of_arsenal: str) -> None:
+    visit = opened(page_of_arsenal)
+    visit.is_sound()
+    assert len(visit.plots()) == 10
+    assert_tables_fit(visit)
 
 
 def test_costs_of_budgets_and_the_interaction_are_told_where_a_study_has_them(

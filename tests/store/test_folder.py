@@ -1,12 +1,11 @@
 """A reader sees whole trials or none, as one table; a plan changes and nothing is lost; one job writes at a time."""
 
+import contextlib
 import errno
 import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -266,44 +265,37 @@ def test_a_relative_folder_stays_where_it_was(tmp_path: Path, record: Record, mo
     assert (tmp_path / "results" / "tiny" / "trials" / "t1.parquet").is_file()
 
 
-HOLD = """
-import sys
-from assay.store.folder import Store
-
-with Store(sys.argv[1]).locked():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
 @pytest.fixture
-def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lock."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+def holder(folder: Path) -> Iterator[int]:
+    """The number of another process, forked from this one, that holds the lock until it is killed."""
+    told, telling = os.pipe()
+    process = os.fork()
+    if not process:
+        try:
+            with Store(str(folder)).locked():
+                os.write(telling, b"held")
+                signal.pause()
+        finally:
+            os._exit(1)
+    os.close(telling)
+    assert os.read(told, 4) == b"held"
+    os.close(told)
     yield process
-    process.kill()
-    process.communicate()
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
 
 
 def test_a_second_job_is_refused_until_the_first_is_killed(
-    store: Store, folder: Path, holder: subprocess.Popen[str], record: Record
+    store: Store, folder: Path, holder: int, record: Record
 ) -> None:
     said = f"another job is writing {folder}; wait for it, or give --results"
     with pytest.raises(UserError, match=said), store.locked():
         pytest.fail("two jobs hold one lock")
     store.write(record("t1"))
     assert store.finished() == {"t1"}
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.wait()
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
     with store.locked():
         pass
 

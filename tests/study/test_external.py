@@ -181,8 +181,10 @@ def test_a_checkpoint_is_asked_everything(
 
 
 def test_the_accuracy_is_that_of_the_given_weights(
-    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], study: Callable[..., Study]
-) -> None:
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], study: Callable[..., Study],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    only(monkeypatch, "accuracy")
     record = evaluate(weights())
     dataset = study().cohorts["given"].dataset.load()
     expected = ((dataset.x.sum(1) > 2) == dataset.y).mean()
@@ -190,8 +192,10 @@ def test_the_accuracy_is_that_of_the_given_weights(
 
 
 def test_the_study_and_the_weights_are_kept(
-    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], store: Store, study: Callable[..., Study]
-) -> None:
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], store: Store, study: Callable[..., Study],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    only(monkeypatch, "accuracy")
     record = evaluate(weights())
     about = yaml.safe_load(store.read_text("study.yaml"))
     assert Study.model_validate(about["study"]) == study()

@@ -1,12 +1,14 @@
 """Nobody but a task knows what an answer means: no class is picked, and no loss of one computed, anywhere else."""
 
 import ast
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 import assay
+from tests.trees import nodes
 
 PACKAGE = Path(assay.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -69,10 +71,14 @@ def axis_of(call: ast.Call, place: int) -> str:
     return ast.unparse(given[0]) if given else ""
 
 
-def knowing(tree: ast.AST) -> Iterator[str]:
+def is_one(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is int and node.value == 1
+
+
+def knowing(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Expressions that know what an answer means."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and ast.unparse(node.right) == "1":
+    for node in nodes:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and is_one(node.right):
             left = node.left.args[0] if isinstance(node.left, ast.Call) and node.left.args else node.left
             if isinstance(left, ast.Call) and ast.unparse(left).endswith(".max()"):
                 yield f"{ast.unparse(left)} + 1"
@@ -81,8 +87,10 @@ def knowing(tree: ast.AST) -> Iterator[str]:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if name in LOSSES and isinstance(node.func, ast.Attribute):
             yield ast.unparse(node)
+        if name not in OVER_CLASSES:
+            continue
         of_module = isinstance(node.func, ast.Name) or ast.unparse(node.func).split(".")[0] in ("F", "np", "torch")
-        if name in OVER_CLASSES and axis_of(node, 1 if of_module else 0) not in ("", "0"):
+        if axis_of(node, 1 if of_module else 0) not in ("", "0"):
             yield ast.unparse(node)
 
 
@@ -90,14 +98,20 @@ def told(file: Path) -> str:
     return str(file.relative_to(PACKAGE.parent if file.is_relative_to(PACKAGE) else ROOT))
 
 
+@functools.cache
+def known_by_file() -> dict[str, set[str]]:
+    return {told(file): set(knowing(nodes(file))) for file in FILES}
+
+
 def test_only_tasks_know_what_an_answer_means() -> None:
-    found = {told(file): set(knowing(ast.parse(file.read_text()))) for file in FILES}
-    strange = {name: own for name, known in found.items() if (own := known - ALLOWED.get(name, (set(), ""))[0])}
+    strange = {
+        name: own for name, known in known_by_file().items() if (own := known - ALLOWED.get(name, (set(), ""))[0])
+    }
     assert not strange, "ask the task: decide, wrong, losses, probabilities, outputs"
 
 
 def test_what_is_allowed_is_still_there() -> None:
-    found = {told(file): set(knowing(ast.parse(file.read_text()))) for file in FILES}
+    found = known_by_file()
     assert {name: own for name, (known, _) in ALLOWED.items() if (own := known - found.get(name, set()))} == {}
 
 
@@ -114,12 +128,12 @@ def test_what_is_allowed_is_still_there() -> None:
     ],
 )
 def test_what_knows_too_much_is_found(line: str, known: str) -> None:
-    assert list(knowing(ast.parse(line))) == [known]
+    assert list(knowing(ast.walk(ast.parse(line)))) == [known]
 
 
-def goals(tree: ast.AST) -> Iterator[ast.Call]:
+def goals(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
     """Where a threat, a batch or a probe is made."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Threat", "Batch"):
             yield node
 
@@ -129,7 +143,7 @@ def test_whoever_attacks_says_what_counts_as_wrong() -> None:
     missing = [
         f"{told(file)}:{call.lineno}"
         for file in FILES
-        for call in goals(ast.parse(file.read_text()))
+        for call in goals(nodes(file))
         if not {"goal", "task"} & {keyword.arg for keyword in call.keywords}
     ]
     # It compares features of two records, and asks no model for an answer.

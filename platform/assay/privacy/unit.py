@@ -1,12 +1,13 @@
 """The unit of privacy: a patient or a single record; neighbouring data sets differ by one unit."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from assay.data.identifiers import hardly_patients
 from assay.errors import IncompatibleRecipeError
-from assay.recipes import Privacy
+
+if TYPE_CHECKING:
+    from assay.recipes import Privacy
 
 Unit = Literal["patient", "record"]
 NEIGHBOURS: dict[Unit, str] = {
@@ -16,7 +17,7 @@ NEIGHBOURS: dict[Unit, str] = {
 """The neighbouring relation of each unit. Only charges with the same relation can be added up directly."""
 
 
-def protected_unit(privacy: Privacy | None, groups: np.ndarray | None) -> Unit:
+def protected_unit(privacy: "Privacy | None", groups: np.ndarray | None) -> Unit:
     """Returns the unit that a recipe protects: patients where the data name them, unless the recipe asks for records.
 
     Without privacy the result is the unit that a private recipe would have by default.
@@ -43,7 +44,7 @@ def protected_unit(privacy: Privacy | None, groups: np.ndarray | None) -> Unit:
     return unit or ("record" if groups is None else "patient")
 
 
-def refuse_unlikely_patients(privacy: Privacy | None, groups: np.ndarray | None) -> None:
+def refuse_unlikely_patients(privacy: "Privacy | None", groups: np.ndarray | None) -> None:
     """Raises if the groups are probably not patients and the recipe does not set the unit.
 
     Args:
@@ -55,6 +56,9 @@ def refuse_unlikely_patients(privacy: Privacy | None, groups: np.ndarray | None)
     """
     if privacy is None or privacy.unit is not None or groups is None:
         return
+    # A ledger needs units, and neither data sets nor torch.
+    from assay.data.identifiers import hardly_patients
+
     patients = len(np.unique(groups))
     if not hardly_patients(patients, len(groups)):
         return
@@ -68,7 +72,7 @@ def refuse_unlikely_patients(privacy: Privacy | None, groups: np.ndarray | None)
     )
 
 
-def protected(privacy: Privacy | None, groups: np.ndarray | None, records: int) -> int:
+def protected(privacy: "Privacy | None", groups: np.ndarray | None, records: int) -> int:
     """Returns the number of protected patients, or records: the n of δ < 1/n and of the sampling rate.
 
     Args:

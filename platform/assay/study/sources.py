@@ -86,9 +86,11 @@ def _read(module: str) -> _Read | None:
 
 @lru_cache(maxsize=2048)
 def _parsed(module: str, path: Path, stamp: tuple[int, int]) -> _Read:
-    tree = ast.parse(path.read_bytes())
+    source = path.read_bytes()
+    tree = ast.parse(source)
     # Methods from elsewhere may be registered in one process and not in another: ``modules_in`` finds those in use.
-    by_name = {name for kind in _kinds(tree) for name in modules_of(kind) if name.startswith("assay.")}
+    kinds: Iterable[str] = _kinds(tree) if any(name.encode() in source for name in _BY_NAME) else ()
+    by_name = {name for kind in kinds for name in modules_of(kind) if name.startswith("assay.")}
     top = module.partition(".")[0]
     # Importing a module runs the packages in which it lies, too.
     around = set() if top == _ASSAY else {module.rpartition(".")[0]} - {""}
@@ -102,7 +104,9 @@ def code_of(tree: ast.AST) -> str:
     Args:
         tree: of a module; its bare strings are taken out.
     """
-    for node in ast.walk(tree):
+    left = [tree]
+    while left:
+        node = left.pop()
         for statements in (
             getattr(node, "body", None),
             getattr(node, "orelse", None),
@@ -110,7 +114,15 @@ def code_of(tree: ast.AST) -> str:
         ):
             if isinstance(statements, list):
                 statements[:] = [statement for statement in statements if not _documents(statement)]
+        left.extend(_blocks(node))
     return ast.dump(tree, annotate_fields=False)
+
+
+def _blocks(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements of a node, and what else holds statements; no expression does."""
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.stmt | ast.ExceptHandler | ast.match_case):
+            yield inner
 
 
 def _documents(statement: ast.AST) -> bool:
@@ -160,7 +172,7 @@ def _imported(tree: ast.AST, tops: set[str], package: str) -> Iterator[str]:
         tops: names of the packages.
         package: from which relative imports start.
     """
-    for node in ast.iter_child_nodes(tree):
+    for node in _blocks(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
         if isinstance(node, ast.Import):
