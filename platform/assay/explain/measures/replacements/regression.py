@@ -73,7 +73,7 @@ class Regression:
         factor = torch.linalg.cholesky(self._correlations[order[:, :, None], order[:, None]])
         forward = torch.linalg.solve_triangular(factor, values.gather(1, order).unsqueeze(-1), upper=False).squeeze(-1)
         place = _place_in_record(record)
-        right = values.new_zeros(len(values), int(place.max()) + 1, values.shape[1])
+        right = values.new_zeros(len(values), int(torch.bincount(record).max()), values.shape[1])
         right[record, place] = forward[record] * corner
         solved = torch.linalg.solve_triangular(factor.mT, right.mT, upper=True).mT
         return torch.zeros_like(right[record, place]).scatter_(1, order[record], solved[record, place])
@@ -84,7 +84,7 @@ class Regression:
         if not bool((without.sum(1) <= 1).all()):
             return None
         inverse, weights = self._inverse(shared, values)
-        gone = without.to(torch.uint8).argmax(1)
+        gone = _feature(without)
         column = inverse[record, gone]
         own = weights[record].gather(1, gone[:, None]) / column.gather(1, gone[:, None])
         own = own * without.any(1, keepdim=True)
@@ -97,7 +97,7 @@ class Regression:
         if not bool((added.sum(1) <= 1).all()):
             return None
         inverse, weights = self._inverse(shared, values)
-        new = added.to(torch.uint8).argmax(1)
+        new = _feature(added)
         related = shared.to(values)[:, :, None] * self._correlations
         moved = (inverse @ related)[record, :, new]
         related = related[record, :, new]
@@ -110,6 +110,11 @@ class Regression:
         """Returns (n, d, d) inverses for the features that the sets of each record share, and (n, d) their weights."""
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(self._among(shared)))
         return inverse, (inverse @ (shared * values).unsqueeze(-1)).squeeze(-1) * shared
+
+
+def _feature(only: Tensor) -> Tensor:
+    """Returns (m,) the place of the one feature of each set; 0 where it has none."""
+    return (only * torch.arange(only.shape[1], device=only.device)).sum(1)
 
 
 def _place_in_record(record: Tensor) -> Tensor:
