@@ -114,18 +114,20 @@ class InferRequest(Request):
         return self.parameters.binary_data_output if own is None else own
 
 
-class PredictRequest(Request):
+class RecordsRequest(Request):
+    """Request about records, with what is known of them."""
+
+    instances: RecordList
+    about: dict[str, Any] | list[Any] | None = ABOUT
+
+
+class PredictRequest(RecordsRequest):
     """Request for predictions."""
 
-    instances: RecordList
-    about: dict[str, Any] | list[Any] | None = ABOUT
 
-
-class ExplainRequest(Request):
+class ExplainRequest(RecordsRequest):
     """Request for explanations."""
 
-    instances: RecordList
-    about: dict[str, Any] | list[Any] | None = ABOUT
     method: Literal["default", "integrated_gradients", "shap"] = Field(
         default="default",
         description="`default` is the method of the study's evaluation of explanations, with its "
@@ -134,22 +136,18 @@ class ExplainRequest(Request):
     overlay: bool = OVERLAY
 
 
-class CertifyRequest(Request):
+class CertifyRequest(RecordsRequest):
     """Request for certificates."""
 
-    instances: RecordList
-    about: dict[str, Any] | list[Any] | None = ABOUT
     epsilons: Annotated[
         list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],
         Field(max_length=32, description="Radii (L∞) in the units of the data; those of the data set by default."),
     ] = Field(default_factory=list)
 
 
-class AnswerRequest(Request):
+class AnswerRequest(RecordsRequest):
     """Request for everything about each record."""
 
-    instances: RecordList
-    about: dict[str, Any] | list[Any] | None = ABOUT
     explain: bool = Field(default=True, description="Whether to explain each prediction.")
     certify: bool = Field(default=True, description="Whether to certify each prediction.")
     overlay: bool = OVERLAY

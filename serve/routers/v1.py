@@ -24,7 +24,7 @@ from serve.repository.online import Online
 from serve.routers.documented import add_call, documented
 from serve.routers.noting import Note, classes_of
 from serve.routers.paths import MODEL, VERSION
-from serve.routers.reading import read
+from serve.routers.reading import read, records_of
 from serve.routers.replies import reply
 
 EVENTS = "text/event-stream"
@@ -64,7 +64,7 @@ def _add(api: FastAPI, loaded: Loaded, path: str, answer: Any, about: dict[str, 
 async def predict(online: Online, request: Request, note: Note) -> Response:
     """Returns the predicted class of each record, with all probabilities."""
     asked = await read(request, m.PredictRequest, images=online.model.reads_images)
-    records = online.model.read(asked.instances, about=asked.about)
+    records = await records_of(online.model, asked)
     found = predictions(online.model, await online.logits(records.x), records)
     await note(records, classes_of(online, found))
     return reply({"predictions": found, **online.origin})
@@ -82,7 +82,7 @@ async def explain(online: Online, request: Request, note: Note) -> Response:
         if streamed:
             raise RefusedError("overlays share one scale, which is known at the end: ask for them without a stream")
     fast = online.model.explainer(asked.method).name == "integrated_gradients"
-    records = online.model.read(asked.instances, most=MOST_RECORDS if fast else MOST_EXPLAINED, about=asked.about)
+    records = await records_of(online.model, asked, most=MOST_RECORDS if fast else MOST_EXPLAINED)
     about = {**about_explanations(online.model, asked.method), **online.origin}
     pieces = explanations(online, records.x, asked.method, records.words)
     first = await anext(pieces)  # what cannot be explained is refused before anything is sent
@@ -100,7 +100,7 @@ async def explain(online: Online, request: Request, note: Note) -> Response:
 async def certify(online: Online, request: Request, note: Note) -> Response:
     """Returns whether the predicted class is proven not to change if each input changes by at most ε."""
     asked = await read(request, m.CertifyRequest, images=online.model.reads_images)
-    records = online.model.read(asked.instances, about=asked.about)
+    records = await records_of(online.model, asked)
     epsilons = asked.epsilons or list(online.model.dataset.epsilons)
     found = warned(await certificates(online, records.x, epsilons), records)
     await note(records, classes_of(online, found))
@@ -113,7 +113,7 @@ async def answer(online: Online, request: Request, note: Note) -> Response:
     asked = await read(request, m.AnswerRequest, images=online.model.reads_images)
     if asked.overlay:
         require_overlays(online.model, len(asked.instances))
-    records = online.model.read(asked.instances, most=MOST_EXPLAINED, about=asked.about)
+    records = await records_of(online.model, asked, most=MOST_EXPLAINED)
     found = await whole_answers(online, records, explain=asked.explain, certify=asked.certify, overlay=asked.overlay)
     left = [one["left_to_clinician"]["left"] for one in found["answers"]]
     await note(records, classes_of(online, found["answers"]), left)
