@@ -35,11 +35,11 @@ def _depth(decoder: Decoder, seen: Seen) -> tuple[str, ...]:
     if likely is None:
         return ()
     share = seen.greatest / (2**bits - 1)
-    told = f"no value of the image exceeds {seen.greatest}, {share:.2f} of the white of {bits} bits"
+    problem = f"no value of the image exceeds {seen.greatest}, {share:.2f} of the white of {bits} bits"
     remedy = f"if its detector has {likely} bits, send DICOM with BitsStored {likely}, or values scaled to {bits} bits"
     if seen.bits == 16 and stated is None:
-        raise RefusedError(f"{told}; {remedy}; if it is so dark, send DICOM with BitsStored 16", reason="bits")
-    return (f"{told}: it may be answered too dark; {remedy}",)
+        raise RefusedError(f"{problem}; {remedy}; if it is so dark, send DICOM with BitsStored 16", reason="bits")
+    return (f"{problem}: it may be answered too dark; {remedy}",)
 
 
 def _contrast(seen: Seen) -> tuple[str, ...]:
