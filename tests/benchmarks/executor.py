@@ -90,8 +90,10 @@ class _Pool:
     def started(self, slot: Slot, node: str) -> None:
         slot.node = node
 
-    def look(self) -> list[Slot]:
+    def refill(self) -> list[Slot]:
         return []
+
+    look = refill
 
 
 def _ours(actor: Any, workers: int) -> None:

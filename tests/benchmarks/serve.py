@@ -77,7 +77,7 @@ class Length:
     """How long each call is measured."""
 
     rounds: int = 3
-    seconds: float = 4.0
+    seconds: float = 2.5
 
 
 def measure(*, quick: bool = False) -> dict[str, Any]:

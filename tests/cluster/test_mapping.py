@@ -125,7 +125,9 @@ def run(pool: Pool, items: Any = range(6)) -> Iterator[Outcome]:
 
 
 def made_pool(**settings: Any) -> Pool:
-    return Pool(PoolSettings(**settings), "board", grows=True)
+    made = Pool(PoolSettings(**settings), "board", grows=True)
+    made.refill()
+    return made
 
 
 LOST: dict[str, Callable[[Cluster, Actor], Exception]] = {
@@ -286,7 +288,7 @@ def test_a_cluster_whose_workers_come_in_time_does_all(cluster: Cluster, monkeyp
 def test_workers_without_a_gpu_take_the_items_that_need_none_and_no_others(cluster: Cluster) -> None:
     cluster.nodes = {"with": {"CPU": 4.0, "GPU": 2.0}, "without": {"CPU": 3.0}}
     mixed = made_pool(gpus=1.0)
-    mixed.with_cpu_workers = True
+    mixed.with_cpu_items = True
     mixed.refill()
     assert sorted(slot.reservation.gpus for slot in mixed.slots.values()) == [0, 0, 0, 0, 0, 1, 1]
     outcomes = list(run(mixed, ByDevice(gpu=range(100, 110), cpu=range(10))))
@@ -313,14 +315,49 @@ def test_items_that_need_no_gpu_run_before_any_machine_has_one(cluster: Cluster)
     """A worker that waits for a machine with a GPU takes no CPU from those that wait for none."""
     cluster.nodes = {"without": {"CPU": 1.0}}
     waiting = made_pool(gpus=1.0, wait=0.2)
-    waiting.with_cpu_workers = True
+    waiting.with_cpu_items = True
     waiting.refill()
     assert sorted(o.value for o in run(waiting, ByDevice(cpu=range(3)))) == [0, 2, 4]
 
 
+def test_no_gpu_is_asked_for_where_no_item_needs_one(cluster: Cluster) -> None:
+    """As when a study of images and tables is resumed, of which only tables are left."""
+    cluster.nodes = {"without": {"CPU": 2.0}}
+    mixed = Pool(PoolSettings(gpus=1.0), "board", grows=True)
+    asked: list[float] = []
+
+    def behave(actor: Actor, item: Any, result: Reference) -> Exception | None:
+        asked.extend(slot.reservation.gpus for slot in mixed.slots.values())
+        return None
+
+    cluster.behave = behave
+    assert sorted(o.value for o in run(mixed, ByDevice(cpu=range(4)))) == [0, 2, 4, 6]
+    assert set(asked) == {0.0}
+
+
+def test_a_worker_that_waits_for_a_gpu_is_dropped_once_no_item_needs_one(cluster: Cluster) -> None:
+    cluster.nodes = {"with": {"CPU": 2.0, "GPU": 1.0}}
+    mixed = Pool(PoolSettings(gpus=1.0), "board", grows=True)
+    results = run(mixed, ByDevice(gpu=[50], cpu=range(8)))
+    assert next(results).value == 100
+    cluster.nodes = {"without": {"CPU": 2.0}}
+    for slot in [slot for slot in mixed.slots.values() if slot.reservation.gpus]:
+        mixed.drop(slot)
+    assert sorted(o.value for o in results) == list(range(0, 16, 2))
+    assert {slot.reservation.gpus for slot in mixed.slots.values()} == {0.0}
+
+
+def test_a_cluster_that_is_scaled_to_zero_is_asked_for_a_worker_without_a_gpu(cluster: Cluster) -> None:
+    cluster.nodes = {"head": {"CPU": 0.0}}
+    mixed = Pool(PoolSettings(gpus=1.0), "board", grows=True)
+    mixed.with_cpu_items, mixed.with_gpu_items = True, False
+    mixed.refill()
+    assert [slot.reservation for slot in mixed.slots.values()] == [mixed.bare]
+
+
 def test_without_gpus_one_kind_of_worker_runs_everything(cluster: Cluster) -> None:
     plain = made_pool()
-    plain.with_cpu_workers = True
+    plain.with_cpu_items = True
     plain.refill()
     assert {slot.reservation for slot in plain.slots.values()} == {plain.main}
     assert len(list(run(plain, ByDevice(gpu=range(3), cpu=range(3))))) == 6

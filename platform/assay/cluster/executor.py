@@ -75,9 +75,7 @@ class RayExecutor:
         source = Source(items if isinstance(items, ByDevice) else ByDevice(gpu=items))
         if source.exhausted():
             return
-        pool = self._started()
-        pool.with_cpu_workers = source.peek(gpu=False)
-        pool.refill()
+        pool = self._made()
         yield from Mapping(pool, self._reports, fn, source, ray.put(shared)).outcomes()
 
     def host(self, make: Callable[[], Service]) -> RayHost:
@@ -86,6 +84,13 @@ class RayExecutor:
         return RayHost(pool, ready_slots(pool), make)
 
     def _started(self) -> Pool:
+        pool = self._made()
+        if not pool.slots:
+            pool.refill()
+        return pool
+
+    def _made(self) -> Pool:
+        """Returns the pool, which has no worker before something is run on it."""
         if self._pool is None:
             grows = joins_cluster(self._address)
             self._session.enter_context(

@@ -82,6 +82,17 @@ class Source:
             self._again[gpu].append(work)
         return True
 
+    def may_have(self, *, gpu: bool) -> bool:
+        """Returns whether an item waits or may come; it takes none.
+
+        Args:
+            gpu: whether to look at the items that need a GPU, or at the others.
+
+        Returns:
+            False if none waits, and the last try to take one found the end.
+        """
+        return bool(self._again[gpu]) or gpu in self._fresh
+
     def take(self, *, gpu: bool) -> Work | None:
         """Returns the next item for a worker.
 
@@ -176,6 +187,10 @@ class Mapping:
         Returns:
             Iterator over outcomes in order of completion.
         """
+        for gpu in (True, False):
+            self._source.peek(gpu=gpu)
+        self._tell_kinds()
+        self._pool.refill()
         for slot in list(self._pool.slots.values()):
             self._expect(slot)
         while True:
@@ -207,10 +222,17 @@ class Mapping:
             end = None
         if end is None and waiting and not self._pool.has_started:
             self._pool.wait()
+        self._tell_kinds()
         for slot in self._pool.look():
             self._expect(slot)
         self._report()
         return end
+
+    def _tell_kinds(self) -> None:
+        """Tells the pool which kinds of items are left: a pool asks for no GPU that nothing needs."""
+        running = {call.work.gpu for call in self._running.values()}
+        self._pool.with_gpu_items = True in running or self._source.may_have(gpu=True)
+        self._pool.with_cpu_items = False in running or self._source.may_have(gpu=False)
 
     def _report(self) -> None:
         if progress.wanted() and time.monotonic() - self._reported >= progress.EVERY / 2:

@@ -55,8 +55,8 @@ class PoolSettings:
 class Pool:
     """Actors that are started, replaced, added and dropped as the nodes of the cluster come and go.
 
-    On a cluster with GPUs a pool may have workers without a GPU too, for items that are computed on the CPU: see
-    ``with_cpu_workers``.
+    It has no worker before ``refill``. On a cluster with GPUs it may have workers without a GPU too, for items that
+    are computed on the CPU: see ``with_cpu_items`` and ``with_gpu_items``.
 
     Args:
         settings: of the pool.
@@ -82,13 +82,14 @@ class Pool:
         refuse_impossible(self.main, nodes, grows=grows)
         self.slots: dict[int, Slot] = {}
         """Every actor by its place, whether it has started or not."""
-        self.with_cpu_workers = False
+        self.with_cpu_items = False
         """Whether there are items that a worker without a GPU can run."""
+        self.with_gpu_items = True
+        """Whether there are items, or may come, that only a worker with a GPU can run, where there are any."""
         self._failed_starts = 0
         self._wait: Wait | None = None
         self._looked = time.monotonic()
         self._places = itertools.count()
-        self.resize(nodes)
 
     @property
     def has_gpus(self) -> bool:
@@ -97,8 +98,13 @@ class Pool:
 
     @property
     def has_started(self) -> bool:
-        """Whether any worker that runs any item has started; it may still be busy with an earlier map."""
-        return any(slot.node for slot in self.slots.values() if slot.reservation == self.main)
+        """Whether any worker has started that can run what is left; it may still be busy with an earlier map."""
+        return any(slot.node for slot in self.slots.values() if slot.reservation in (self.main, self._needed))
+
+    @property
+    def _needed(self) -> Reservation:
+        """What a worker reserves at least that can run everything that is left."""
+        return self.main if self.with_gpu_items or not self.with_cpu_items else self.bare
 
     def targets(self, nodes: list[Node]) -> dict[Reservation, int]:
         """Returns how many workers of each kind there should be.
@@ -107,16 +113,22 @@ class Pool:
             nodes: resources of the living nodes.
 
         Returns:
-            Numbers by what a worker reserves. There is at least one worker that runs any item: while none fits, its
-            pending start is what an autoscaler starts a node for.
+            Numbers by what a worker reserves. There is at least one worker that can run what is left: while none fits,
+            its pending start is what an autoscaler starts a node for.
         """
         workers = self._settings.workers
         fit = sum(self.main.fits(node) for node in nodes)
-        if not (self.with_cpu_workers and self.has_gpus):
+        if not (self.with_cpu_items and self.has_gpus):
             return {self.main: max(fit, 1) if workers is None else workers}
-        main = max(fit if workers is None else min(fit, workers), 1)
-        # A worker with a GPU for which there is no room yet takes no CPU from the others.
-        left = max(sum(self.bare.fits(node) for node in nodes) - min(main, fit), 0)
+        if self.with_gpu_items:
+            main = max(fit if workers is None else min(fit, workers), 1)
+            # A worker with a GPU for which there is no room yet takes no CPU from the others.
+            taken, least = min(main, fit), 0
+        else:
+            # Those that run already are kept: they can run items without a GPU too.
+            main = taken = sum(slot.node != "" for slot in self.slots.values() if slot.reservation == self.main)
+            least = int(not main)
+        left = max(sum(self.bare.fits(node) for node in nodes) - taken, least)
         return {self.main: main, self.bare: left if workers is None else min(left, workers - main)}
 
     def resize(self, nodes: list[Node]) -> list[Slot]:
@@ -162,7 +174,7 @@ class Pool:
             UserError: the deadline has passed.
         """
         if self._wait is None:
-            self._wait = Wait(self.main, len(self.slots), self._settings.wait)
+            self._wait = Wait(self._needed, len(self.slots), self._settings.wait)
         self._wait.look()
 
     def lost(self, slot: Slot, error: RayError) -> bool:

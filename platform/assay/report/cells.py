@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -83,12 +84,11 @@ def tabulate(
         own = of_recipe(frame, recipe)
         checks = checks_of(own)
         begun = bool((own["status"] != "failed").any())
-        own = own[own["name"].isin(names).to_numpy()]
+        values = _Values(own[own["name"].isin(names).to_numpy()])
         for column in evidence:
-            rows = _rows(own, column)
-            found = runs[recipe, column.key] = runs_of(rows)
-            cell = _cell(rows, checks, column, found, design, begun=begun)
-            cells[recipe, column.key] = _compared(cell, own, column, found, design)
+            found = runs[recipe, column.key] = values.runs(column)
+            cell = _cell(values.rows(column), checks, column, found, design, begun=begun)
+            cells[recipe, column.key] = _compared(cell, values, column, found, design)
     return ScoreTable(recipes=tuple(recipes), evidence=tuple(evidence), cells=cells), runs
 
 
@@ -108,33 +108,63 @@ def runs_text(summary: Summary, design: Design) -> str:
     return f"{summary.count} of {summary.of} {run}s"
 
 
-def _rows(own: pd.DataFrame, column: Evidence) -> pd.DataFrame:
-    """Returns the rows of a column; where both a sample and all records were used, those with more records."""
-    rows = select(own, column.name, **column.where)
-    return largest_sample(rows) if column.sampled else rows
-
-
-def _compared(cell: Cell, own: pd.DataFrame, column: Evidence, found: RunValues, design: Design) -> Cell:
-    """Adds to a cell the values to compare it with, on the same records and runs.
+class _Values:
+    """The values of one recipe: columns are compared with the same few others, each of which is selected once.
 
     Args:
         own: rows of the recipe.
+    """
+
+    def __init__(self, own: pd.DataFrame) -> None:
+        self._none = own.iloc[:0]
+        self._named = dict(iter(own.groupby("name", sort=False)))
+        self._rows: dict[str, pd.DataFrame] = {}
+        self._runs: dict[str, RunValues] = {}
+
+    def rows(self, column: Evidence) -> pd.DataFrame:
+        """Returns the rows of a column; where both a sample and all records were used, those with more records."""
+        key = repr((column.name, column.where, column.sampled))
+        if key not in self._rows:
+            rows = select(self._named.get(column.name, self._none), column.name, **column.where)
+            self._rows[key] = largest_sample(rows) if column.sampled else rows
+        return self._rows[key]
+
+    def runs(self, column: Evidence) -> RunValues:
+        """Returns the runs of a column."""
+        key = repr((column.name, column.where, column.sampled))
+        if key not in self._runs:
+            self._runs[key] = runs_of(self.rows(column))
+        return self._runs[key]
+
+    def runs_of(self, name: str, **where: Any) -> RunValues:
+        """Returns the runs of a measurement with certain conditions, of samples and of all records alike."""
+        key = repr((name, where))
+        if key not in self._runs:
+            self._runs[key] = runs_of(select(self._named.get(name, self._none), name, **where))
+        return self._runs[key]
+
+
+def _compared(cell: Cell, values: _Values, column: Evidence, found: RunValues, design: Design) -> Cell:
+    """Adds to a cell the values to compare it with, on the same records and runs.
+
+    Args:
+        values: of the recipe.
         found: the runs of the cell.
     """
     if cell.summary is None:
         return cell
-    accuracy = runs_of(select(own, "accuracy"))
-    beside = None if column.beside is None else _on_the_runs_of(found, runs_of(_rows(own, column.beside)), design)
+    accuracy = values.runs_of("accuracy")
+    beside = None if column.beside is None else _on_the_runs_of(found, values.runs(column.beside), design)
     if column.from_zero:
         unharmed = replace(column, where={**column.where, "epsilon": 0.0})
-        return replace(cell, beside=beside, at_zero=_alike(found, runs_of(_rows(own, unharmed)), design))
+        return replace(cell, beside=beside, at_zero=_alike(found, values.runs(unharmed), design))
     if not column.sampled or not len(accuracy):
         return replace(cell, beside=beside)
     counts, whole = found.of_records(), accuracy.of_records()
     place = min(counts, key=counts.__getitem__)
     clean = None
     if column.evaluation:
-        sample = runs_of(select(own, "sample_accuracy", evaluation=column.evaluation))
+        sample = values.runs_of("sample_accuracy", evaluation=column.evaluation)
         clean = _alike(found, accuracy, design) or _alike(found, sample, design)
     everything = len(accuracy) == len(found) and all(counts[p] == whole.get(p) for p in counts)
     return replace(cell, whole=whole.get(place, 0), clean=None if everything else clean, beside=beside)

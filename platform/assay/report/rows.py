@@ -211,8 +211,13 @@ def largest_sample(rows: pd.DataFrame) -> pd.DataFrame:
     """
     if len(rows) < 2 or "n" not in rows:
         return rows
-    most = rows.groupby(["recipe", "repeat", "fold"])["n"].transform("max")
-    return rows[((rows["n"] == most) | (rows["status"] != "measured")).to_numpy()]
+    runs = list(zip(*(rows[key].to_numpy() for key in ("recipe", "repeat", "fold")), strict=True))
+    counts, most = rows["n"].to_numpy(), dict[Any, float]()
+    for run, count in zip(runs, counts, strict=True):
+        if count > most.get(run, -1):  # false for NaN
+            most[run] = count
+    of_all = np.array([count == most.get(run) for run, count in zip(runs, counts, strict=True)])
+    return rows[of_all | (rows["status"] != "measured").to_numpy()]
 
 
 def values_by_run(found: Mapping[str, RunValues]) -> pd.DataFrame:

@@ -8,10 +8,8 @@ from torch import Tensor
 
 from assay.explain.measures.base import MeasuredRecords, Modalities
 from assay.explain.measures.replacements.base import Fill, Replacement, donors
+from assay.explain.measures.replacements.regression import Regression
 from assay.registry import register
-
-_ENTRIES = 2**24
-"""Entries of the matrices that are solved at once."""
 
 
 @register("replacement")
@@ -70,20 +68,12 @@ class Conditional(Replacement):
         others = standard[donors(records, "conditional")]
         x = (records.x.flatten(1) - middle) / deviation
 
-        most = max(1, _ENTRIES // covariance.numel())
+        regression = Regression(covariance)
 
         def fill(rows: Tensor, removed: Tensor) -> Tensor:
-            if len(rows) <= most:
-                return some(rows, removed)
-            return torch.cat([some(*part) for part in zip(rows.split(most), removed.split(most), strict=True)])
-
-        def some(rows: Tensor, removed: Tensor) -> Tensor:
-            kept = (~removed).flatten(1).to(x)
-            # Rows and columns of removed features are those of the identity: what is solved concerns the others alone.
-            inner = covariance * kept[:, :, None] * kept[:, None]
-            inner.diagonal(dim1=1, dim2=2).fill_(1.0)
-            apart = (kept * (x[rows] - others[rows])).unsqueeze(-1)
-            weights = torch.cholesky_solve(apart, torch.linalg.cholesky(inner)).squeeze(-1)
+            concerned, record = rows.unique(return_inverse=True)
+            apart = x[concerned] - others[concerned]
+            weights = regression.weights(record, ~removed.flatten(1), apart)
             moved = (others[rows] + weights @ covariance) * deviation + middle
             return torch.where(removed.flatten(1), moved, records.x[rows].flatten(1)).view(-1, *records.x.shape[1:])
 
