@@ -26,6 +26,9 @@ from serve.routers.paths import MODEL, VERSION
 from serve.routers.reading import read, records_of
 from serve.routers.replies import reply
 
+_CARD: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
+"""A card may be a page too."""
+
 
 def add_v1(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
     """Adds the calls under ``/v1/models``.
@@ -41,8 +44,8 @@ def add_v1(api: FastAPI, loaded: Loaded, log: Hook | None = None) -> None:
             about = documented(asked, answered, stream=DESCRIPTION if call == "explain" else None)
             _add(api, loaded, path % call, answer, about, log=log)
 
-    @api.get(f"/v1/models/{MODEL}/card", tags=["model"], response_model=None)
-    @api.get(f"/v1/models/{MODEL}/versions/{VERSION}/card", tags=["model"], response_model=None)
+    @api.get(f"/v1/models/{MODEL}/card", tags=["model"], response_model=None, responses=_CARD)
+    @api.get(f"/v1/models/{MODEL}/versions/{VERSION}/card", tags=["model"], response_model=None, responses=_CARD)
     async def card(name: str, html: bool = False, version: str | None = None) -> Response:
         """Returns the model card: what the model is, its measured performance, and its warnings."""
         model_card = loaded.find(name, version).card

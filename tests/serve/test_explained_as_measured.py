@@ -129,6 +129,9 @@ def test_the_description_has_the_fields_of_fidelity(finished: Finished) -> None:
     assert {"verdict", "low", "high", "n", "p"} <= schemas["Faithfulness"]["properties"].keys()
     streamed = document["paths"]["/v1/models/{name}:explain"]["post"]["responses"]["200"]["content"]
     assert "`error`" in streamed["text/event-stream"]["schema"]["description"]
+    assert streamed["application/json"]["schema"]["$ref"].endswith("/ExplainResponse")
+    card = document["paths"]["/v1/models/{name}/card"]["get"]["responses"]["200"]["content"]
+    assert card.keys() == {"application/json", "text/html"}
 
 
 def test_another_method_than_that_of_the_card_is_told_in_the_answer_and_the_card(finished: Finished) -> None:
