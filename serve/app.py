@@ -23,7 +23,7 @@ from assay.cluster.session import joins_cluster
 from assay.errors import UserError
 from assay.release.serving import release_served
 from assay.study.finished import Finished
-from serve.answers.tensors import check_models
+from serve.answers.readiness import check_models
 from serve.api import create_api
 from serve.audit_log.log import DecisionLog
 from serve.auth.environment import HAPROXY, require_shared

@@ -1,4 +1,4 @@
-"""Requests and responses. v2 is the Open Inference Protocol, v1 the data plane of KServe and TensorFlow Serving."""
+"""Requests of all calls, and responses of the Open Inference Protocol. ``serve.answer_messages`` has the others."""
 
 from typing import Annotated, Any, Literal
 
@@ -114,18 +114,20 @@ class InferRequest(Request):
         return self.parameters.binary_data_output if own is None else own
 
 
-class PredictRequest(Request):
+class RecordsRequest(Request):
+    """Request about records, with what is known of them."""
+
+    instances: RecordList
+    about: dict[str, Any] | list[Any] | None = ABOUT
+
+
+class PredictRequest(RecordsRequest):
     """Request for predictions."""
 
-    instances: RecordList
-    about: dict[str, Any] | list[Any] | None = ABOUT
 
-
-class ExplainRequest(Request):
+class ExplainRequest(RecordsRequest):
     """Request for explanations."""
 
-    instances: RecordList
-    about: dict[str, Any] | list[Any] | None = ABOUT
     method: Literal["default", "integrated_gradients", "shap"] = Field(
         default="default",
         description="`default` is the method of the study's evaluation of explanations, with its "
@@ -134,22 +136,18 @@ class ExplainRequest(Request):
     overlay: bool = OVERLAY
 
 
-class CertifyRequest(Request):
+class CertifyRequest(RecordsRequest):
     """Request for certificates."""
 
-    instances: RecordList
-    about: dict[str, Any] | list[Any] | None = ABOUT
     epsilons: Annotated[
         list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],
         Field(max_length=32, description="Radii (L∞) in the units of the data; those of the data set by default."),
     ] = Field(default_factory=list)
 
 
-class AnswerRequest(Request):
+class AnswerRequest(RecordsRequest):
     """Request for everything about each record."""
 
-    instances: RecordList
-    about: dict[str, Any] | list[Any] | None = ABOUT
     explain: bool = Field(default=True, description="Whether to explain each prediction.")
     certify: bool = Field(default=True, description="Whether to certify each prediction.")
     overlay: bool = OVERLAY
@@ -257,146 +255,6 @@ class Health(BaseModel):
 
     live: bool | None = None
     ready: bool | None = None
-
-
-class Prediction(BaseModel):
-    """Predicted class of one record, with all probabilities."""
-
-    class_name: str
-    class_index: int
-    probabilities: dict[str, float] = Field(description="Probability of each class.")
-    warnings: list[str] | None = Field(
-        default=None,
-        description="Values outside the training range, missing values that were filled, words that were not read.",
-    )
-
-
-class PredictResponse(Origin):
-    """Predictions, one for each record."""
-
-    predictions: list[Prediction]
-
-
-class Overlay(BaseModel):
-    """Explanation of an image as a picture that is laid over it."""
-
-    png: str = Field(
-        description="PNG in base64 that covers the image, with at most 2048 pixels a side: colours by value, and "
-        "transparent where the value is 0."
-    )
-    record: str = Field(description="PNG in base64 of the record as the model takes it.")
-    source: list[int] = Field(description="Height and width in pixels of the image that it covers.")
-    box: list[float] = Field(
-        description="Left, upper, right and lower end of the part that became the record, in pixels of that image."
-    )
-
-
-class Explanation(BaseModel):
-    """Attribution of one record's prediction to its inputs."""
-
-    class_name: str = Field(description="The predicted class, which is explained.")
-    words: list[str] | None = Field(default=None, description="For a text, the word that each attribution belongs to.")
-    attributions: list[Any] = Field(
-        description="Contribution of each input to the log-odds of that class (SHAP: its logit minus the mean of the "
-        "others), in the shape of a record; for a text, of each word."
-    )
-    error: float = Field(
-        description="Difference between the sum of the attributions and the change that is explained, relative to that "
-        "change, or to the greatest attribution where that is larger."
-    )
-    value_error: float | None = Field(
-        default=None, description="Greatest difference of a value between two rules, relative to the greatest value."
-    )
-    overlay: Overlay | None = None
-    warnings: list[str] | None = Field(default=None, description="About the record, as in predictions.")
-
-
-class ExplainResponse(Origin):
-    """Explanations, one for each record."""
-
-    method: str = Field(description="The method that explained: for `default`, the one that it stands for.")
-    explained: str = Field(description="The number to which the attributions contribute.")
-    compared_with: str = Field(description="The reference with which the record is compared.")
-    faithfulness: str = Field(
-        description="Whether the card states the faithfulness of this method with these settings."
-    )
-    error_is: str = Field(description="Kind of the error: completeness error or additivity error.")
-    overlay_scale: float | None = Field(
-        default=None, description="Absolute value at which the colours of all overlays of the call end."
-    )
-    explanations: list[Explanation]
-
-
-class Certificate(BaseModel):
-    """Certificate of one record."""
-
-    class_name: str
-    certified: list[bool] = Field(
-        description="For each radius, whether it is proven that no change within it changes the class."
-    )
-    warnings: list[str] | None = Field(default=None, description="About the record, as in predictions.")
-
-
-class CertifyResponse(Origin):
-    """Certificates, one for each record."""
-
-    norm: str = "linf"
-    units: str
-    method: str = "interval bounds"
-    holds_for: str = "this model, answering without randomness"
-    epsilons: list[float]
-    certificates: list[Certificate]
-
-
-class PredictionSet(BaseModel):
-    """Classes among which the true one lies with a stated probability."""
-
-    classes: list[str] = []
-    coverage: float | None = None
-    valid: bool = Field(description="Whether the coverage is promised for this record.")
-    why_not: str = ""
-
-
-class Unfamiliarity(BaseModel):
-    """How unlike the held-out records a record is."""
-
-    score: float
-    limit: float | None = Field(description="Greatest score of a familiar record; null without held-out records.")
-    unfamiliar: bool
-
-
-class Abstention(BaseModel):
-    """Whether the model leaves the record to the clinician."""
-
-    left: bool
-    why: str
-
-
-class NotGiven(BaseModel):
-    """Why a part of an answer is absent."""
-
-    not_given: str
-
-
-class Answer(Prediction):
-    """Everything about one record."""
-
-    probabilities_are: str
-    prediction_set: PredictionSet
-    out_of_distribution: Unfamiliarity
-    left_to_clinician: Abstention
-    explanation: Explanation | NotGiven | None = None
-    certificate: dict[str, Any] | None = None
-
-
-class AnswerResponse(Origin):
-    """Everything about each record."""
-
-    answers: list[Answer]
-    explanation: dict[str, Any] | None = Field(default=None, description="What holds for all explanations.")
-    certificate: dict[str, Any] | None = Field(default=None, description="What holds for all certificates.")
-    calibrated_on: str = Field(description="Records that calibrated probabilities, sets and abstention.")
-    against: list[str] = Field(description="What the model's checks say against it.")
 
 
 class Refusal(BaseModel):

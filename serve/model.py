@@ -17,8 +17,11 @@ from assay.explain.base import Attribution, Explainer, ExplanationError
 from assay.explain.methods.deep_shap import DeepShap
 from assay.explain.methods.integrated_gradients import IntegratedGradients
 from assay.models.front import continuous, vector_bounds, word_vectors
+from assay.report.checks import checks_of
 from assay.study.finished import Finished
+from assay.tasks.operating_point import OperatingPoint
 from assay.threats import Threat
+from serve.answers.fidelity import fidelity_of
 from serve.inputs.read import MOST_RECORDS, Reader
 from serve.inputs.records import Records
 from serve.refusals import RefusedError
@@ -69,6 +72,7 @@ class ServedModel:
         self._reference = finished.explanations.reference(self._subject)
         self.default = finished.explanations.default(self._subject, self._reference)
         self._one_at_a_time = threading.Lock()
+        self._fidelity: dict[str, dict[str, Any]] = {}
         self.unexplained = self._try_shap()
         self.unbounded = self._try_bounds()
 
@@ -185,9 +189,14 @@ class ServedModel:
             raise NoFiniteAnswerError("the model answers its test record otherwise than when it was loaded")
 
     @property
+    def point(self) -> OperatingPoint | None:
+        """The operating point at which the second class is predicted; None where the likeliest class is."""
+        return self._subject.point
+
+    @property
     def threshold(self) -> float | None:
         """Least probability of the second class at which it is predicted; None without a threshold."""
-        return None if self._subject.point is None else self._subject.point.threshold
+        return None if self.point is None else self.point.threshold
 
     def explainer(self, method: str) -> Explainer:
         """Returns the method that a name of a request stands for.
@@ -213,20 +222,33 @@ class ServedModel:
             return ""
         return f"the faithfulness of the card was measured with {'; '.join(different)} as in answers by default"
 
-    def stated_by_card(self, method: str) -> str:
-        """Returns whether the card states the faithfulness of a method, for callers.
+    def fidelity(self, method: str) -> dict[str, Any]:
+        """Returns what is known of how true the explanations by a method are.
 
         Args:
             method: ``default``, ``integrated_gradients`` or ``shap``.
 
         Returns:
-            A sentence.
+            The fields of ``answer_messages.Fidelity``.
         """
+        if method not in self._fidelity:
+            explainer, why_not = self.explainer(method), self._why_not_stated(method)
+            known = fidelity_of(self.finished, explainer, compared_with=self.compared_with, why_not=why_not)
+            self._fidelity[method] = known
+        return self._fidelity[method]
+
+    def _why_not_stated(self, method: str) -> str:
+        """Returns why the card does not state the faithfulness of a method; empty where it does."""
         if not self._measured_conditions:
             return "the card states no faithfulness: that of this model's explanations was not measured"
         if self.explainer(method) != self.default.method:
             return "the card states the faithfulness of the default method with its settings, not of this one"
-        return self.differs_from_card or "the card states the faithfulness of this method with these settings"
+        return self.differs_from_card
+
+    @cached_property
+    def checks(self) -> int:
+        """Number of the checks that judged the model."""
+        return len(checks_of(self.finished.own))
 
     @cached_property
     def _measured_conditions(self) -> dict[str, Any]:

@@ -24,6 +24,8 @@ import assay.objectives  # noqa: F401
 from assay.cluster.resources import REPLICA, Reservation, checked_gpus, refuse_impossible
 from assay.cluster.session import refuse_address
 from assay.dashboard.folders import find_folders
+from assay.data.images.depth import refuse_few_bits
+from assay.data.images.files import Decoder
 from assay.data.partition import partition
 from assay.data.splits import Splitting, refuse_beyond_official
 from assay.errors import UserError
@@ -319,6 +321,9 @@ CASES: dict[str, Callable[[Path], object]] = {
     ),
     "results at a URI without a decision log": lambda folder: read_settings(
         {"results": "s3://bucket/mine", "recipe": "standard"}
+    ),
+    "films of fewer bits than their files have": lambda folder: refuse_few_bits(
+        "films", Decoder(height=8, width=8, channels=1), 4095
     ),
     "a report of nothing": lambda folder: report_of(Store(str(folder / "typo")), lambda *_: ""),
 }

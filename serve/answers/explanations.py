@@ -1,10 +1,12 @@
 """Explanations of predictions, with their method, reference and errors."""
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from assay.evaluations.explanation_checks import LARGEST_ERROR
 from assay.explain.scalars import lead, log_odds
 from serve.model import ServedModel
 from serve.repository.online import Online
@@ -18,7 +20,7 @@ PIECE = 4
 
 
 def about_explanations(model: ServedModel, method: str) -> dict[str, Any]:
-    """Returns what holds for all explanations of a call: method, reference, stated faithfulness, kind of error.
+    """Returns what holds for all explanations of a call: method, reference, kind of error, measured faithfulness.
 
     Args:
         model: that is explained.
@@ -27,14 +29,15 @@ def about_explanations(model: ServedModel, method: str) -> dict[str, Any]:
     Returns:
         The fields.
     """
-    explainer = model.explainer(method)
+    explainer, fidelity = model.explainer(method), model.fidelity(method)
     what = "additivity" if explainer.from_background else "completeness"
     return {
         "method": method if method == "shap" else explainer.name,
         "explained": _SCALARS.get(type(explainer).scalar, "the number that the method explains"),
         "compared_with": model.compared_with,
-        "faithfulness": model.stated_by_card(method),
+        "faithfulness": fidelity["why_not"] or "the card states the faithfulness of this method with these settings",
         "error_is": f"{what} error, relative to the change that is explained",
+        "fidelity": fidelity,
     }
 
 
@@ -55,15 +58,36 @@ async def explanations(
     names = online.model.dataset.class_names
     for place in range(0, len(x), PIECE):
         target, values, error, value_error = await online.explain(x[place : place + PIECE], method)
-        found = []
+        explained = []
         for number, k in enumerate(target.tolist()):
-            text = None if words is None else words[place + number]
-            own = values[number].tolist()
             one: dict[str, Any] = {"class_name": names[k]}
-            if text is not None:
-                one |= {"words": text}
-            one |= {"attributions": own if text is None else own[: len(text)], "error": float(error[number])}
-            if value_error[number] == value_error[number]:
-                one |= {"value_error": float(value_error[number])}
-            found.append(one)
-        yield found
+            attributions = values[number].tolist()
+            if words is not None:
+                one["words"] = words[place + number]
+                attributions = attributions[: len(one["words"])]
+            one |= {"attributions": attributions, "error": _number(error[number])}
+            if (of_values := _number(value_error[number])) is not None:
+                one["value_error"] = of_values
+            if warnings := _beyond_limit(one):
+                one["warnings"] = warnings
+            explained.append(one)
+        yield explained
+
+
+def _beyond_limit(explanation: dict[str, Any]) -> list[str]:
+    """Returns warnings about errors of an explanation that are too large for its values to be read as they are."""
+    wordings = {
+        "error": "its values miss the change that they explain by {:.0%} of it",
+        "value_error": "two rules of a value differ by {:.0%} of the greatest value",
+    }
+    errors = {name: explanation.get(name) for name in wordings}
+    return [
+        f"{wordings[name].format(error)}, more than {LARGEST_ERROR:.0%}"
+        for name, error in errors.items()
+        if error is not None and error > LARGEST_ERROR
+    ]
+
+
+def _number(error: float) -> float | None:
+    """Returns None for an error that the method does not have, which is NaN."""
+    return None if math.isnan(error) else float(error)

@@ -13,7 +13,7 @@ from serve.model import NoFiniteAnswerError
 from serve.refusals import RefusedError
 from serve.repository.loaded import UnfitError, UnknownModelError
 
-_OURS = {name for kind in vars(m).values() if hasattr(kind, "model_fields") for name in kind.model_fields}
+_FIELDS = {name for kind in vars(m).values() if hasattr(kind, "model_fields") for name in kind.model_fields}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def failure(error: Exception) -> Failure:
     if isinstance(error, RefusedError):
         return Failure(error.status, str(error), error.reason)
     if isinstance(error, ValidationError | RequestValidationError):
-        return Failure(422, told(error))
+        return Failure(422, faults_of(error))
     if isinstance(error, FullError):
         return Failure(503, f"the model is busy: {error}")
     status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), None)
@@ -51,13 +51,13 @@ _STATUSES: dict[type[Exception], int] = {
 }
 
 
-def told(error: ValidationError | RequestValidationError) -> str:
+def faults_of(error: ValidationError | RequestValidationError) -> str:
     """Returns the first faults of a request, without unknown keys and values, which are the caller's own text.
 
     Args:
         error: of pydantic.
     """
     if isinstance(error, RequestValidationError):
-        return describe_faults(error.errors(), _OURS)
+        return describe_faults(error.errors(), _FIELDS)
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    return describe_faults(details, _OURS)
+    return describe_faults(details, _FIELDS)

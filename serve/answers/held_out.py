@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from assay import seeds
+from assay.data.base import Dataset
 from assay.evaluations.conformal import quantile
 from assay.evaluations.out_of_distribution import SCORES
 from assay.evaluations.selective import Selective, guaranteed_threshold
@@ -39,6 +40,8 @@ class HeldOut:
     """Least certainty at which the model answers, in log-odds; infinite if it never does."""
     greatest_score: float | None = None
     """Greatest out-of-distribution score of a familiar record."""
+    sites: frozenset[str] = frozenset()
+    """Hospitals of the held-out records, in lower case as ``str.casefold`` gives them; empty where none is known."""
 
     @property
     def calibrated(self) -> bool:
@@ -80,6 +83,7 @@ def calibrate(subject: Subject) -> HeldOut:
         set_threshold=quantile(scores[np.arange(len(y)), y], ALPHA),
         least_certainty=math.inf if threshold is None else threshold,
         greatest_score=float(np.quantile(SCORES[_SCORE](task, logits), 1 - UNFAMILIAR)),
+        sites=_sites(subject.dataset, rows),
     )
 
 
@@ -91,6 +95,13 @@ def out_of_distribution(subject: Subject, logits: np.ndarray) -> np.ndarray:
         logits: (n, classes) of the records.
     """
     return np.asarray(SCORES[_SCORE](subject.task, logits))
+
+
+def _sites(dataset: Dataset, rows: np.ndarray) -> frozenset[str]:
+    """Returns the hospitals of some records: of each where they are known, else those that the intended use states."""
+    stated = () if dataset.intended_use is None else dataset.intended_use.sites
+    names = stated if dataset.site is None else [str(site) for site in np.unique(dataset.site[rows])]
+    return frozenset(name.strip().casefold() for name in names if name.strip())
 
 
 def _temperature(logits: np.ndarray, y: np.ndarray) -> float:

@@ -22,8 +22,8 @@ def predictions(model: ServedModel, logits: np.ndarray, records: Records) -> lis
     """
     names = model.dataset.class_names
     probabilities = model.probabilities(logits).tolist()
-    found: list[dict[str, Any]] = [
+    answers: list[dict[str, Any]] = [
         {"class_name": names[k], "class_index": k, "probabilities": dict(zip(names, row, strict=True))}
         for k, row in zip(model.decisions(logits).tolist(), probabilities, strict=True)
     ]
-    return warned(found, records)
+    return warned(answers, records)

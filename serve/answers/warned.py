@@ -14,9 +14,9 @@ def warned(answers: list[dict[str, Any]], records: Records, *, first: int = 0) -
         first: number of the first of them.
 
     Returns:
-        The answers; only those have ``warnings`` whose records have some.
+        The answers; ``warnings`` of an answer, such as of an explanation, follow those of its record.
     """
     for answer, warnings in zip(answers, records.warnings[first:], strict=False):
         if warnings:
-            answer["warnings"] = list(warnings)
+            answer["warnings"] = [*warnings, *answer.get("warnings", ())]
     return answers

@@ -8,8 +8,10 @@ import numpy as np
 from assay.tasks.class_scores import lac, softmax
 from serve.answers.certificates import ABOUT, certificates
 from serve.answers.explanations import PIECE, about_explanations, explanations
-from serve.answers.held_out import ABSTENTION, ALPHA, out_of_distribution
+from serve.answers.held_out import ABSTENTION, HeldOut, out_of_distribution
+from serve.answers.operating_point import decided_at
 from serve.answers.overlays import add_overlays
+from serve.answers.prediction_sets import COVERAGE_RULE, prediction_set, why_not_promised
 from serve.inputs.records import Records
 from serve.refusals import RefusedError
 from serve.repository.online import Online
@@ -35,11 +37,11 @@ async def whole_answers(
     shared: dict[str, Any] = {}
     if explain:
         shared["explanation"] = about_explanations(online.model, "default")
-        found = await _explained(online, records)
-        for answer, one in zip(answers, found, strict=True):
+        explained = await _explained(online, records)
+        for answer, one in zip(answers, explained, strict=True):
             answer["explanation"] = one
-        if overlay and any("attributions" in one for one in found):
-            shared["explanation"]["overlay_scale"] = await add_overlays(online.model, found, records)
+        if overlay and any("attributions" in one for one in explained):
+            shared["explanation"]["overlay_scale"] = await add_overlays(online.model, explained, records)
     if certify and online.model.unbounded:
         shared["certificate"] = {"not_given": online.model.unbounded}
     elif certify:
@@ -54,23 +56,24 @@ async def whole_answers(
         **shared,
         "calibrated_on": online.held_out.source,
         "against": [flag.text for flag in online.card.flags],
+        "checks": online.model.checks,
     }
 
 
 async def _explained(online: Online, records: Records) -> list[dict[str, Any]]:
     """Explains records by the default method; one that it refuses has the reason instead."""
-    found: list[dict[str, Any]] = []
+    explained: list[dict[str, Any]] = []
     for place in range(0, len(records.x), PIECE):
         piece = range(place, min(place + PIECE, len(records.x)))
         try:
-            found += await _piece(online, records, piece)
+            explained += await _piece(online, records, piece)
         except RefusedError:
             for number in piece:
                 try:
-                    found += await _piece(online, records, range(number, number + 1))
+                    explained += await _piece(online, records, range(number, number + 1))
                 except RefusedError as error:
-                    found.append({"not_given": str(error)})
-    return found
+                    explained.append({"not_given": str(error)})
+    return explained
 
 
 async def _piece(online: Online, records: Records, rows: range) -> list[dict[str, Any]]:
@@ -91,53 +94,54 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
         One mapping a record.
     """
     model, rules = online.model, online.held_out
-    names = model.dataset.class_names
+    names, task = model.dataset.class_names, model.finished.subject.task
     raw = logits.astype(np.float64)
-    probabilities = softmax(raw / rules.temperature)
-    unfamiliar = out_of_distribution(model.finished.subject, raw)
-    certainty = model.finished.subject.task.certainty(raw)
-    scores = lac(raw)
+    calibrated = softmax(raw / rules.temperature)
+    uncalibrated = model.probabilities(logits)
+    scores, certainty, distance = lac(raw), task.certainty(raw), out_of_distribution(model.finished.subject, raw)
+    refuted = any(flag.rule == COVERAGE_RULE for flag in online.card.flags)
     answers = []
     for row, k in enumerate(model.decisions(logits).tolist()):
-        outside = bool(records.outside) and records.outside[row]
-        foreign = outside or (rules.greatest_score is not None and unfamiliar[row] > rules.greatest_score)
-        warnings = list(records.warnings[row]) if records.warnings else []
-        doubt = records.abstain[row] if records.abstain else ""
-        answers.append(
-            {
-                "class_name": names[k],
-                "class_index": k,
-                "probabilities": dict(zip(names, probabilities[row].tolist(), strict=True)),
-                "probabilities_are": "calibrated" if rules.calibrated else "as the model gives them, not calibrated",
-                "prediction_set": _set(online, scores[row], k, foreign),
-                "out_of_distribution": {
-                    "score": float(unfamiliar[row]),
-                    "limit": rules.greatest_score,
-                    "unfamiliar": bool(foreign),
-                },
-                "left_to_clinician": _left(online, float(certainty[row]), foreign, doubt),
-                "warnings": warnings,
-            }
-        )
+        unfamiliar = _unfamiliar(rules, float(distance[row]), bool(records.outside) and records.outside[row])
+        foreign = unfamiliar is True
+        site = records.sites[row] if records.sites else ""
+        why_not = why_not_promised(rules, site=site, foreign=foreign, refuted=refuted)
+        answer: dict[str, Any] = {
+            "class_name": names[k],
+            "class_index": k,
+            "probabilities": dict(zip(names, calibrated[row].tolist(), strict=True)),
+            "probabilities_are": "calibrated" if rules.calibrated else "as the model gives them, not calibrated",
+            "prediction_set": prediction_set(rules, names, scores[row], decided=k, why_not=why_not),
+            "out_of_distribution": {
+                "score": float(distance[row]),
+                "limit": rules.greatest_score,
+                "unfamiliar": unfamiliar,
+            },
+            "left_to_clinician": _left(online, float(certainty[row]), foreign, _doubt(records, row)),
+            "warnings": list(records.warnings[row]) if records.warnings else [],
+        }
+        if model.point is not None:
+            answer["decided_at"] = decided_at(
+                model.point,
+                names[1],
+                decided=k == 1,
+                calibrated=float(calibrated[row, 1]),
+                uncalibrated=float(uncalibrated[row, 1]),
+                temperature=rules.temperature,
+            )
+        answers.append(answer)
     return answers
 
 
-def _set(online: Online, scores: np.ndarray, decided: int, foreign: bool) -> dict[str, Any]:
-    """Returns the prediction set.
+def _unfamiliar(rules: HeldOut, distance: float, outside: bool) -> bool | None:
+    """Returns whether a record is unlike the held-out ones; None where that was not measured."""
+    if outside:
+        return True
+    return None if rules.greatest_score is None else distance > rules.greatest_score
 
-    It always has the predicted class, at an operating point too, and the likeliest one: a set without them would help
-    no reader, and with them it holds the true class no less often.
-    """
-    rules, names = online.held_out, online.model.dataset.class_names
-    if rules.set_threshold is None:
-        return {"valid": False, "why_not": f"no records calibrate it: {rules.source}"}
-    likely = scores <= max(rules.set_threshold, scores.min())
-    likely[decided] = True
-    classes = [names[k] for k in np.flatnonzero(likely).tolist()]
-    about: dict[str, Any] = {"classes": classes, "coverage": 1 - ALPHA, "valid": not foreign}
-    if foreign:
-        about["why_not"] = "the record is unlike those that calibrated the set: its coverage is not promised"
-    return about
+
+def _doubt(records: Records, row: int) -> str:
+    return records.abstain[row] if records.abstain else ""
 
 
 def _left(online: Online, certainty: float, foreign: bool, doubt: str) -> dict[str, Any]:
@@ -147,7 +151,7 @@ def _left(online: Online, certainty: float, foreign: bool, doubt: str) -> dict[s
     if foreign:
         return {"left": True, "why": "the record is unlike those that the model was tested on"}
     if rules.least_certainty is None:
-        return {"left": False, "why": f"no rule of abstention: {rules.source}"}
+        return {"left": None, "why": f"no rule of abstention: {rules.source}"}
     if math.isinf(rules.least_certainty):
         why = f"{rules.source} show at no certainty that its errors stay at or below {ABSTENTION.risk:.0%}"
         return {"left": True, "why": why}

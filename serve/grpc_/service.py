@@ -13,7 +13,9 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from serve.answers.failures import Failure, failure
-from serve.answers.tensors import index_of, metadata_of, outputs_of, records_of_raw, require_ready, server_metadata
+from serve.answers.metadata import index_of, metadata_of, server_metadata
+from serve.answers.readiness import require_ready
+from serve.answers.tensors import outputs_of, records_of_raw
 from serve.audit_log.decision import REQUEST_ID, Decision, Hook, Refused
 from serve.grpc_ import open_inference_pb2 as pb
 from serve.grpc_.authorising import Allowed, Authorise

@@ -1,4 +1,4 @@
-"""Check of the tags of a DICOM image before its pixels are decoded, and the facts that it states about the patient."""
+"""Check of the tags of a DICOM image that say how its pixels are stored, before they are decoded."""
 
 import struct
 from typing import Any
@@ -6,14 +6,6 @@ from typing import Any
 from serve.inputs.dicom_structure import JPEG_BASELINE, RLE, Structure
 from serve.refusals import RefusedError
 
-_ABOUT = {
-    "modality": "Modality",
-    "body_part": "BodyPartExamined",
-    "view": "ViewPosition",
-    "sex": "PatientSex",
-    "species": "PatientSpeciesDescription",
-}
-_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _LARGEST_TABLE = 65_536
 _RLE_HEADER = 64
 
@@ -60,41 +52,6 @@ def checked_header(header: Any, structure: Structure, raw: bytes, *, most_pixels
     elif structure.pixels[1] not in (frame, frame + frame % 2):
         raise _refusal("PixelData", "must be as long as Rows, Columns, SamplesPerPixel and BitsAllocated say")
     return rows, columns
-
-
-def stated_about(header: Any) -> dict[str, Any]:
-    """Returns what a header states about patient and image, by the names of ``intended_use.check_use``.
-
-    Args:
-        header: pydicom's data set.
-
-    Returns:
-        Age in years, sex, modality, body part, view, species and orientation, as far as they are stated.
-    """
-    about: dict[str, Any] = {name: _text(header, tag) for name, tag in _ABOUT.items()}
-    about["age"] = _age(header)
-    orientation = header.get("PatientOrientation")
-    about["orientation"] = [str(end).upper() for end in orientation] if orientation and len(orientation) == 2 else None
-    return {name: value for name, value in about.items() if value not in (None, "")}
-
-
-def _text(header: Any, tag: str) -> str:
-    value = header.get(tag)
-    return "" if value is None else str(value).strip().upper()
-
-
-def _age(header: Any) -> float | None:
-    """Returns the age in years: PatientAge, else the time from birth to the study."""
-    written = _text(header, "PatientAge")
-    if len(written) == 4 and written[:3].isascii() and written[:3].isdecimal() and written[3] in _YEARS:
-        return int(written[:3]) * _YEARS[written[3]]
-    if written:
-        raise _refusal("PatientAge", "must be three digits and D, W, M or Y")
-    born, taken = _text(header, "PatientBirthDate"), _text(header, "StudyDate")
-    if not all(len(date) == 8 and date.isascii() and date.isdecimal() for date in (born, taken)):
-        return None
-    years = int(taken[:4]) - int(born[:4]) - (taken[4:] < born[4:])
-    return float(years) if years >= 0 else None
 
 
 def _colours(syntax: str) -> tuple[str, ...]:

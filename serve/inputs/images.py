@@ -4,18 +4,18 @@ import binascii
 import io
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from assay.data.base import Dataset
 from assay.data.images.dicom import UnreadableImageError
-from assay.data.images.files import Decoder, WrongChannelsError
+from assay.data.images.files import Decoder, Seen, WrongChannelsError
 from assay.errors import DataError
-from serve.inputs.dicom_image import checked_header, stated_about
+from serve.inputs.dicom_facts import header_warnings, stated_facts
+from serve.inputs.dicom_image import checked_header
 from serve.inputs.dicom_structure import structure_of
+from serve.inputs.grey_values import grey_warnings
 from serve.inputs.intended_use import check_use
 from serve.inputs.placement import Placement
 from serve.inputs.png import checked_png
@@ -106,42 +106,59 @@ class ImageReader:
             )
         most = self.most_pixels if most_pixels is None else most_pixels
         about: dict[str, Any] = {}
+        doubts: tuple[str, ...] = ()
         if kind == "png":
             image, height, width = checked_png(raw, most_pixels=most)
         else:
-            image, about, height, width = _checked_dicom(raw, most)
+            image = raw
+            header, height, width = _checked_dicom(raw, most)
+            about, doubts = _read_header(header)
             check_use(self._use, about, record=record)
+        seen = _decoded(decoder, image, kind)
         return ReadImage(
-            record=_decoded(decoder, image, kind),
+            record=seen.record,
             placement=Placement(
                 source=(height, width), box=decoder.box(width, height), record=(decoder.height, decoder.width)
             ),
             about=about,
-            warnings=_scaled(decoder, height, width),
+            warnings=(*_scaled(decoder, height, width), *doubts, *grey_warnings(decoder, seen)),
         )
 
 
-def _checked_dicom(raw: bytes, most_pixels: int) -> tuple[bytes, dict[str, Any], int, int]:
-    """Returns a DICOM file that is safe to decode, what it states, its height and its width."""
+def _checked_dicom(raw: bytes, most_pixels: int) -> tuple[Any, int, int]:
+    """Returns the header of a DICOM file that is safe to decode, its height and its width."""
     structure = structure_of(raw)
     try:
-        with _quiet():
-            import pydicom
+        _silence()
+        import pydicom
 
-            header = pydicom.dcmread(io.BytesIO(raw), stop_before_pixels=True)
-            height, width = checked_header(header, structure, raw, most_pixels=most_pixels)
-            return raw, stated_about(header), height, width
+        header = pydicom.dcmread(io.BytesIO(raw), stop_before_pixels=True)
+        return header, *checked_header(header, structure, raw, most_pixels=most_pixels)
     except RefusedError:
         raise
     except Exception:  # pydicom may raise anything on a damaged tag
-        raise RefusedError("the DICOM file has a tag that cannot be read", reason="dicom") from None
+        raise _unreadable_tag() from None
 
 
-def _decoded(decoder: Decoder, image: bytes, kind: Kind) -> np.ndarray:
+def _read_header(header: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Returns what a DICOM file states about patient and image, and the warnings of its header."""
+    try:
+        return stated_facts(header), header_warnings(header)
+    except RefusedError:
+        raise
+    except Exception:  # likewise
+        raise _unreadable_tag() from None
+
+
+def _unreadable_tag() -> RefusedError:
+    return RefusedError("the DICOM file has a tag that cannot be read", reason="dicom")
+
+
+def _decoded(decoder: Decoder, image: bytes, kind: Kind) -> Seen:
     """Decodes a checked file as the data set does. Errors of libraries may repeat the file, so theirs are replaced."""
     try:
-        with _quiet():
-            return decoder.decode(io.BytesIO(image), as_dicom=kind == "dicom", formats=("PNG",)).record
+        _silence()
+        return decoder.decode(io.BytesIO(image), as_dicom=kind == "dicom", formats=("PNG",))
     except WrongChannelsError as error:
         raise RefusedError(
             f"the image must have {error.allowed} channel{'s' * (error.allowed > 1)}", reason="channels"
@@ -163,13 +180,19 @@ def _scaled(decoder: Decoder, height: int, width: int) -> tuple[str, ...]:
     )
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps pydicom from warnings and log lines: they hold values of tags, which may be a patient's."""
+_SILENT = r"(pydicom|PIL|assay\.data\.images)(\.|$)"
+"""Modules whose warnings may hold values of tags."""
+
+
+def _silence() -> None:
+    """Keeps pydicom and Pillow from warnings and log lines in this process: they hold values of tags, of a patient.
+
+    For the whole process, because the filters of warnings are: ``warnings.catch_warnings`` would restore them for other
+    threads too.
+    """
     import pydicom
 
     logging.getLogger("pydicom").disabled = True
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    if not any(one[0] == "ignore" and one[3] is not None and one[3].pattern == _SILENT for one in warnings.filters[:1]):
+        warnings.filterwarnings("ignore", module=_SILENT)

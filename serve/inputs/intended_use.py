@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.data.intended_use import IntendedUse
+from serve.inputs.dicom_facts import FOR_PROCESSING
 from serve.inputs.numbers import number_of
 from serve.refusals import RefusedError
 
@@ -16,6 +17,10 @@ FIELDS = ("age", "sex", "species", "modality", "body_part", "view", "site")
 """Fields of ``about``: age in years, codes and terms of DICOM, and the name of the hospital."""
 _LONGEST = 128
 _HUMAN = {"HUMAN", "HOMO SAPIENS", "PERSON"}
+_RAW = (
+    "its PresentationIntentType is FOR PROCESSING: these are raw values of the detector; send the image FOR "
+    "PRESENTATION unless the model was trained on such values"
+)
 _SPELLINGS = {
     "FEMALE": "F",
     "MALE": "M",
@@ -53,14 +58,19 @@ def check_use(use: IntendedUse | None, *stated: Mapping[str, Any], record: int) 
         record: its number, for errors.
 
     Returns:
-        Warnings about facts that are not given, and about an unknown hospital.
+        Warnings about facts that are not given, about an unknown hospital, and about raw values of a detector where the
+        data set does not say what its images are.
 
     Raises:
         RefusedError: a fact does not fit; its reason is ``age_outside``, ``sex_outside``, ``species_outside``,
-            ``modality_outside``, ``body_part_outside``, ``view_outside`` or ``orientation_outside``. Repeats no fact.
+            ``modality_outside``, ``body_part_outside``, ``view_outside``, ``orientation_outside`` or
+            ``presentation_outside``. Repeats no fact.
     """
+    raw = any(facts.get("presentation") == FOR_PROCESSING for facts in stated)
     if use is None:
-        return ()
+        return (_RAW,) if raw else ()
+    if raw:
+        raise _refusal(use, record, "presentation", "its PresentationIntentType must be FOR PRESENTATION")
     missing = []
     for one in criteria_of(use):
         name, allowed = one["name"], one["allowed"]
@@ -73,9 +83,22 @@ def check_use(use: IntendedUse | None, *stated: Mapping[str, Any], record: int) 
         raise _refusal(use, record, "orientation", "its rows must run to the patient's left, its columns to the feet")
     warnings = [f"not checked, for it is not given: {', '.join(missing)}"] if missing else []
     known = {site.casefold() for site in use.sites}
-    if known and any(str(facts["site"]).casefold() not in known for facts in stated if "site" in facts):
+    site = site_of(*stated)
+    if known and site and site not in known:
         warnings.append("the model was trained on records of other hospitals than this one")
     return tuple(warnings)
+
+
+def site_of(*stated: Mapping[str, Any]) -> str:
+    """Returns the hospital of a record.
+
+    Args:
+        stated: facts about it, first those of the request, whose statement goes before the free text of a header.
+
+    Returns:
+        Its name in lower case, as ``str.casefold`` gives it; empty where nothing names it.
+    """
+    return next((str(facts["site"]).strip().casefold() for facts in stated if facts.get("site")), "")
 
 
 def criteria_of(use: IntendedUse | None) -> list[dict[str, Any]]:
@@ -118,9 +141,8 @@ def _fits(use: IntendedUse, name: str, value: Any) -> bool:
 
 
 def _turned(facts: Mapping[str, Any]) -> bool:
-    """Returns whether an image is turned or mirrored, by DICOM's PatientOrientation."""
-    orientation = facts.get("orientation")
-    return orientation is not None and (orientation[0][:1] != "L" or orientation[1][:1] != "F")
+    """Returns whether an image is turned or mirrored, by DICOM's PatientOrientation or ImageOrientationPatient."""
+    return any(rows[:1] != "L" or columns[:1] != "F" for rows, columns in facts.get("orientations", ()))
 
 
 def _facts(given: Any) -> dict[str, Any]:

@@ -5,10 +5,10 @@ previews and frames of animations never reach a decoder.
 """
 
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 
+from serve.inputs.exif import orientation_of
 from serve.refusals import RefusedError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -50,7 +50,7 @@ def checked_png(raw: bytes, *, most_pixels: int) -> tuple[bytes, int, int]:
         beside += 0 if name == b"IDAT" else len(content)
         if beside > _MOST_BESIDE:
             raise _refusal(f"holds more than {_MOST_BESIDE} bytes that are no pixels")
-        if name == b"eXIf" and not _upright(bytes(content)):
+        if name == b"eXIf" and orientation_of(bytes(content)) != 1:
             raise _refusal("is turned by its metadata: store its pixels upright")
         if name in _KEPT:
             if name in seen and name != b"IDAT":
@@ -94,21 +94,6 @@ def _header(name: bytes, content: memoryview, most_pixels: int) -> tuple[int, in
     if not width or not height or width * height > most_pixels:
         raise _refusal(f"must have 1 to {most_pixels} pixels by its header")
     return height, width, height * (width * bits * _SAMPLES[colour] // 8)
-
-
-def _upright(content: bytes) -> bool:
-    """Returns whether metadata of a camera leave an image as it is stored; unreadable ones do not."""
-    from PIL import Image
-
-    try:
-        # What Pillow only warns of is damaged, too; its warnings would be in the log, with what they found.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            exif = Image.Exif()
-            exif.load(content)
-            return exif.get(0x0112, 1) == 1
-    except Exception:  # Pillow may raise anything on damaged metadata
-        return False
 
 
 def _refusal(problem: str) -> RefusedError:

@@ -10,7 +10,7 @@ import torch
 
 from assay.data.base import Dataset
 from serve.inputs.images import KINDS, ImageReader, ReadImage
-from serve.inputs.intended_use import check_use, checked_about
+from serve.inputs.intended_use import check_use, checked_about, site_of
 from serve.inputs.numbers import array_of, refuse_count
 from serve.inputs.ranges import AbstentionRule, Ranges
 from serve.inputs.records import Records
@@ -70,6 +70,10 @@ class Reader:
         if self.images is not None and type(given[0]) is dict:
             return self._of_images(self._decoded(given, self.images), facts)
         use = self._use(len(given), facts)
+        return replace(self._of_values(given, use, most=most), sites=_sites(len(given), facts))
+
+    def _of_values(self, given: Sequence[Any], use: _Warnings, *, most: int) -> Records:
+        """Reads records that are no files."""
         if self._text:
             return _with(read_texts(given, self.dataset), use)
         if type(given[0]) is not dict:
@@ -136,9 +140,11 @@ class Reader:
         return images
 
     def _of_images(self, images: Sequence[ReadImage], facts: _Facts | None) -> Records:
-        use = self._use(len(images), facts, [image.about for image in images])
+        sources = facts, [image.about for image in images]
+        use = self._use(len(images), *sources)
         records = self._judged(np.stack([image.record for image in images]), use, [image.warnings for image in images])
-        return replace(records, placements=tuple(image.placement for image in images))
+        placements = tuple(image.placement for image in images)
+        return replace(records, placements=placements, sites=_sites(len(images), *sources))
 
     def _use(self, count: int, *stated: _Facts | None) -> _Warnings:
         """Returns warnings about the intended use of each record; raises for a record that is outside of it."""
@@ -160,12 +166,19 @@ class Reader:
         return _with(records, *warnings, judged.warnings)
 
 
+def _sites(count: int, *stated: _Facts | None) -> tuple[str, ...]:
+    """Returns the hospital of each record; nothing where none is named."""
+    sources = [facts for facts in stated if facts is not None]
+    sites = tuple(site_of(*(facts[number] for facts in sources)) for number in range(count)) if sources else ()
+    return sites if any(sites) else ()
+
+
 def _with(records: Records, *warnings: _Warnings) -> Records:
     """Returns records with warnings of several kinds, each empty or with the warnings of each record."""
     given = [one for one in warnings if any(one)]
     if not given:
         return records
-    return replace(records, warnings=tuple(tuple(chain.from_iterable(own)) for own in zip(*given, strict=True)))
+    return replace(records, warnings=tuple(tuple(chain.from_iterable(kinds)) for kinds in zip(*given, strict=True)))
 
 
 def read_records(given: Any, dataset: Dataset, *, most: int = MOST_RECORDS) -> Records:

@@ -16,13 +16,16 @@ class Records:
     words: list[list[str]] | None = None
     """Words of each text; None for other records."""
     warnings: tuple[tuple[str, ...], ...] = ()
-    """Warnings about each record: values outside the training range, filled missing values. Empty if there are none."""
+    """Warnings about each record: values outside the training range, filled missing values, doubts about an image.
+    Empty if there are none."""
     outside: tuple[bool, ...] = ()
     """Whether each record lies outside the range of the training records. Certificates and conformal sets are void
     there. Empty if none does."""
     abstain: tuple[str, ...] = ()
     """Reason why no decision should be given on each record, by ``ranges.AbstentionRule``; an empty text where one may
     be given. Empty if there is no reason."""
+    sites: tuple[str, ...] = ()
+    """Hospital of each record by ``intended_use.site_of``, empty where nothing names it. Empty if none is named."""
     placements: tuple[Placement | None, ...] = ()
     """For images: how pixels of the source were mapped to those of the record, so that an overlay returns to them."""
 

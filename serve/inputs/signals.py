@@ -88,9 +88,9 @@ class SignalReader:
         if unit is None:
             return Conversion()
         if type(unit) is str and len(unit) <= LONGEST:
-            found = self._units.get(canonical_unit(unit))
-            if found is not None:
-                return found
+            conversion = self._units.get(canonical_unit(unit))
+            if conversion is not None:
+                return conversion
         raise RefusedError(
             f"record {number}: unit must be {self._unit}, or another of that kind in UCUM", reason="unit"
         )

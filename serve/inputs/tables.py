@@ -82,9 +82,9 @@ class NamedColumns:
         for column in self._columns.values():
             name = column.name
             column.write(x, [record.get(name) for record in records], warnings)
-        for told in warnings:
-            if len(told) > _MOST_WARNINGS:
-                told[_MOST_WARNINGS:] = [f"{len(told) - _MOST_WARNINGS} more values were missing and filled"]
+        for of_record in warnings:
+            if len(of_record) > _MOST_WARNINGS:
+                of_record[_MOST_WARNINGS:] = [f"{len(of_record) - _MOST_WARNINGS} more values were missing and filled"]
         return x, warnings
 
     def record(self, inputs: np.ndarray) -> dict[str, Any]:
@@ -175,10 +175,10 @@ class _Column:
             raise self._refusal(
                 record, "is missing, and the data set states no replacement: send its value", "missing_value"
             )
-        warnings.append(f"{self.name!r} is missing and was filled with {self._told(fill)}, as the data set states")
+        warnings.append(f"{self.name!r} is missing and was filled with {self._written(fill)}, as the data set states")
         return self._converted(fill, record)
 
-    def _told(self, fill: float | str) -> str:
+    def _written(self, fill: float | str) -> str:
         return str(fill)
 
     def _is_missing_code(self, value: Any) -> bool:
@@ -240,14 +240,14 @@ class _Number(_Column):
         if not self._units:
             raise self._refusal(record, "has no stated unit in this data set: send a number without one", "unit")
         if type(written) is str and len(written) <= LONGEST:
-            found = self._units.get(written) or self._units.get(canonical_unit(written))
-            if found is not None:
-                return found
+            conversion = self._units.get(written) or self._units.get(canonical_unit(written))
+            if conversion is not None:
+                return conversion
         others = [code for code in self._units if code != canonical_unit(self._first.unit)][:6]
         alike = f", or another unit of that kind in UCUM, such as {', '.join(others)}" if others else ""
         raise self._refusal(record, f"must be in {self._first.unit}{alike}", "unit")
 
-    def _told(self, fill: float | str) -> str:
+    def _written(self, fill: float | str) -> str:
         return f"{fill:.6g}{' ' + self._first.unit if self._first.unit else ''}"
 
 

@@ -48,10 +48,10 @@ def read_texts(given: Sequence[Any], dataset: Dataset) -> Records:
 def _warnings(language: Language, sentence: Sequence[str]) -> tuple[str, ...]:
     """Returns what of a text the model does not read."""
     read = language.words_read(sentence)
-    found = []
+    warnings = []
     if read < len(sentence):
-        found.append(f"the model reads the first {read} of {len(sentence)} words")
+        warnings.append(f"the model reads the first {read} of {len(sentence)} words")
     unknown = language.words_unknown(sentence[:read])
     if unknown > _MOST_UNKNOWN * read:
-        found.append(f"{unknown} of {read} words are unknown to the model")
-    return tuple(found)
+        warnings.append(f"{unknown} of {read} words are unknown to the model")
+    return tuple(warnings)

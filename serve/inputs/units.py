@@ -96,16 +96,16 @@ def conversions(unit: str) -> dict[str, Conversion]:
     """
     if not unit:
         return {}
-    own = canonical_unit(unit)
-    to = _table().get(own)
+    canonical = canonical_unit(unit)
+    to = _table().get(canonical)
     if to is None:
-        return {own: Conversion()}
-    found = {own: Conversion()}
+        return {canonical: Conversion()}
+    by_code = {canonical: Conversion()}
     for code, unit_from in _table().items():
-        if unit_from.kind == to.kind and code != own:
+        if unit_from.kind == to.kind and code != canonical:
             offset = (unit_from.offset - to.offset) / to.factor
-            found[code] = Conversion(float(unit_from.factor / to.factor), float(offset))
-    return found
+            by_code[code] = Conversion(float(unit_from.factor / to.factor), float(offset))
+    return by_code
 
 
 @cache

@@ -6,14 +6,14 @@ const OTHER = "other";
 
 /** Returns the form of the facts that a model asks for: its element, and `read()`, null where nothing is given. */
 export function aboutForm(criteria, changed) {
-  const fields = criteria.map((one, place) => (one.values.length ? choiceOf : ageOf)(one, `about-${place}`, changed));
+  const fields = criteria.map((one, place) => (one.values.length ? choiceOf : one.name === "age" ? ageOf : textOf)(one, `about-${place}`, changed));
   const rows = criteria.map((one, place) => el("label", { for: `about-${place}` }, `${one.name.replaceAll("_", " ")} `, fields[place]));
   const element = criteria.length
     ? el("fieldset", { class: "about" }, el("legend", {}, "Whom the record is of"), rows,
-      el("p", { class: "soft" }, "The model is made for the records named here, and refuses others. What is not given is not checked."))
+      el("p", { class: "soft" }, "The model is made for the records named here, and refuses others; of another hospital, it answers with a warning. What is not given is not checked."))
     : null;
   const read = () => {
-    const given = criteria.flatMap((one, place) => (fields[place].value === "" ? [] : [[one.name, one.values.length ? fields[place].value : Number(fields[place].value)]]));
+    const given = criteria.flatMap((one, place) => (fields[place].value === "" ? [] : [[one.name, one.name === "age" ? Number(fields[place].value) : fields[place].value]]));
     return given.length ? Object.fromEntries(given) : null;
   };
   return { element, read };
@@ -21,6 +21,10 @@ export function aboutForm(criteria, changed) {
 
 function ageOf(one, id, changed) {
   return el("input", { id, type: "number", min: 0, max: 150, step: "any", placeholder: one.allowed, oninput: changed });
+}
+
+function textOf(one, id, changed) {
+  return el("input", { id, type: "text", maxlength: 128, placeholder: one.allowed, oninput: changed });
 }
 
 function choiceOf(one, id, changed) {

@@ -23,16 +23,24 @@ function decision(answer, whole) {
     el("p", { class: "class" }, answer.class_name),
     left(answer.left_to_clinician),
     el("h4", {}, answer.probabilities_are === "calibrated" ? "Calibrated probabilities" : "Probabilities, not calibrated"),
-    bars(answer.probabilities),
+    bars(answer.probabilities), threshold(answer.decided_at),
     el("p", { class: "soft" }, `Calibrated on: ${whole.calibrated_on}.`),
     el("h4", {}, "Prediction set"), set(answer.prediction_set),
     el("h4", {}, "Familiarity"),
-    state(unfamiliar.limit === null ? "unknown" : unfamiliar.unfamiliar ? "warn" : "good",
-      unfamiliar.limit === null ? "No limit: no held-out records" : unfamiliar.unfamiliar ? "Unfamiliar record" : "Familiar record",
+    state(unfamiliar.unfamiliar === null ? "unknown" : unfamiliar.unfamiliar ? "warn" : "good",
+      unfamiliar.unfamiliar === null ? "Not measured: no held-out records" : unfamiliar.unfamiliar ? "Unfamiliar record" : "Familiar record",
       `out-of-distribution score ${number(unfamiliar.score)}${unfamiliar.limit === null ? "" : `, limit ${number(unfamiliar.limit)}`}`));
 }
 
+/** Returns the threshold of the decision, on the scale of the probabilities above it. */
+function threshold(point) {
+  if (!point) return null;
+  return el("p", { class: "threshold" }, `${point.class_name} is decided from ${percent(point.threshold)} on `,
+    el("span", { class: "soft" }, `(as the model gives it: ${percent(point.uncalibrated_probability)}, threshold ${percent(point.uncalibrated_threshold)})`));
+}
+
 function left(rule) {
+  if (rule.left === null) return state("unknown", "Not known whether to leave it to the clinician", rule.why);
   if (rule.left) return state("warn", "Left to the clinician", rule.why);
   return state(rule.why ? "unknown" : "good", "Answered by the model", rule.why || "it is certain enough by the rule of abstention");
 }
@@ -89,7 +97,7 @@ function limits(answer, whole) {
   const list = (texts, none) => (texts.length ? el("ul", {}, texts.map((text) => el("li", {}, text))) : el("p", { class: "soft" }, none));
   return panel("Warnings", "limits",
     el("h4", {}, "About this record"), list(answer.warnings, "none"),
-    el("h4", {}, "What the checks say against the model"), list(whole.against, "no check warned or failed"));
+    el("h4", {}, "What the checks say against the model"), list(whole.against, whole.checks ? `none of ${whole.checks} checks warned or failed` : "not known: no check was made"));
 }
 
 function origin(whole, facts) {

@@ -33,7 +33,7 @@ def facts_of(online: Online, versions: list[str], *, public: bool) -> dict[str, 
         **online.origin,
         "versions": versions,
         "about": online.card.intended_use,
-        "criteria": criteria_of(dataset.intended_use),
+        "criteria": [*criteria_of(dataset.intended_use), *_site(online)],
         "trained_as": online.card.artefact,
         "modality": dataset.modality,
         "shape": list(dataset.shape),
@@ -47,6 +47,18 @@ def facts_of(online: Online, versions: list[str], *, public: bool) -> dict[str, 
         "why_no_test_records": why_not,
         "scale": colours(_STEPS),
     }
+
+
+def _site(online: Online) -> list[dict[str, Any]]:
+    """Returns the hospital as a fact to ask for, where that decides whether the coverage of a set is promised.
+
+    The names of hospitals that only the records tell are not shown.
+    """
+    if not online.held_out.sites:
+        return []
+    use = online.model.dataset.intended_use
+    published = list(use.sites) if use is not None and online.model.dataset.site is None else []
+    return [{"name": "site", "allowed": "a hospital of the data set", "values": published}]
 
 
 def columns_of(reader: Reader) -> list[dict[str, Any]]:

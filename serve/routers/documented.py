@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from serve.routers.events import EVENTS
+
 
 class PlainRoute(APIRoute):
     """Route that FastAPI describes and does not run: its function reads the request and returns a response."""
@@ -54,7 +56,12 @@ _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "
 
 
 def documented(
-    asked: type[BaseModel], answered: Any, *, binary: str | None = None, required: bool = True
+    asked: type[BaseModel],
+    answered: Any,
+    *,
+    binary: str | None = None,
+    stream: str | None = None,
+    required: bool = True,
 ) -> dict[str, Any]:
     """Returns the arguments with which FastAPI describes a call.
 
@@ -62,6 +69,7 @@ def documented(
         asked: its request. The models of which it consists are moved to the components by ``describe``.
         answered: its response.
         binary: header that gives the length of the JSON, where binary tensors may follow it in both directions.
+        stream: description of the events, where the answer may be a stream of them.
         required: whether the request must have a body.
 
     Returns:
@@ -71,6 +79,8 @@ def documented(
     content: dict[str, Any] = {"application/json": {"schema": schema}}
     response: dict[str, Any] = {"model": answered, "description": "The answer."}
     extra: dict[str, Any] = {"requestBody": {"required": required, "content": content}}
+    if stream is not None:
+        response["content"] = {EVENTS: {"schema": {"type": "string", "description": stream}}}
     if binary is not None:
         content |= _BINARY
         response["content"] = _BINARY

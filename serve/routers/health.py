@@ -4,7 +4,8 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from serve import messages as m
-from serve.answers.tensors import index_of, require_ready, server_metadata
+from serve.answers.metadata import index_of, server_metadata
+from serve.answers.readiness import require_ready
 from serve.model import NoFiniteAnswerError
 from serve.repository.loaded import Loaded
 from serve.routers.documented import documented

@@ -1,5 +1,8 @@
-"""Reads the body of a request: JSON, or an image file."""
+"""Reads the body of a request: JSON, or an image file; and the records that it holds."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -7,9 +10,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from serve.inputs.images import KINDS
+from serve.inputs.read import MOST_RECORDS
+from serve.inputs.records import Records
 from serve.inputs.strict_json import LONGEST_STRING, parse_json
+from serve.messages import RecordsRequest
+from serve.model import ServedModel
 
 Body = TypeVar("Body", bound=BaseModel)
+_DECODING = ThreadPoolExecutor(1, thread_name_prefix="decoding")
+"""The thread in which images are decoded: one call at a time, so that its memory does not grow with calls."""
 
 
 async def read(request: Request, kind: type[Body], *, images: bool = False) -> Body:
@@ -37,6 +46,26 @@ async def read(request: Request, kind: type[Body], *, images: bool = False) -> B
     require_json(request)
     body = await request.body()
     return parse(body, kind, longest_string=len(body) if images else LONGEST_STRING)
+
+
+async def records_of(model: ServedModel, asked: RecordsRequest, *, most: int = MOST_RECORDS) -> Records:
+    """Reads the records of a request. Images are decoded in a thread, and other calls are answered meanwhile.
+
+    Args:
+        model: that answers.
+        asked: the body.
+        most: greatest number of records.
+
+    Returns:
+        The records.
+
+    Raises:
+        RefusedError: they are none that the model takes.
+    """
+    read = partial(model.read, asked.instances, most=most, about=asked.about)
+    if model.reads_images and type(asked.instances[0]) is dict:
+        return await asyncio.get_running_loop().run_in_executor(_DECODING, read)
+    return read()
 
 
 def parse(body: bytes, kind: type[Body], *, longest_string: int = LONGEST_STRING) -> Body:

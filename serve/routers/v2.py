@@ -8,9 +8,9 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from serve import messages as m
+from serve.answers.metadata import metadata_of
 from serve.answers.tensors import (
     datatype_of,
-    metadata_of,
     outputs_of,
     parameters_of,
     raw_from,

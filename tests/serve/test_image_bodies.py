@@ -1,7 +1,9 @@
 """A model of images answers PNG and DICOM, in JSON and as the body, and refuses patients it was not made for."""
 
+import asyncio
 import base64
 import io
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,11 @@ from assay.study.plan import load_datasets, plan
 from assay.study.reading import build_study
 from assay.study.run import write_study
 from serve.api import create_api
+from serve.inputs import images
 from serve.repository.loaded import Loaded
 from serve.repository.online import bring_online
+from tests.benchmarks.serving.call import Call
+from tests.serve.asgi import answer_to
 from tests.serve.inputs.dicom_files import dicom_bytes
 
 V1 = "/v1/models/standard"
@@ -122,3 +127,32 @@ def test_other_files_are_refused(client: TestClient) -> None:
     )
     broken = client.post(f"{V1}:predict", content=png()[:99], headers={"content-type": "image/png"})
     assert [one.status_code for one in (jpeg, packed, broken)] == [415, 415, 422]
+
+
+@pytest.mark.parametrize("call", ["predict", "explain", "answer"])
+def test_while_a_film_is_decoded_other_calls_are_answered(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    api = create_api(Loaded([bring_online(finished, name="standard")]), public=False)
+    decoding, answered = threading.Event(), threading.Event()
+    decode = images._decoded
+    waited: list[bool] = []
+
+    def slow(*given: Any) -> Any:
+        decoding.set()
+        waited.append(answered.wait(20))
+        return decode(*given)
+
+    monkeypatch.setattr(images, "_decoded", slow)
+
+    async def both() -> tuple[int, int]:
+        headers = (("content-type", "application/dicom"),)
+        film = asyncio.create_task(answer_to(api, Call("POST", f"{V1}:{call}", headers, dicom_bytes(PIXELS))))
+        while not decoding.is_set():
+            await asyncio.sleep(0.01)
+        health = await answer_to(api, Call("GET", "/v2/health/live", (), b""))
+        answered.set()
+        return health.status, (await film).status
+
+    assert asyncio.run(both()) == (200, 200)
+    assert waited == [True]

@@ -110,7 +110,12 @@ def test_a_changed_value_is_asked_and_answered_in_full(visit: Visit, table: Onli
     strongest = dataset.feature_names[int(np.abs(values).argmax())]
     assert len(rows) == 30 or visit.page.locator(".contributions tbody tr").count() == 30
     assert rows[0].startswith(strongest) and ("−" if values[np.abs(values).argmax()] < 0 else "+") in rows[0]
-    assert whole["explanation"]["faithfulness"] in visit.text(".explanation")
+    about = whole["explanation"]
+    assert about["faithfulness"] in visit.text(".explanation")
+    assert about["fidelity"]["faithfulness"] is None and "Not measured" in visit.text(".explanation")
+    assert f"(limit {about['fidelity']['error_limit']:g})" in visit.text(".explanation")
+    told = answer["prediction_set"]
+    assert told["valid"] is False and f"Not promised: {told['why_not']}" in visit.text(".decision")
     radius = answer["certificate"]["radius"]
     assert (f"radius {radius:g}" if radius else "nothing proven") in visit.text(".certificate")
     assert whole["artefact"] in visit.text(".origin")

@@ -17,7 +17,7 @@ from assay.explain.off_data import effects_on_data, nearest_neighbour, share_off
 from assay.intervals import Interval
 from assay.results import Check, Finding, Measurement, ReasonCode, not_applicable
 
-_LARGEST_ERROR = 0.1
+LARGEST_ERROR = 0.1
 """Greatest error of a sum, as a share of the change, and of a value, as a share of the greatest, without a warning."""
 _NEARLY_ALL = 0.99
 """Share of the records whose errors must be below."""
@@ -74,8 +74,8 @@ def errors(
         interval = intervals.mean(values[known], None if clusters is None else clusters[known]).interval
         found.append(estimated(metric, interval, n=count, unit=unit, conditions=about))
         lost = f"; of {unknown} of {len(values)} records it is no number" if unknown else ""
-        limit = f"limit {_LARGEST_ERROR:.0%}"
-        within = worst <= _LARGEST_ERROR and unknown <= (1 - _NEARLY_ALL) * len(values)
+        limit = f"limit {LARGEST_ERROR:.0%}"
+        within = worst <= LARGEST_ERROR and unknown <= (1 - _NEARLY_ALL) * len(values)
         found.append(
             Check(
                 rule=check,

@@ -110,6 +110,30 @@ def test_padding_that_cannot_be_told_from_white_is_refused(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize("stored", [TWELVE + 1, TWELVE.astype(np.int16) - 6000])
+def test_values_beyond_the_bits_that_are_stored_are_refused(tmp_path: Path, stored: np.ndarray) -> None:
+    assert "its BitsStored of 12 bits cannot hold" in refusal(tmp_path, pixels=stored)
+    assert "its BitsStored of 10 bits cannot hold" in refusal(tmp_path, BitsStored=10, HighBit=9)
+
+
+def test_negative_values_may_leave_the_unused_bits_empty(tmp_path: Path) -> None:
+    signed = TWELVE.astype(np.int16) - 2048
+    expected = read(tmp_path, signed)
+    assert np.array_equal(read(tmp_path, signed & np.int16(0x0FFF)), expected)
+
+
+def test_a_graphic_in_unused_bits_is_no_value(tmp_path: Path) -> None:
+    pixels = TWELVE.copy()
+    pixels[2:4] |= 1 << 15
+    path = dicom(tmp_path / "a.dcm", pixels, BitsStored=12, HighBit=11)
+    from pydicom import dcmread
+
+    file = dcmread(path)
+    file.add_new((0x6000, 0x0102), "US", 15)
+    file.save_as(path)
+    assert np.array_equal(GREY.read(path)[0], read(tmp_path / "plain"))
+
+
 def test_padding_of_signed_pixels_may_be_written_without_a_sign(tmp_path: Path) -> None:
     signed = TWELVE.astype(np.int16) - 2048
     signed[0] = -2000

@@ -12,7 +12,7 @@ import pytest
 from assay.errors import SpecError
 from assay.store.folder import Store
 from assay.study.finished import open_finished
-from serve.answers.tensors import index_of
+from serve.answers.metadata import index_of
 from serve.repository import loaded as following
 from serve.repository.entries import MOST_VERSIONS, Entry, Repository, Version
 from serve.repository.loaded import Loaded, UnknownModelError, follow

@@ -96,11 +96,53 @@ def _image(path: Path | BinaryIO, window: Window) -> "Image":
 
     file = _read(path)
     _refuse_unknown(file)
+    pixels = _stored(file)
+    return Image.fromarray(pixels) if file.SamplesPerPixel == 3 else Image.fromarray(_grey(file, pixels, window))
+
+
+def _stored(file: Any) -> np.ndarray:
+    """Decodes the pixels, (height, width) or (height, width, 3), without the bits that are allocated and not stored.
+
+    Raises:
+        UnreadableImageError: they cannot be decoded, or one does not fit into BitsStored.
+    """
+    from pydicom.pixels import pixel_array
+
     try:
-        pixels = file.pixel_array
+        pixels = np.asarray(pixel_array(file, correct_unused_bits=False))
     except Exception as error:  # a decoder may raise anything
         raise UnreadableImageError(f"its pixels cannot be decoded: {error}") from None
-    return Image.fromarray(pixels) if file.SamplesPerPixel == 3 else Image.fromarray(_grey(file, pixels, window))
+    stored, unused = int(file.BitsStored), int(file.BitsAllocated) - int(file.BitsStored)
+    if file.SamplesPerPixel != 1 or unused <= 0:
+        return pixels
+    cut = (pixels << unused) >> unused
+    # Negative values may have zeros in the unused bits, and padding may use all bits that are allocated.
+    beyond = (cut != pixels) & (pixels >> stored != 0) & ~_padded_with_all_bits(file, pixels)
+    if beyond.any() and not _has_overlay_in_pixels(file):
+        raise UnreadableImageError(
+            f"a stored value of {int(pixels[beyond][0])}, which its BitsStored of {stored} bits cannot hold: set "
+            "BitsStored and HighBit to what the detector has",
+            setting="BitsStored",
+            given=stored,
+            allowed="as many bits as the stored values have",
+        )
+    return cut
+
+
+def _padded_with_all_bits(file: Any, pixels: np.ndarray) -> np.ndarray:
+    """Returns which pixels, (height, width), are padding as all allocated bits write it."""
+    first, last = (_number(file, tag) for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    if first is None:
+        return np.zeros(pixels.shape, bool)
+    ends = sorted(int(end) % 2 ** int(file.BitsAllocated) for end in (first, first if last is None else last))
+    unsigned = pixels.view(f"u{pixels.itemsize}")
+    return np.asarray((unsigned >= ends[0]) & (unsigned <= ends[1]))
+
+
+def _has_overlay_in_pixels(file: Any) -> bool:
+    """Returns whether unused bits of pixels hold a graphic, as files of before 2004 may (PS3.3, C.9.2)."""
+    positions = (file.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
+    return any(one is not None and one.value not in (None, "", 0) for one in positions)
 
 
 def _read(path: Path | BinaryIO) -> Any:

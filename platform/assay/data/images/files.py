@@ -43,8 +43,10 @@ class Seen(NamedTuple):
 
     record: np.ndarray
     """(channels, height, width) float32 from 0 to 1."""
-    greatest: int | None
-    """Greatest stored value of a grey 16-bit image that is not DICOM; None for others."""
+    greatest: int | None = None
+    """Greatest stored value of a grey image of 8 or 16 bits that is not DICOM; None for others."""
+    bits: int | None = None
+    """Number of bits of a stored value, where the greatest is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +103,15 @@ class Decoder:
             path: of the file.
 
         Returns:
-            ``Seen.greatest``.
+            The greatest stored value of a grey 16-bit image that is not DICOM; None for others.
 
         Raises:
             UnreadableImageError: the file cannot be decoded.
             WrongChannelsError: it has other channels than declared.
         """
         if taken_for_dicom(path):
-            return self.look(path).greatest  # DICOM has no checksum or end mark: only decoding finds damage
+            self.look(path)  # DICOM has no checksum or end mark: only decoding finds damage
+            return None
         with _opened(path) as image:
             self._check_channels(_channels(image))
             _refuse_several(image)
@@ -163,7 +166,7 @@ class Decoder:
         if as_dicom:
             image = dicom.read_dicom(file, self.window)
             self._check_channels(len(image.getbands()))
-            return Seen(self._record(image), None)
+            return Seen(self._record(image))
         from PIL import Image, ImageOps
 
         with _opened(file, formats) as image:
@@ -171,11 +174,14 @@ class Decoder:
             _refuse_several(image)
             upright = ImageOps.exif_transpose(image)
             if not image.mode.startswith("I;16"):
-                return Seen(self._record(upright), None)
+                grey = upright.mode == "L" and "transparency" not in upright.info
+                greatest = int(upright.getextrema()[1]) if grey else None
+                return Seen(self._record(upright), greatest, 8 if grey else None)
             stored = self._stored(upright)
             white = 2 ** (self.bits or 16) - 1
             shown = stored.astype(np.float32) / white
-            return Seen(self._record(Image.fromarray(1 - shown if _white_is_zero(image) else shown)), int(stored.max()))
+            shown = 1 - shown if _white_is_zero(image) else shown
+            return Seen(self._record(Image.fromarray(shown)), int(stored.max()), 16)
 
     def _stored(self, image: "Image") -> np.ndarray:
         """Returns the values of a grey 16-bit image, (height, width).

@@ -14,6 +14,7 @@ from assay.data.classes import counted_classes, guessed_positive
 from assay.data.identifiers import as_groups
 from assay.data.images.base import RADII, image_dataset
 from assay.data.images.contrast import low_contrast
+from assay.data.images.depth import refuse_few_bits
 from assay.data.images.dicom import Window
 from assay.data.images.files import IMAGE_SUFFIXES, Decoder, ImageFiles, WrongChannelsError, in_threads
 from assay.data.images.listing import Listing, few, folders_in, listed
@@ -271,8 +272,9 @@ def _memory(listing: Listing, decoder: Decoder) -> _Seen:
     x = np.zeros((len(listing.names), *decoder.shape), np.float32)
 
     def decode(position: int) -> int | None:
-        x[position], greatest = decoder.look(listing.root / listing.names[position])
-        return greatest
+        seen = decoder.look(listing.root / listing.names[position])
+        x[position] = seen.record
+        return seen.greatest if seen.bits == 16 else None
 
     return _Seen(x, *_faults(decode, len(x)))
 
@@ -302,32 +304,6 @@ def _faults(look: Callable[[int], int | None], n: int) -> tuple[int | None, dict
         elif result is not None:
             greatest = max(result, greatest or 0)
     return greatest, corrupt, wrong
-
-
-def refuse_few_bits(name: str, decoder: Decoder, greatest: int | None) -> None:
-    """Raises if all values of 16-bit images are in the darkest quarter of the range.
-
-    Probably the detector has fewer bits.
-
-    Args:
-        name: of the data set, for errors.
-        decoder: with its setting of bits.
-        greatest: greatest stored value of all images, None if there are none.
-
-    Raises:
-        DataError: names the setting that gives the number of bits.
-    """
-    if greatest is None or decoder.bits is not None or greatest >= 2**14:
-        return
-    likely = next((bits for bits in (8, 10, 12) if greatest < 2**bits), 14)
-    raise DataError(
-        f"{name}: no value of its grey images of 16 bits exceeds {greatest}, so they would lie between 0 and "
-        f"{greatest / 65535:.2f} of white; set bits: {likely} if that is what the detector has, or bits: 16 if they "
-        "are so dark",
-        setting="bits",
-        given=greatest,
-        allowed=[likely, 16],
-    )
 
 
 def _two_classes(listing: Listing) -> str:
