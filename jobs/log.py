@@ -36,10 +36,11 @@ def verify(
     head: Annotated[str, typer.Option("--head", help="Hash of a line that must be there: one that an earlier verification printed, kept in another place.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
 ) -> None:  # fmt: skip
-    """Verify all chains: every line that was changed, removed, added or moved is named, and the exit code is then 1.
+    """Verify all chains: name each line that was changed, removed, added or moved up to the last signature (exit code 1).
 
-    A line that a crash cut is reported as torn, and is no fault. Without the file of keys, as in a copy of the log, only
-    hashes are compared, which anyone can make; the exit code is then 3. Lines after the last signature are counted.
+    Lines after it are counted as unsigned: they may have been added, changed or removed. A line that a crash cut is
+    reported as torn, and is no fault. Without the file of keys, as in a copy of the log, only hashes are compared, which
+    anyone can make; the exit code is then 3.
     """
     with user_errors():
         from dataclasses import asdict

@@ -91,7 +91,7 @@ def _print_token(token: str) -> None:
 
 
 def _print_end(file: str, name: str) -> None:
-    """Says when the newest token of a caller ends, beside the output that a shell keeps."""
+    """Prints to standard error when the newest token of a caller expires."""
     from serve.auth.tokens import read_tokens
 
     newest = [one for one in read_tokens(file) if one.name == name][-1]

@@ -4,13 +4,15 @@ On this machine ``environment`` makes them. On a cluster each machine has them b
 ``k8s/base/serving.env``), and ``require_shared`` refuses a service whose processes lack one.
 """
 
+import json
 import os
 import re
 import secrets
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from assay.errors import UserError
 from serve import limits as limits_package
@@ -63,19 +65,26 @@ def require_shared(given: Mapping[str, str], settings: AuthSettings, *, public: 
     Raises:
         UserError: a variable is missing, or says something else than the settings of the application.
     """
-    needed = shared(Limits(), settings, haproxy=given.get(HAPROXY) == "1")
+    if given.get(HAPROXY) not in ("0", "1"):
+        raise _not_shared(HAPROXY, f"must be '1' or '0', and is {_shown(given.get(HAPROXY))}")
+    needed = shared(Limits(), settings, haproxy=given[HAPROXY] == "1")
     for name in (CALLBACK, _ALLOWED, *([_BINARY] if _BINARY in needed else [])):
         if given.get(name) != needed[name]:
             raise _not_shared(name, f"must be {needed[name]!r}, and is {_shown(given.get(name))}")
+    if VARIABLE not in given:
+        raise _not_shared(VARIABLE, "must say what callers may send")
     if not re.fullmatch(r"[A-Za-z0-9_-]{16,}", given.get(SECRET, "")):
         # Its value is shown to nobody.
         raise _not_shared(SECRET, "must be a secret of at least 16 letters, digits, - or _, the same on all machines")
-    limits = Limits.from_json(given.get(VARIABLE) or "{}")
+    limits = Limits.from_json(given[VARIABLE] or "{}")
     if limits.public != public:
-        said = f"{str(limits.public).lower()} there and {str(public).lower()} in the settings of the application"
-        raise _not_shared(VARIABLE, f"and the application must agree: public is {said}")
-    if AuthSettings.from_json(given.get(auth.VARIABLE) or "{}") != settings:
-        raise _not_shared(auth.VARIABLE, "must say who may call: leave tokens out of the application, or give the same")
+        raise _disagree(VARIABLE, "public", limits.public, public)
+    if auth.VARIABLE not in given:
+        raise _not_shared(auth.VARIABLE, "must say who may call")
+    there = AuthSettings.from_json(given[auth.VARIABLE] or "{}")
+    for one in fields(AuthSettings):
+        if getattr(there, one.name) != getattr(settings, one.name):
+            raise _disagree(auth.VARIABLE, one.name, getattr(there, one.name), getattr(settings, one.name))
     if settings.jwks and settings.single_use and not settings.used_ids:
         # Each replica would accept a token once.
         raise UserError(
@@ -91,6 +100,15 @@ def _not_shared(name: str, what: str) -> UserError:
         "queued: set it on every machine before Ray starts there, as k8s/base/serving.env and "
         "k8s/README.md say",
         setting=name,
+    )
+
+
+def _disagree(variable: str, name: str, there: Any, here: Any) -> UserError:
+    return UserError(
+        f"the environment variable {variable} says {name}={json.dumps(there)}, the application {name}="
+        f"{json.dumps(here)}: write the same in both, or leave it out of the application",
+        setting=variable,
+        given=there,
     )
 
 

@@ -43,6 +43,8 @@ _KEPT = 600.0
 """Seconds after which keys are read again, so that a withdrawn one ends."""
 _LEAST_BITS = 2048
 _UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError, AttributeError)
+_NOTED = re.compile(r"[0-9a-f]{64}|\.\d+\.[0-9a-f]{16}")
+"""Names of the files that note a used id, and of those that are being written."""
 _KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 
 
@@ -239,7 +241,9 @@ class UsedIds:
             return
         self._next_cleaning = now + 60
         self._used = {digest: used for digest, used in self._used.items() if used[0] > now}
-        for file in self._folder.glob("*") if self._folder and self._folder.exists() else ():
+        for file in self._folder.iterdir() if self._folder and self._folder.exists() else ():
+            if not _NOTED.fullmatch(file.name):
+                continue  # somebody else's: the folder may be shared with more than notes
             # A file that was just made has the present as its time until it is set; another process may remove it.
             with suppress(OSError):
                 if file.stat().st_mtime < now - 60:

@@ -34,7 +34,8 @@ class AuthSettings:
     single_use: bool = True
     """Whether a JSON web token must have an id (``jti``) and is accepted once, as CDS Hooks has it."""
     used_ids: str = ""
-    """Folder in which the processes of this machine keep the ids of used tokens; empty: each process keeps its own."""
+    """Folder in which all processes that share it note the ids of used tokens: on one machine Assay makes it, on a
+    cluster name one that all machines share. Empty: each process notes its own."""
     per_second: float = 50.0
     """Calls a second that one token may make, over time; each process that takes calls counts its own."""
     burst: int = 200

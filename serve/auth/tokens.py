@@ -319,7 +319,10 @@ def _require_private(file: Path, status: os.stat_result) -> None:
 
 
 def _require_own_place(file: Path) -> None:
-    """Refuses a link that another user has made, and a folder in which everybody can put another file."""
+    """Refuses a link that another user has made, and a folder in which everybody can replace the file.
+
+    In a sticky folder, such as /tmp, only the owner of a file can.
+    """
     if file.is_symlink():
         _require_owner(file, file.lstat())
     for folder in {file.parent, file.resolve().parent}:

@@ -52,7 +52,7 @@ def stated_facts(header: Any) -> dict[str, Any]:
 
 
 def header_warnings(header: Any) -> tuple[str, ...]:
-    """Returns warnings about what a header says of the pixels, which no data set can be asked about.
+    """Returns warnings about what a header says of the pixels.
 
     Args:
         header: pydicom's data set.
@@ -126,8 +126,8 @@ def _inverted(header: Any) -> tuple[str, ...]:
     if not shape or fitting is None or shape == fitting:
         return ()
     return (
-        f"its PresentationLUTShape must be {fitting} for {kind}: it may be answered inverted, for "
-        "PhotometricInterpretation alone was followed",
+        f"its PresentationLUTShape is not {fitting}, which {kind} needs: black and white may be exchanged, since the "
+        "image was read by PhotometricInterpretation alone",
     )
 
 

@@ -50,8 +50,8 @@ def checked_png(raw: bytes, *, most_pixels: int) -> tuple[bytes, int, int]:
         beside += 0 if name == b"IDAT" else len(content)
         if beside > _MOST_BESIDE:
             raise _refusal(f"holds more than {_MOST_BESIDE} bytes that are no pixels")
-        if name == b"eXIf" and orientation_of(bytes(content)) != 1:
-            raise _refusal("is turned by its metadata: store its pixels upright")
+        if name == b"eXIf":
+            _refuse_turned(orientation_of(bytes(content)))
         if name in _KEPT:
             if name in seen and name != b"IDAT":
                 raise _refusal("holds a header twice")
@@ -94,6 +94,13 @@ def _header(name: bytes, content: memoryview, most_pixels: int) -> tuple[int, in
     if not width or not height or width * height > most_pixels:
         raise _refusal(f"must have 1 to {most_pixels} pixels by its header")
     return height, width, height * (width * bits * _SAMPLES[colour] // 8)
+
+
+def _refuse_turned(orientation: int | None) -> None:
+    if orientation is None:
+        raise _refusal("has EXIF metadata that cannot be read: send it without them")
+    if orientation != 1:
+        raise _refusal("is turned by its metadata: store its pixels upright")
 
 
 def _refusal(problem: str) -> RefusedError:

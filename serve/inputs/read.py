@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from assay.data.base import Dataset
-from serve.inputs.images import KINDS, ImageReader, ReadImage
+from serve.inputs.images import ImageReader, ReadImage
 from serve.inputs.intended_use import check_use, checked_about, site_of
 from serve.inputs.numbers import array_of, refuse_count
 from serve.inputs.ranges import AbstentionRule, Ranges
@@ -86,27 +86,6 @@ class Reader:
             return self._judged(x, use, [self._signals.warnings(item) for item in given])
         raise RefusedError("the features of this model have no names: send records as lists of numbers")
 
-    def read_file(self, raw: bytes, content_type: str, *, about: Any = None) -> Records:
-        """Reads a body that is an image file: one record.
-
-        Args:
-            raw: the body.
-            content_type: ``image/png`` or ``application/dicom``.
-            about: facts about the record.
-
-        Returns:
-            The record.
-
-        Raises:
-            RefusedError: it is none that the model takes; status 415 for another type of body.
-        """
-        kind = KINDS.get(content_type.partition(";")[0].strip().lower())
-        if kind is None or self.images is None:
-            allowed = "application/json" if self.images is None else f"application/json, {', '.join(KINDS)}"
-            raise RefusedError(f"Content-Type must be one of {allowed}", status=415, reason="content_type")
-        facts = None if about is None else checked_about(about, records=1)
-        return self._of_images([self.images.from_file(raw, kind)], facts)
-
     def take(self, x: np.ndarray, *, most: int = MOST_RECORDS) -> Records:
         """Reads records of a binary tensor.
 
@@ -179,20 +158,3 @@ def _with(records: Records, *warnings: _Warnings) -> Records:
     if not given:
         return records
     return replace(records, warnings=tuple(tuple(chain.from_iterable(kinds)) for kinds in zip(*given, strict=True)))
-
-
-def read_records(given: Any, dataset: Dataset, *, most: int = MOST_RECORDS) -> Records:
-    """Reads records of a request, without a ``Reader`` that was made before; a server keeps one.
-
-    Args:
-        given: see ``Reader.read``.
-        dataset: as the model takes it.
-        most: greatest number of records.
-
-    Returns:
-        The records.
-
-    Raises:
-        RefusedError: they are none that the model takes.
-    """
-    return Reader(dataset).read(given, most=most)

@@ -35,7 +35,7 @@ PASSED = b"x-assay-passed"
 _PROXY_HEADER = PROXY_HEADER.lower().encode()
 _CALL_HEADER = CALL_HEADER.lower().encode()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_CUT = 128
+_LONGEST_REQUEST_ID = 128
 """Greatest length of a request id; a longer one is refused."""
 
 
@@ -140,8 +140,8 @@ class Admission:
         both = b"content-length" in names and b"transfer-encoding" in names
         if both or names.count(b"content-length") > 1 or names.count(b"transfer-encoding") > 1:
             return hosts.Refusal(400, "the request gives its length in two ways")
-        if any(name == b"x-request-id" and len(value) > _CUT for name, value in headers):
-            return hosts.Refusal(400, f"a request id has at most {_CUT} characters")
+        if any(name == b"x-request-id" and len(value) > _LONGEST_REQUEST_ID for name, value in headers):
+            return hosts.Refusal(400, f"a request id has at most {_LONGEST_REQUEST_ID} characters")
         if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in headers):
             return hosts.Refusal(415, text_of(415))
         return None

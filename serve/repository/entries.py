@@ -117,12 +117,19 @@ class Entry(Removed):
         """
         same = next((one for one in self.versions if one.version == version.version), None)
         known = same.artefact if same is not None else self.removed.get(version.version, version.artefact)
-        if (same is not None and same != version) or known != version.artefact:
+        if known != version.artefact:
             raise SpecError(
-                f"version {version.version!r} of {self.name!r} {'is' if same else 'was'} another model, with the "
-                f"weights {known[:_SHOWN]}, and answers are known by this name; those of {version.recipe!r} of "
-                f"{version.results} are {version.artefact[:_SHOWN]}: give these another version, such as "
-                f"{self.next_version}, the next number, which leaving --version out gives",
+                f"version {version.version!r} of {self.name!r} {'has' if same else 'had'} the weights "
+                f"{known[:_SHOWN]}, and may not get others ({version.artefact[:_SHOWN]}, recipe {version.recipe!r} of "
+                f"{version.results}): leave --version out, which gives {self.next_version}",
+                setting="version",
+                given=version.version,
+            )
+        if same is not None and same != version:
+            raise SpecError(
+                f"version {version.version!r} of {self.name!r} has the same weights from {same.results} (recipe "
+                f"{same.recipe!r}), not from {version.results} (recipe {version.recipe!r}): leave it as it is, or "
+                f"leave --version out, which gives {self.next_version}",
                 setting="version",
                 given=version.version,
             )

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from rendering import K8S, SITES, Manifest, cluster, one, pods, rendered
 
-from serve.app import limits_of
+from serve.app import auth_of, limits_of
 from serve.auth.environment import require_shared, shared
 from serve.auth.settings import AuthSettings
 from serve.limits.settings import SECRET, Limits
@@ -51,7 +51,7 @@ def test_every_pod_of_a_model_has_them_and_no_other_pod(folder: Path) -> None:
         assert container["envFrom"][-2:] == needed
     lasting = folder.with_name(folder.name.removesuffix("-model"))
     for pod in (pod for manifest in rendered(lasting) if cluster(manifest) for pod in pods(manifest)):
-        assert "assay-" + "proxy" not in str(pod)
+        assert "assay-proxy" not in str(pod)
 
 
 @every_model
@@ -63,11 +63,14 @@ def test_the_secret_is_nowhere_but_in_its_secret(folder: Path) -> None:
 
 
 @every_model
-def test_with_the_secret_a_replica_starts_and_without_it_none_does(folder: Path) -> None:
+def test_with_the_secret_a_replica_starts_and_without_it_none_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     serving = Serving.model_validate(application(folder))
     here = shared(Limits(), AuthSettings(), haproxy=True)["RAY_SERVE_HAPROXY_BINARY_PATH"]
     given = {**settings(folder)["data"], "RAY_SERVE_HAPROXY_BINARY_PATH": here}
-    auth = AuthSettings.from_json(given["ASSAY_SERVE_AUTH"])
+    monkeypatch.setenv("ASSAY_SERVE_AUTH", given["ASSAY_SERVE_AUTH"])
+    auth = auth_of(serving)
     require_shared({**given, SECRET: "a" * 64}, auth, public=serving.public)
     with pytest.raises(ValueError, match=SECRET):
         require_shared(given, auth, public=serving.public)

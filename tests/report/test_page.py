@@ -461,8 +461,14 @@ def test_print_holds_whole_figures_and_tables(opened: Open, judged: str) -> None
 def test_a_page_fits_a_window_of_800_pixels(opened: Open, judged: str) -> None:
     page = opened(judged).page
     page.set_viewport_size({"width": 800, "height": 900})
-    page.wait_for_function(f"{WIDTH} <= 800")  # plots follow a window a moment later
-    page.set_viewport_size({"width": SCREEN, "height": 900})
+    try:
+        for _ in range(100):  # plots follow a window a moment later
+            if (width := page.evaluate(WIDTH)) <= 800:
+                break
+            page.wait_for_timeout(100)
+        assert width <= 800
+    finally:
+        page.set_viewport_size({"width": SCREEN, "height": 900})
 
 
 def test_a_browser_runs_no_word(opened: Open, evil: str) -> None:

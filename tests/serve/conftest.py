@@ -1,5 +1,6 @@
 """A small finished study to serve from."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def store(results: Path) -> Store:
     return Store(str(results))
+
+
+@pytest.fixture(scope="module")
+def cluster_environment_not_checked() -> Iterator[None]:
+    """Applications are built without the environment of a cluster, which ``auth/test_environment.py`` tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.app.require_shared", lambda *_, **__: None)
+        yield

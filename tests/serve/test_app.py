@@ -40,12 +40,7 @@ class Server:
     token: str
 
 
-@pytest.fixture(scope="module", autouse=True)
-def described() -> Iterator[None]:
-    """The environment of a cluster is tested in ``auth/test_environment.py``."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("serve.app.require_shared", lambda *_, **__: None)
-        yield
+pytestmark = pytest.mark.usefixtures("cluster_environment_not_checked")
 
 
 @pytest.fixture(scope="module")

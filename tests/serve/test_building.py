@@ -33,13 +33,7 @@ from serve.settings import read_settings
 
 PORT = 18123
 
-
-@pytest.fixture(scope="module", autouse=True)
-def described() -> Iterator[None]:
-    """The environment of a cluster is tested in ``auth/test_environment.py``."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("serve.app.require_shared", lambda *_, **__: None)
-        yield
+pytestmark = pytest.mark.usefixtures("cluster_environment_not_checked")
 
 
 @pytest.fixture(autouse=True)

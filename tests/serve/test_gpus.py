@@ -127,13 +127,13 @@ def cluster() -> Iterator[TwoNodes]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cluster_environment_not_checked")
 def test_the_gpu_is_reserved_where_there_is_one_and_a_pool_without_is_an_error(
     cluster: TwoNodes, results: Path, wdbc: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {"results": str(results), "recipe": "standard", "port": str(PORT), "gpus": "0.5", "wait": "2"}
     asked |= {"tokens": "none"}
     monkeypatch.setattr(app, "joins_cluster", lambda address: True)
-    monkeypatch.setattr(app, "require_shared", lambda *_, **__: None)
     with pytest.raises(ClickException) as caught:
         build_app(asked)
     assert isinstance(caught.value.__cause__, UserError)

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click import ClickException
 
 from assay.errors import UserError
+from serve.app import build_app
 from serve.auth.environment import environment, require_shared, shared
 from serve.auth.settings import AuthSettings
 from serve.limits.settings import Limits
@@ -47,7 +49,7 @@ def test_a_machine_of_a_cluster_has_all_that_makes_limits_and_tokens_hold() -> N
     require_shared(python_proxy, ASKED, public=True)
 
 
-@pytest.mark.parametrize("name", [name for name in ON_A_CLUSTER if name != "RAY_SERVE_ENABLE_HA_PROXY"])
+@pytest.mark.parametrize("name", ON_A_CLUSTER)
 def test_without_one_of_the_variables_a_cluster_serves_nothing(name: str) -> None:
     for value in (None, "other"):
         given = {**{one: said for one, said in ON_A_CLUSTER.items() if one != name}, **({name: value} if value else {})}
@@ -61,13 +63,21 @@ def test_without_one_of_the_variables_a_cluster_serves_nothing(name: str) -> Non
 
 
 def test_the_application_opens_nothing_that_the_proxies_do_not_know_of_and_the_other_way_round() -> None:
-    with pytest.raises(UserError, match="public is true there and false"):
+    with pytest.raises(UserError, match="public=true, the application public=false"):
         require_shared(ON_A_CLUSTER, ASKED, public=False)
-    with pytest.raises(UserError, match="ASSAY_SERVE_AUTH"):
+    with pytest.raises(UserError, match=r"ASSAY_SERVE_AUTH says anyone=false, the application anyone=true"):
         require_shared(ON_A_CLUSTER, AuthSettings(anyone=True), public=True)
     open_to_all = {**ON_A_CLUSTER, "ASSAY_SERVE_AUTH": '{"anyone": true}'}
     with pytest.raises(UserError, match="ASSAY_SERVE_AUTH"):
         require_shared(open_to_all, ASKED, public=True)
+
+
+def test_an_application_on_a_cluster_is_not_built_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    for name in ON_A_CLUSTER:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ClickException, match="RAY_SERVE_ENABLE_HA_PROXY"):
+        build_app({"results": "results", "recipe": "standard", "tokens": "tokens.json"})
 
 
 def test_machines_that_share_no_ids_accept_no_token_once() -> None:

@@ -177,19 +177,6 @@ def test_a_preamble_is_not_looked_at(reader: Reader, preamble: bytes) -> None:
     np.testing.assert_array_equal(found.x, read(reader, dicom_bytes(TWELVE)).x)
 
 
-def test_bodies_may_be_files(reader: Reader) -> None:
-    raw = dicom_bytes(TWELVE)
-    for written in ("application/dicom", "Application/DICOM; transfer-syntax=*"):
-        np.testing.assert_array_equal(reader.read_file(raw, written).x, read(reader, raw).x)
-    np.testing.assert_array_equal(reader.read_file(png(XRAY), "image/png").x, read(reader, png(XRAY), "png").x)
-    for other in ("image/jpeg", "", "application/octet-stream", "text/plain; image/png"):
-        with pytest.raises(RefusedError) as refused:
-            reader.read_file(raw, other)
-        assert refused.value.status == 415
-    with pytest.raises(RefusedError):
-        reader.read_file(raw, "image/png")
-
-
 def test_pixels_of_a_scaled_data_set_are_taken_or_scaled_with_a_warning() -> None:
     reader = Reader(xrays(height=28, width=28, scaled_by_publisher=True))
     pixels = RNG.integers(0, 256, (28, 28)).astype(np.uint8)

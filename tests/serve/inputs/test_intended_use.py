@@ -64,7 +64,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_a_film_of_another_patient_is_refused_by_its_header(reader: Reader, tags: dict[str, Any], reason: str) -> None:
     raw = dicom_bytes(PIXELS, **tags)
     with pytest.raises(RefusedError) as refused:
-        reader.read_file(raw, "application/dicom")
+        reader.read([{"dicom": raw}])
     assert (refused.value.status, refused.value.reason) == (422, reason)
     assert "children of one to five years" in str(refused.value)
     assert all(str(value) not in str(refused.value) for value in tags.values() if isinstance(value, str))
@@ -73,7 +73,7 @@ def test_a_film_of_another_patient_is_refused_by_its_header(reader: Reader, tags
 @pytest.mark.parametrize("age", ["40Y", "040", "40", "x40Y"])
 def test_an_age_that_cannot_be_read_is_not_taken_for_one_that_is_not_given(reader: Reader, age: str) -> None:
     with pytest.raises(RefusedError, match="PatientAge must be three digits"):
-        reader.read_file(dicom_bytes(PIXELS, PatientAge=age), "application/dicom")
+        reader.read([{"dicom": dicom_bytes(PIXELS, PatientAge=age)}])
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_an_age_that_cannot_be_read_is_not_taken_for_one_that_is_not_given(reade
     ],
 )
 def test_a_film_of_a_child_is_answered(reader: Reader, tags: dict[str, Any]) -> None:
-    assert reader.read_file(dicom_bytes(PIXELS, **tags), "application/dicom").warnings == ()
+    assert reader.read([{"dicom": dicom_bytes(PIXELS, **tags)}]).warnings == ()
 
 
 @pytest.mark.parametrize("about", [{"age": 44}, {"view": "lateral"}, {"modality": "US"}, {"species": "cat"}])
 def test_what_the_request_states_is_checked_beside_the_header(reader: Reader, about: dict[str, Any]) -> None:
     raw = dicom_bytes(PIXELS)
     with pytest.raises(RefusedError) as refused:
-        reader.read_file(raw, "application/dicom", about=about)
+        reader.read([{"dicom": raw}], about=about)
     assert refused.value.reason == f"{next(iter(about))}_outside"
     x = np.zeros((1, 1, 8, 8)).tolist()
     with pytest.raises(RefusedError):

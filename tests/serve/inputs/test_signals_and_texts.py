@@ -11,7 +11,7 @@ from assay.data.base import Dataset
 from assay.data.planted.ecg import PlantedECG
 from assay.data.text.sources import TextFile
 from assay.data.text.words import words_of
-from serve.inputs.read import Reader, read_records
+from serve.inputs.read import Reader
 from serve.refusals import RefusedError
 
 SECRET = "Ada Lovelace"
@@ -60,16 +60,16 @@ def test_signals_are_the_records_of_the_data_set(ecg: Dataset) -> None:
 def test_other_signals_are_refused(ecg: Dataset, changed: dict[str, Any], message: str) -> None:
     good = {"signal": np.asarray(ecg.x)[0].tolist(), "rate": 360}
     with pytest.raises(RefusedError, match=message) as refused:
-        read_records([good, {**good, **changed}], ecg)
+        Reader(ecg).read([good, {**good, **changed}])
     assert SECRET not in str(refused.value) and "record 1" in str(refused.value)
 
 
 def test_where_no_rate_is_stated_none_is_taken(ecg: Dataset) -> None:
     bare = replace(ecg, rate=None)
     signal = np.asarray(ecg.x)[0].tolist()
-    assert read_records([{"signal": signal}], bare).warnings == ()
+    assert Reader(bare).read([{"signal": signal}]).warnings == ()
     with pytest.raises(RefusedError, match="states no sampling rate"):
-        read_records([{"signal": signal, "rate": 360}], bare)
+        Reader(bare).read([{"signal": signal, "rate": 360}])
 
 
 def test_a_signal_beyond_its_bounds_is_answered_with_a_warning(ecg: Dataset) -> None:
@@ -91,7 +91,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def test_texts_are_the_records_of_the_data_set(texts: Dataset, tmp_path: Path) -> None:
-    found = read_records(["A fine film!", "dull 😀"], texts)
+    found = Reader(texts).read(["A fine film!", "dull 😀"])
     assert texts.language is not None
     np.testing.assert_array_equal(
         found.x, texts.language.encode([words_of(one) for one in ("A fine film!", "dull 😀")])
@@ -105,7 +105,7 @@ def test_texts_are_the_records_of_the_data_set(texts: Dataset, tmp_path: Path) -
 )
 def test_what_is_no_text_is_refused(texts: Dataset, sent: list[Any]) -> None:
     with pytest.raises(RefusedError) as refused:
-        read_records(sent, texts)
+        Reader(texts).read(sent)
     assert f"record {len(sent) - 1}" in str(refused.value)
     str(refused.value).encode()
 
@@ -113,6 +113,3 @@ def test_what_is_no_text_is_refused(texts: Dataset, sent: list[Any]) -> None:
 def test_a_model_of_texts_takes_no_tensor(texts: Dataset) -> None:
     with pytest.raises(RefusedError, match="reads texts"):
         Reader(texts).take(np.zeros((1, 4), np.float32))
-    with pytest.raises(RefusedError) as refused:
-        Reader(texts).read_file(b"", "image/png")
-    assert refused.value.status == 415

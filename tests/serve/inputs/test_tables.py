@@ -14,7 +14,7 @@ from assay.data.features import Feature
 from assay.data.tables.table import TableSource
 from assay.data.tabular import WisconsinBreastCancer
 from serve.inputs.ranges import AbstentionRule
-from serve.inputs.read import Reader, read_records
+from serve.inputs.read import Reader
 from serve.inputs.records import Records
 from serve.refusals import RefusedError
 
@@ -35,11 +35,11 @@ def values() -> list[dict[str, float]]:
 
 
 def test_published_values_are_the_records_of_the_data_set(wdbc: Dataset, values: list[dict[str, float]]) -> None:
-    found = read_records(values, wdbc, most=600)
+    found = Reader(wdbc).read(values, most=600)
     assert found.x.dtype == torch.float32
     np.testing.assert_allclose(found.x.numpy(), wdbc.x, rtol=0, atol=1e-6)
     assert (found.warnings, found.outside, found.abstain) == ((), (), ())
-    by_list = read_records(np.asarray(wdbc.x).tolist(), wdbc, most=600)
+    by_list = Reader(wdbc).read(np.asarray(wdbc.x).tolist(), most=600)
     np.testing.assert_array_equal(by_list.x.numpy(), wdbc.x)
 
 
@@ -81,12 +81,12 @@ def rows() -> list[dict[str, Any]]:
 
 
 def test_rows_of_a_file_are_the_records_of_its_data_set(ward: Dataset) -> None:
-    found = read_records(rows(), ward)
+    found = Reader(ward).read(rows())
     np.testing.assert_allclose(found.x.numpy(), ward.x, rtol=0, atol=1e-6)
 
 
 def test_a_filled_value_is_a_warning(ward: Dataset) -> None:
-    warnings = read_records(rows(), ward).warnings
+    warnings = Reader(ward).read(rows()).warnings
     assert warnings[0] == ()
     assert any("'height' is missing and was filled with 170 cm" in one for one in warnings[1])
     assert any("'pressure' is missing and was filled with 150 mmHg" in one for one in warnings[1])
@@ -96,11 +96,11 @@ def test_a_filled_value_is_a_warning(ward: Dataset) -> None:
     explicit = rows()
     explicit[1] |= {"height": None}
     explicit[2] |= {"ward": {"value": None}}
-    assert read_records(explicit, ward).warnings == warnings
+    assert Reader(ward).read(explicit).warnings == warnings
 
 
 def one(ward: Dataset, **changed: Any) -> Records:
-    return read_records([{**rows()[0], **changed}], ward)
+    return Reader(ward).read([{**rows()[0], **changed}])
 
 
 @pytest.mark.parametrize(
@@ -168,22 +168,22 @@ def test_what_is_no_value_of_a_column_is_refused(ward: Dataset, changed: dict[st
 
 def test_names_and_lists_do_not_mix(ward: Dataset, wdbc: Dataset) -> None:
     with pytest.raises(RefusedError, match="of all records, or of none"):
-        read_records([rows()[0], [0.0] * 8], ward)
+        Reader(ward).read([rows()[0], [0.0] * 8])
     with pytest.raises(RefusedError, match="record 1 is not of the shape"):
-        read_records([[0.0] * 30, {}], wdbc)
+        Reader(wdbc).read([[0.0] * 30, {}])
 
 
 def test_a_unit_where_none_is_stated_is_refused(wdbc: Dataset, values: list[dict[str, float]]) -> None:
     with pytest.raises(RefusedError, match="has no stated unit"):
-        read_records([{**values[0], "mean radius": {"value": 1.79, "unit": "cm"}}], wdbc)
+        Reader(wdbc).read([{**values[0], "mean radius": {"value": 1.79, "unit": "cm"}}])
     stated = replace(wdbc, features=tuple(replace(feature, unit="um") for feature in wdbc.features))
-    found = read_records([{**values[0], "mean radius": {"value": 0.01799, "unit": "mm"}}], stated)
+    found = Reader(stated).read([{**values[0], "mean radius": {"value": 0.01799, "unit": "mm"}}])
     np.testing.assert_allclose(found.x.numpy(), wdbc.x[:1], rtol=0, atol=1e-6)
 
 
 def test_a_missing_value_without_a_stated_replacement_is_refused(wdbc: Dataset, values: list[dict[str, float]]) -> None:
     with pytest.raises(RefusedError, match="'mean area' is missing, and the data set states no replacement"):
-        read_records([{name: value for name, value in values[0].items() if name != "mean area"}], wdbc)
+        Reader(wdbc).read([{name: value for name, value in values[0].items() if name != "mean area"}])
 
 
 def test_a_long_list_of_names_is_cut(wdbc: Dataset) -> None:
@@ -194,14 +194,14 @@ def test_a_long_list_of_names_is_cut(wdbc: Dataset) -> None:
         wdbc, x=x, y=np.array([0, 1]), feature_names=names, features=(), low=ends[0], high=ends[1], part_of=None
     )
     with pytest.raises(RefusedError) as refused:
-        read_records([{SECRET: 1}], wide)
+        Reader(wide).read([{SECRET: 1}])
     assert len(str(refused.value)) < 4000 and "more, which the metadata name" in str(refused.value)
 
 
 def test_a_table_without_stated_scales_is_read_in_the_units_of_the_model(wdbc: Dataset) -> None:
     bare = replace(wdbc, features=())
     record = dict(zip(wdbc.feature_names, np.asarray(wdbc.x)[3].tolist(), strict=True))
-    found = read_records([record], bare)
+    found = Reader(bare).read([record])
     np.testing.assert_array_equal(found.x.numpy(), wdbc.x[3:4])
     assert found.warnings == (("values were taken as inputs of the model, in standard deviations of the feature",),)
 
@@ -221,7 +221,7 @@ def test_categories_without_an_input_are_known(wdbc: Dataset) -> None:
         high=np.ones(4, np.float32),
     )
     sent = [{"sex": 1, "cp": 1}, {"sex": "0", "cp": "3"}, {"sex": 1.0, "cp": 4}]
-    assert read_records(sent, small).x.tolist() == [[1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]]
+    assert Reader(small).read(sent).x.tolist() == [[1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]]
 
 
 Make = Callable[..., Reader]
