@@ -95,6 +95,9 @@ class _Pool:
 
     look = refill
 
+    def drop_surplus(self, idle: list[Slot]) -> None:
+        pass
+
 
 def _ours(actor: Any, workers: int) -> None:
     pool: Any = _Pool(actor, workers)

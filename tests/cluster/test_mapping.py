@@ -40,7 +40,9 @@ class Actor:
 
     def __init__(self, cluster: "Cluster", place: int, reservation: tuple[float, float]) -> None:
         self.cluster, self.place, self.gpu = cluster, place, reservation[1] > 0
-        self.node = cluster.room_for(reservation)
+        self.reservation, self.node = reservation, cluster.room_for(reservation)
+        self.asked: list[Reference] = []
+        """Who waits until it has a place."""
         self.ready, self.run = Method(self._ready), Method(self._run)
 
     def _ready(self) -> Reference:
@@ -48,7 +50,15 @@ class Actor:
             failed = Reference()
             failed.future().set_exception(error)
             return failed
-        return Reference(self.node, ended=bool(self.node))
+        self.asked.append(Reference(self.node, ended=bool(self.node)))
+        return self.asked[-1]
+
+    def place_now(self) -> None:
+        """Takes a place that has become free, if it waits for one."""
+        self.node = self.node or self.cluster.room_for(self.reservation)
+        for one in self.asked if self.node else ():
+            if not one.future().done():
+                one.future().set_result(self.node)
 
     def _run(self, fn: Any, item: Any, shared: Any) -> tuple[Reference, Reference]:
         self.cluster.ran.append((item, self.gpu))
@@ -91,6 +101,8 @@ class Cluster:
 
     def kill(self, actor: Actor) -> None:
         self.actors.remove(actor)
+        for one in self.actors:
+            one.place_now()
 
     def get(self, reference: Reference, timeout: float) -> Any:
         if isinstance(reference.value, Exception):
@@ -345,6 +357,25 @@ def test_a_worker_that_waits_for_a_gpu_is_dropped_once_no_item_needs_one(cluster
         mixed.drop(slot)
     assert sorted(o.value for o in results) == list(range(0, 16, 2))
     assert {slot.reservation.gpus for slot in mixed.slots.values()} == {0.0}
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize(
+    "nodes", [{"one": {"CPU": 2.0, "GPU": 1.0}}, {"one": {"CPU": 8.0, "GPU": 1.0}, "two": {"CPU": 1.0}}]
+)
+def test_workers_without_a_gpu_make_room_for_items_that_need_one(
+    nodes: dict[str, Node], workers: int | None, cluster: Cluster
+) -> None:
+    """A study runs its first folds, of which only tables may be left, and then all others."""
+    cluster.nodes = nodes
+    mixed = Pool(PoolSettings(gpus=1.0, workers=workers), "board", grows=True)
+    assert len(list(run(mixed, ByDevice(cpu=range(6))))) == 6
+    assert {slot.reservation.gpus for slot in mixed.slots.values()} == {0.0}
+    assert len(list(run(mixed, ByDevice(gpu=range(100, 103), cpu=range(5))))) == 8
+    assert all(gpu for item, gpu in cluster.ran if item >= 100)
+    if workers is not None:
+        assert len(mixed.slots) <= workers
+    assert len(list(run(mixed, range(100, 103)))) == 3
 
 
 def test_a_cluster_that_is_scaled_to_zero_is_asked_for_a_worker_without_a_gpu(cluster: Cluster) -> None:

@@ -38,6 +38,15 @@ def one_more(draw: torch.Generator) -> tuple[Tensor, Tensor]:
     return row, base[row] | (torch.arange(D) == new[:, None])
 
 
+def some_as_they_are(draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Sets with one feature more than those they share, and these themselves, which hold the first feature."""
+    shared = torch.rand(N, D, generator=draw) > 0.6
+    shared[:, 0], shared[:, 1:4] = True, False
+    new = [(n, torch.arange(D) == place) for n in range(N) for place in (1, 2, 3)]
+    row = torch.tensor([*range(N), *(n for n, _ in new)])
+    return row, torch.cat([shared, torch.stack([shared[n] | only for n, only in new])])
+
+
 def anything(draw: torch.Generator) -> tuple[Tensor, Tensor]:
     return torch.randint(N, (40,), generator=draw), torch.rand(40, D, generator=draw) > 0.5
 
@@ -63,7 +72,7 @@ def correlations(draw: torch.Generator) -> Tensor:
 
 
 @pytest.mark.parametrize("most", [1, 2, 1000], ids=lambda most: f"{most} records at once")
-@pytest.mark.parametrize("sets", [nested, one_less, one_more, anything, alone])
+@pytest.mark.parametrize("sets", [nested, one_less, one_more, some_as_they_are, anything, alone])
 def test_each_set_has_its_own_solution(
     sets: Sets, most: int, correlations: Tensor, draw: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

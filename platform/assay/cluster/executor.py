@@ -85,8 +85,12 @@ class RayExecutor:
 
     def _started(self) -> Pool:
         pool = self._made()
-        if not pool.slots:
+        # A service may need a GPU: workers without one, which an earlier map has left, are not enough.
+        pool.with_gpu_items = True
+        if not any(slot.reservation == pool.main for slot in pool.slots.values()):
+            pool.with_cpu_items = False
             pool.refill()
+            pool.drop_surplus([slot for slot in pool.slots.values() if slot.reservation != pool.main])
         return pool
 
     def _made(self) -> Pool:

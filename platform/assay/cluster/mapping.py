@@ -203,6 +203,7 @@ class Mapping:
 
     def _hand_out(self) -> None:
         """Gives items to idle workers; an item is taken from the source only for a worker that runs it at once."""
+        self._pool.drop_surplus(self._idle[False])
         for may_use_gpu, idle in self._idle.items():
             while idle and (work := self._source.take(gpu=may_use_gpu)) is not None:
                 slot = idle.pop()

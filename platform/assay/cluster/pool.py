@@ -86,6 +86,8 @@ class Pool:
         """Whether there are items that a worker without a GPU can run."""
         self.with_gpu_items = True
         """Whether there are items, or may come, that only a worker with a GPU can run, where there are any."""
+        self._surplus = 0
+        """Workers without a GPU that hold a place which others need; each ends once it is idle."""
         self._failed_starts = 0
         self._wait: Wait | None = None
         self._looked = time.monotonic()
@@ -119,7 +121,8 @@ class Pool:
         workers = self._settings.workers
         fit = sum(self.main.fits(node) for node in nodes)
         if not (self.with_cpu_items and self.has_gpus):
-            return {self.main: max(fit, 1) if workers is None else workers}
+            none = {self.bare: 0} if self.has_gpus else {}
+            return {self.main: max(fit, 1) if workers is None else workers, **none}
         if self.with_gpu_items:
             main = max(fit if workers is None else min(fit, workers), 1)
             # A worker with a GPU for which there is no room yet takes no CPU from the others.
@@ -145,9 +148,22 @@ class Pool:
             present = [slot for slot in self.slots.values() if slot.reservation == reservation]
             added += [self._start(reservation) for _ in range(target - len(present))]
             pending = [slot for slot in present if not slot.node]
-            for slot in pending[: max(len(present) - target, 0)]:
+            surplus = max(len(present) - target, 0)
+            for slot in pending[:surplus]:
                 self.drop(slot)
+            if reservation != self.main:
+                self._surplus = max(surplus - len(pending), 0)
         return added
+
+    def drop_surplus(self, idle: list[Slot]) -> None:
+        """Ends workers without a GPU that run nothing, where others are to have their room.
+
+        Args:
+            idle: workers without a GPU that run nothing; those that end are taken out.
+        """
+        while idle and self._surplus:
+            self._surplus -= 1
+            self.drop(idle.pop())
 
     def look(self) -> list[Slot]:
         """Adapts the pool to the nodes of the cluster, if it is time to.

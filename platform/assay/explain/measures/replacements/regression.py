@@ -87,7 +87,7 @@ class Regression:
         gone = _feature(without)
         column = inverse[record, gone]
         own = weights[record].gather(1, gone[:, None]) / column.gather(1, gone[:, None])
-        own = own * without.any(1, keepdim=True)
+        own = torch.where(without.any(1, keepdim=True), own, 0)  # not a product: 0 / 0 is no number
         return (weights[record] - column * own) * kept
 
     def _one_more(self, record: Tensor, kept: Tensor, values: Tensor) -> Tensor | None:
@@ -103,7 +103,7 @@ class Regression:
         related = related[record, :, new]
         left = 1 - (related * moved).sum(1, keepdim=True)
         own = (values[record].gather(1, new[:, None]) - (related * weights[record]).sum(1, keepdim=True)) / left
-        own = own * added.any(1, keepdim=True)
+        own = torch.where(added.any(1, keepdim=True), own, 0)
         return (weights[record] - moved * own) * shared[record] + own * added
 
     def _inverse(self, shared: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
