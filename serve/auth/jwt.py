@@ -241,7 +241,7 @@ class UsedIds:
             return
         self._next_cleaning = now + 60
         self._used = {digest: used for digest, used in self._used.items() if used[0] > now}
-        for file in self._folder.iterdir() if self._folder and self._folder.exists() else ():
+        for file in self._folder.glob("*") if self._folder and self._folder.exists() else ():
             if not _NOTED.fullmatch(file.name):
                 continue  # somebody else's: the folder may be shared with more than notes
             # A file that was just made has the present as its time until it is set; another process may remove it.

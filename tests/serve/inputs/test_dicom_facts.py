@@ -83,10 +83,10 @@ def test_a_frontal_view_by_its_code_is_not_one_of_the_two() -> None:
         ({"ImagerPixelSpacing": [0.1, 0.2]}, ("ImagerPixelSpacing", "0.5 times")),
         ({"PixelAspectRatio": ["4", "3"]}, ("PixelAspectRatio", "1.33 times")),
         ({"PixelSpacing": [0, 0.2]}, ("PixelSpacing", "not checked")),
-        ({"PresentationLUTShape": "INVERSE"}, ("must be IDENTITY for MONOCHROME2", "inverted")),
+        ({"PresentationLUTShape": "INVERSE"}, ("is not IDENTITY, which MONOCHROME2 needs", "exchanged")),
         (
             {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "IDENTITY"},
-            ("must be INVERSE for MONOCHROME1", "inverted"),
+            ("is not INVERSE, which MONOCHROME1 needs", "exchanged"),
         ),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_version_that_was_removed_names_no_other_weights(tmp_path: Path) -> No
     held = entry("1", "2", current="2").without("1")
     with pytest.raises(SpecError) as caught:
         held.with_version(version("1", "other weights"), current=True)
-    for said in ("weights 1", "other weight", "such as 3"):
+    for said in ("weights 1", "other weight", "which gives 3"):
         assert said in str(caught.value)
     assert held.with_version(version("1"), current=False).version("1") == version("1")
     repository = Repository(str(tmp_path))
