@@ -155,7 +155,7 @@ def _row(one: "Found") -> tuple[str, str, str]:
             f"{entry.get('model')} {entry.get('version')}: {entry.get('call')} of "
             f"{count_of(entry.get('records', 0), 'record')}, classes {some}"
         )
-        left = sum(entry.get("left", []))
+        left = sum(one is True for one in entry.get("left", []))
         said += f", {left} left to the clinician" if left else ""
     else:
         about = {

@@ -59,17 +59,17 @@ class Explanation(BaseModel):
     warnings: list[str] | None = Field(default=None, description="About the record, as in predictions.")
 
 
-class Faithfulness(BaseModel):
-    """Faithfulness of a method's maps on test records of this model, as the study measured it."""
+class MeasuredFaithfulness(BaseModel):
+    """Measured faithfulness of an explanation method, on test records of this model."""
 
     value: float = Field(
-        description="Place of the maps between the strongest control (0) and the best order that is known (1)."
+        description="On a scale from 0 (as good as a map that ignores the model) to 1 (best order known)."
     )
     low: float | None = Field(description="Lower end of its 95 % interval; null where there is none.")
     high: float | None = Field(description="Upper end of its 95 % interval.")
     unit: str
     n: int = Field(description="Test records behind the value.")
-    verdict: Literal["pass", "inconclusive", "warn", "fail"] | None = Field(
+    verdict: Literal["pass", "inconclusive", "warn"] | None = Field(
         description="Whether the maps are shown to be better than every control; null where that was not checked."
     )
     p: float | None = Field(description="p of that verdict, after correction over the methods of the study.")
@@ -90,7 +90,7 @@ class Fidelity(BaseModel):
     )
     stated: bool = Field(description="Whether the card states the faithfulness of this method with these settings.")
     why_not: str = Field(description="Why it does not; empty where it does.")
-    faithfulness: Faithfulness | None = Field(description="Null where it is not stated: nothing was measured.")
+    faithfulness: MeasuredFaithfulness | None = Field(description="Null where it is not stated: nothing was measured.")
     seconds: float | None = Field(
         description="Wall time of explaining one record, as the study measured it; null likewise."
     )
@@ -105,7 +105,9 @@ class AboutExplanations(BaseModel):
     faithfulness: str = Field(
         description="Whether the card states the faithfulness of this method with these settings, in words."
     )
-    error_is: str = Field(description="Kind of the error: completeness error or additivity error.")
+    error_is: str = Field(
+        description="Kind of `error`, completeness or additivity, and what it is relative to; or that there is none."
+    )
     fidelity: Fidelity
     overlay_scale: float | None = Field(
         default=None, description="Absolute value at which the colours of all overlays of the call end."
@@ -128,22 +130,37 @@ class Certificate(BaseModel):
     warnings: list[str] | None = Field(default=None, description="About the record, as in predictions.")
 
 
-class CertifyResponse(Origin):
-    """Certificates, one for each record."""
+class AboutCertificates(BaseModel):
+    """What holds for all certificates of a call. They say nothing of whether a class is right."""
 
-    norm: str = "linf"
-    units: str
+    norm: str = Field(default="linf", description="Of the change: `linf`, the greatest change of an input.")
+    units: str = Field(description="Units of the radii.")
     method: str = "interval bounds"
     holds_for: str = "this model, answering without randomness"
-    epsilons: list[float]
+    epsilons: list[float] = Field(description="Radii within which a proof was tried.")
+
+
+class CertifyResponse(AboutCertificates, Origin):
+    """Certificates, one for each record."""
+
     certificates: list[Certificate]
 
 
 class PredictionSet(BaseModel):
-    """Classes among which the true one lies with a stated probability."""
+    """Conformal set.
+
+    Of records like those of the calibration, a share ``coverage`` have their true class in it; null where that is not
+    promised.
+    """
 
     classes: list[str] = []
-    coverage: float | None = None
+    coverage: float | None = Field(default=None, description="Promised coverage; null where `valid` is false.")
+    nominal_coverage: float | None = Field(
+        default=None, description="Coverage for which the set was calibrated, promised or not; null without a set."
+    )
+    coverage_checked: bool = Field(
+        description="Whether the study measured the coverage of such sets on test records, at this nominal coverage."
+    )
     valid: bool = Field(
         description="Whether the coverage is promised for this record: it is like those that calibrated the set, of "
         "one of their hospitals by what the caller or the header states, and no check speaks against the coverage."
@@ -155,17 +172,28 @@ class Unfamiliarity(BaseModel):
     """How unlike the held-out records a record is."""
 
     score: float
-    limit: float | None = Field(description="Greatest score of a familiar record; null without held-out records.")
+    limit: float | None = Field(
+        description="99 % of the held-out records score at or below it; null without held-out records."
+    )
     unfamiliar: bool | None = Field(
         description="Whether it is above the limit, or outside the training range; null where nothing was measured."
     )
+    why: str = Field(description="Why it is unfamiliar, or why that is not known; empty for a familiar record.")
 
 
 class Abstention(BaseModel):
-    """Whether the model leaves the record to the clinician."""
+    """Whether the record is left to the clinician."""
 
     left: bool | None = Field(description="Null where no rule of abstention could be chosen: nothing was measured.")
-    why: str
+    why: str = Field(description="Why it is left, or why that is not known; empty where the model answers.")
+    valid: bool = Field(
+        description="Whether the risk of the rule is promised for this record: it is like the held-out records, of one "
+        "of their hospitals by what the caller or the header states, and no check speaks against the risk."
+    )
+    why_not_valid: str = Field(description="Empty where it is.")
+    risk_checked: bool = Field(
+        description="Whether the study measured the share of wrong answers of such a rule on test records."
+    )
 
 
 class DecidedAt(BaseModel):
@@ -183,10 +211,26 @@ class NotGiven(BaseModel):
     not_given: str
 
 
+class RecordCertificate(BaseModel):
+    """Certificate of one record in a whole answer."""
+
+    certified: list[bool] = Field(
+        description="For each of `epsilons`, whether it is proven that no change within it changes the class."
+    )
+    radius: float = Field(description="Greatest of these radii with a proof; 0 without one.")
+
+
 class Answer(Prediction):
     """Everything about one record."""
 
-    probabilities_are: str
+    probabilities: dict[str, float] = Field(
+        description="Probability of each class, calibrated where `probabilities_are` says so; `:predict` gives those "
+        "of the model itself."
+    )
+    probabilities_are: str = Field(
+        description="Whether they are calibrated, and on records of which hospitals: elsewhere they may not agree with "
+        "frequencies."
+    )
     decided_at: DecidedAt | None = Field(
         default=None, description="The operating point; null where the likeliest class is the answer."
     )
@@ -194,7 +238,7 @@ class Answer(Prediction):
     out_of_distribution: Unfamiliarity
     left_to_clinician: Abstention
     explanation: Explanation | NotGiven | None = None
-    certificate: dict[str, Any] | None = None
+    certificate: RecordCertificate | None = None
 
 
 class AnswerResponse(Origin):
@@ -202,7 +246,9 @@ class AnswerResponse(Origin):
 
     answers: list[Answer]
     explanation: AboutExplanations | None = Field(default=None, description="What holds for all explanations.")
-    certificate: dict[str, Any] | None = Field(default=None, description="What holds for all certificates.")
+    certificate: AboutCertificates | NotGiven | None = Field(
+        default=None, description="What holds for all certificates, or why there are none."
+    )
     calibrated_on: str = Field(description="Records that calibrated probabilities, sets and abstention.")
     against: list[str] = Field(description="What the model's checks say against it.")
     checks: int = Field(description="Number of the checks that judged the model; after none, `against` says nothing.")

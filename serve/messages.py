@@ -23,7 +23,8 @@ RecordList = Annotated[
 ABOUT = Field(
     default=None,
     description="Facts about all records, or a list with those of each: age in years, sex, species, modality, "
-    "body_part, view, site. A record that the model was not made for is refused.",
+    "body_part, view, site. A record outside the intended use is refused, whatever its `site`, which decides whether "
+    "the prediction set and the rule of abstention of `:answer` are promised for it (`valid`).",
 )
 
 
@@ -233,7 +234,8 @@ class ModelMetadata(BaseModel):
     certificates: bool = Field(description="Whether the model can be certified by interval bounds.")
     threshold: float | None = Field(
         default=None,
-        description="Least probability of the second class at which it is predicted; null without a threshold.",
+        description="Least probability of the second class at which it is predicted, on the uncalibrated scale of "
+        "`:predict`; for `:answer` use `decided_at.threshold`. Null without a threshold.",
     )
 
 

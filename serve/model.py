@@ -22,6 +22,7 @@ from assay.study.finished import Finished
 from assay.tasks.operating_point import OperatingPoint
 from assay.threats import Threat
 from serve.answers.fidelity import fidelity_of
+from serve.answers.promises import Checked, coverage_checked, risk_checked
 from serve.inputs.read import MOST_RECORDS, Reader
 from serve.inputs.records import Records
 from serve.refusals import RefusedError
@@ -249,6 +250,16 @@ class ServedModel:
     def checks(self) -> int:
         """Number of the checks that judged the model."""
         return len(checks_of(self.finished.own))
+
+    @cached_property
+    def coverage_checked(self) -> Checked:
+        """What the study found of the coverage of prediction sets."""
+        return coverage_checked(self.finished)
+
+    @cached_property
+    def risk_checked(self) -> Checked:
+        """What the study found of the risk of the rule of abstention."""
+        return risk_checked(self.finished)
 
     @cached_property
     def _measured_conditions(self) -> dict[str, Any]:

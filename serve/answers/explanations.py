@@ -30,13 +30,12 @@ def about_explanations(model: ServedModel, method: str) -> dict[str, Any]:
         The fields.
     """
     explainer, fidelity = model.explainer(method), model.fidelity(method)
-    what = "additivity" if explainer.from_background else "completeness"
     return {
         "method": method if method == "shap" else explainer.name,
         "explained": _SCALARS.get(type(explainer).scalar, "the number that the method explains"),
         "compared_with": model.compared_with,
         "faithfulness": fidelity["why_not"] or "the card states the faithfulness of this method with these settings",
-        "error_is": f"{what} error, relative to the change that is explained",
+        "error_is": _error_is(fidelity["error_is"]),
         "fidelity": fidelity,
     }
 
@@ -77,15 +76,21 @@ async def explanations(
 def _beyond_limit(explanation: dict[str, Any]) -> list[str]:
     """Returns warnings about errors of an explanation that are too large for its values to be read as they are."""
     wordings = {
-        "error": "its values miss the change that they explain by {:.0%} of it",
+        "error": "the values do not add up to the explained change: relative error {:.0%}",
         "value_error": "two rules of a value differ by {:.0%} of the greatest value",
     }
     errors = {name: explanation.get(name) for name in wordings}
     return [
-        f"{wordings[name].format(error)}, more than {LARGEST_ERROR:.0%}"
+        f"{wordings[name].format(error)}, limit {LARGEST_ERROR:.0%}"
         for name, error in errors.items()
         if error is not None and error > LARGEST_ERROR
     ]
+
+
+def _error_is(kind: str | None) -> str:
+    if kind is None:
+        return "no error: values of this method need not add up"
+    return f"{kind} error, relative to the explained change or the greatest attribution, where that is larger"
 
 
 def _number(error: float) -> float | None:

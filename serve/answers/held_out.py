@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 
 from assay import seeds
 from assay.data.base import Dataset
-from assay.evaluations.conformal import quantile
+from assay.evaluations.conformal import SetKind, quantile
 from assay.evaluations.out_of_distribution import SCORES
 from assay.evaluations.selective import Selective, guaranteed_threshold
 from assay.evaluations.subject import Subject
@@ -20,6 +20,8 @@ ABSTENTION = Selective()
 """The evaluation whose rule of abstention is used: its risk, and the confidence of its bound."""
 UNFAMILIAR = 0.01
 """Share of the held-out records that count as unfamiliar."""
+METHOD: SetKind = "LAC"
+"""Score of the prediction sets."""
 _FEWEST = 20
 """Held-out records below which nothing is calibrated."""
 _SCORE = "energy"
@@ -69,7 +71,7 @@ def calibrate(subject: Subject) -> HeldOut:
     if not np.isfinite(logits).all():
         return HeldOut(source=f"none: the model gives no finite answer to {source}")
     task = subject.task
-    scores = task.conformal_scores(logits, "LAC", seeds.stream(subject.seed, "conformal", "calibration"))
+    scores = task.conformal_scores(logits, METHOD, seeds.stream(subject.seed, "conformal", "calibration"))
     threshold = guaranteed_threshold(
         task.certainty(logits),
         subject.wrong(logits, y),

@@ -95,7 +95,7 @@ def overlay(values: np.ndarray, scale: float, placement: Placement | None) -> di
         placement: of the record in its image; None where the record is the image.
 
     Returns:
-        Picture, size and place, as in ``messages.Overlay``.
+        Picture, size and place, as in ``answer_messages.Overlay``.
     """
     source = values.shape
     box: tuple[float, ...] = (0, 0, values.shape[1], values.shape[0])

@@ -1,22 +1,15 @@
-"""Prediction sets: classes among which the true one lies, and whether their coverage is promised for a record.
-
-A conformal set covers at its nominal rate on records that are exchangeable with those of its calibration
-(``assay.evaluations.conformal``). Of a record that is unlike them, or of another hospital, nothing is promised; nor
-where nothing says of which hospital it is.
-"""
+"""Prediction sets: classes among which the true one lies, and whether their coverage is promised for a record."""
 
 from typing import Any
 
 import numpy as np
 
 from serve.answers.held_out import ALPHA, HeldOut
-
-COVERAGE_RULE = "conformal_coverage"
-"""The check of the measured coverage."""
+from serve.answers.promises import Checked, why_not_of_these_hospitals
 
 
 def prediction_set(
-    rules: HeldOut, names: tuple[str, ...], scores: np.ndarray, *, decided: int, why_not: str
+    rules: HeldOut, names: tuple[str, ...], scores: np.ndarray, *, decided: int, why_not: str, checked: Checked
 ) -> dict[str, Any]:
     """Returns the prediction set of a record.
 
@@ -29,42 +22,35 @@ def prediction_set(
         scores: (classes,) LAC scores.
         decided: the predicted class.
         why_not: why the coverage is not promised; empty where it is.
+        checked: what the study found of the coverage.
 
     Returns:
         The fields of ``answer_messages.PredictionSet``.
     """
+    about: dict[str, Any] = {"coverage_checked": checked.measured}
     if rules.set_threshold is None:
-        return {"valid": False, "why_not": f"no records calibrate it: {rules.source}"}
+        return about | {"valid": False, "why_not": f"no records calibrate it: {rules.source}"}
     likely = scores <= max(rules.set_threshold, scores.min())
     likely[decided] = True
-    classes = [names[k] for k in np.flatnonzero(likely).tolist()]
-    about: dict[str, Any] = {"classes": classes, "coverage": 1 - ALPHA, "valid": not why_not}
+    about |= {
+        "classes": [names[k] for k in np.flatnonzero(likely).tolist()],
+        "coverage": None if why_not else 1 - ALPHA,
+        "nominal_coverage": 1 - ALPHA,
+        "valid": not why_not,
+    }
     return about | ({"why_not": why_not} if why_not else {})
 
 
-def why_not_promised(rules: HeldOut, *, site: str, foreign: bool, refuted: bool) -> str:
+def why_not_promised(rules: HeldOut, *, site: str, unlike: str, refuted: bool) -> str:
     """Returns why the coverage of a set is not promised for a record; empty where it is.
 
     Args:
         rules: that were chosen on held-out records.
         site: hospital of the record by ``intended_use.site_of``; empty where nothing names it.
-        foreign: whether the record is unlike those that calibrated the set.
-        refuted: whether the check of the coverage on the test records warned.
+        unlike: why the record counts as unlike the held-out ones; empty where it does not.
+        refuted: whether the test records speak against the coverage.
     """
-    if foreign:
-        return "the record is unlike those that calibrated the set: its coverage is not promised"
-    if refuted:
+    if refuted and not unlike:
         return "on the test records the sets held the true class less often than promised: their coverage is refuted"
-    if not rules.sites:
-        return (
-            "the data set does not name the hospitals of its records, so it is not known whether this record is of one "
-            "of them: the coverage is promised only there"
-        )
-    if not site:
-        return (
-            "nothing says that the record is of a hospital whose records calibrated the set: the coverage is promised "
-            "only there; give the hospital as site of about"
-        )
-    if site not in rules.sites:
-        return "the record is of another hospital than those that calibrated the set: its coverage is not promised"
-    return ""
+    why = unlike or why_not_of_these_hospitals(rules, site)
+    return f"{why}: the coverage is not promised" if why else ""

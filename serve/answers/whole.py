@@ -1,17 +1,18 @@
 """The whole answer to a record: class, prediction set, abstention, explanation, certificate, and what limits them."""
 
-import math
 from typing import Any
 
 import numpy as np
 
 from assay.tasks.class_scores import lac, softmax
+from serve.answers.abstention import abstention
 from serve.answers.certificates import ABOUT, certificates
 from serve.answers.explanations import PIECE, about_explanations, explanations
-from serve.answers.held_out import ABSTENTION, HeldOut, out_of_distribution
+from serve.answers.held_out import HeldOut, out_of_distribution
 from serve.answers.operating_point import decided_at
 from serve.answers.overlays import add_overlays
-from serve.answers.prediction_sets import COVERAGE_RULE, prediction_set, why_not_promised
+from serve.answers.prediction_sets import prediction_set, why_not_promised
+from serve.answers.promises import why_unlike
 from serve.inputs.records import Records
 from serve.refusals import RefusedError
 from serve.repository.online import Online
@@ -99,25 +100,29 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
     calibrated = softmax(raw / rules.temperature)
     uncalibrated = model.probabilities(logits)
     scores, certainty, distance = lac(raw), task.certainty(raw), out_of_distribution(model.finished.subject, raw)
-    refuted = any(flag.rule == COVERAGE_RULE for flag in online.card.flags)
     answers = []
     for row, k in enumerate(model.decisions(logits).tolist()):
-        unfamiliar = _unfamiliar(rules, float(distance[row]), bool(records.outside) and records.outside[row])
-        foreign = unfamiliar is True
         site = records.sites[row] if records.sites else ""
-        why_not = why_not_promised(rules, site=site, foreign=foreign, refuted=refuted)
+        outside = bool(records.outside) and records.outside[row]
+        unlike = why_unlike(rules, distance=float(distance[row]), outside=outside)
+        why_not = why_not_promised(rules, site=site, unlike=unlike, refuted=model.coverage_checked.refuted)
         answer: dict[str, Any] = {
             "class_name": names[k],
             "class_index": k,
             "probabilities": dict(zip(names, calibrated[row].tolist(), strict=True)),
-            "probabilities_are": "calibrated" if rules.calibrated else "as the model gives them, not calibrated",
-            "prediction_set": prediction_set(rules, names, scores[row], decided=k, why_not=why_not),
-            "out_of_distribution": {
-                "score": float(distance[row]),
-                "limit": rules.greatest_score,
-                "unfamiliar": unfamiliar,
-            },
-            "left_to_clinician": _left(online, float(certainty[row]), foreign, _doubt(records, row)),
+            "probabilities_are": _probabilities_are(rules),
+            "prediction_set": prediction_set(
+                rules, names, scores[row], decided=k, why_not=why_not, checked=model.coverage_checked
+            ),
+            "out_of_distribution": _familiarity(rules, float(distance[row]), unlike),
+            "left_to_clinician": abstention(
+                rules,
+                certainty=float(certainty[row]),
+                doubt=records.abstain[row] if records.abstain else "",
+                unlike=unlike,
+                site=site,
+                checked=model.risk_checked,
+            ),
             "warnings": list(records.warnings[row]) if records.warnings else [],
         }
         if model.point is not None:
@@ -125,6 +130,7 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
                 model.point,
                 names[1],
                 decided=k == 1,
+                logits=raw[row],
                 calibrated=float(calibrated[row, 1]),
                 uncalibrated=float(uncalibrated[row, 1]),
                 temperature=rules.temperature,
@@ -133,29 +139,19 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
     return answers
 
 
-def _unfamiliar(rules: HeldOut, distance: float, outside: bool) -> bool | None:
-    """Returns whether a record is unlike the held-out ones; None where that was not measured."""
-    if outside:
-        return True
-    return None if rules.greatest_score is None else distance > rules.greatest_score
+def _probabilities_are(rules: HeldOut) -> str:
+    if not rules.calibrated:
+        return "as the model gives them, not calibrated"
+    whose = "the named hospitals" if rules.sites else "hospitals that the data set does not name"
+    return f"calibrated on held-out records of {whose}"
 
 
-def _doubt(records: Records, row: int) -> str:
-    return records.abstain[row] if records.abstain else ""
-
-
-def _left(online: Online, certainty: float, foreign: bool, doubt: str) -> dict[str, Any]:
-    rules = online.held_out
-    if doubt:
-        return {"left": True, "why": doubt}
-    if foreign:
-        return {"left": True, "why": "the record is unlike those that the model was tested on"}
-    if rules.least_certainty is None:
-        return {"left": None, "why": f"no rule of abstention: {rules.source}"}
-    if math.isinf(rules.least_certainty):
-        why = f"{rules.source} show at no certainty that its errors stay at or below {ABSTENTION.risk:.0%}"
-        return {"left": True, "why": why}
-    if certainty < rules.least_certainty:
-        why = f"the model is too uncertain to keep its errors at or below {ABSTENTION.risk:.0%}"
-        return {"left": True, "why": why}
-    return {"left": False, "why": ""}
+def _familiarity(rules: HeldOut, distance: float, unlike: str) -> dict[str, Any]:
+    """Returns the fields of ``answer_messages.Unfamiliarity``."""
+    unknown = rules.greatest_score is None and not unlike
+    return {
+        "score": distance,
+        "limit": rules.greatest_score,
+        "unfamiliar": None if unknown else bool(unlike),
+        "why": f"no limit was measured: {rules.source}" if unknown else unlike,
+    }

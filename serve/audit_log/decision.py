@@ -30,8 +30,8 @@ class Decision:
     """(n, ...) array or tensor in the form that the model takes."""
     classes: Sequence[int] | np.ndarray
     """Predicted class of each record."""
-    left: Sequence[bool] | None = None
-    """Whether each record was left to the clinician, where the call says so."""
+    left: Sequence[bool | None] | None = None
+    """Whether each record was left to the clinician, None for one of which that is not known; None for other calls."""
     status: int = 200
     request_id: str = ""
     token: str = ""
@@ -84,7 +84,7 @@ def entry_of(decision: Decision, key: Key) -> dict[str, Any]:
         "classes": [int(k) for k in decision.classes],
     }
     if decision.left is not None:
-        entry["left"] = [bool(one) for one in decision.left]
+        entry["left"] = [None if one is None else bool(one) for one in decision.left]
     if REQUEST_ID.fullmatch(decision.request_id):
         entry["request_id"] = decision.request_id
     if decision.token:

@@ -10,7 +10,7 @@ export function aboutForm(criteria, changed) {
   const rows = criteria.map((one, place) => el("label", { for: `about-${place}` }, `${one.name.replaceAll("_", " ")} `, fields[place]));
   const element = criteria.length
     ? el("fieldset", { class: "about" }, el("legend", {}, "Whom the record is of"), rows,
-      el("p", { class: "soft" }, "The model is made for the records named here, and refuses others; of another hospital, it answers with a warning. What is not given is not checked."))
+      el("p", { class: "soft" }, "Records outside these limits are refused. For another hospital, or an unknown one, the prediction set has no promised coverage. What is not given is not checked."))
     : null;
   const read = () => {
     const given = criteria.flatMap((one, place) => (fields[place].value === "" ? [] : [[one.name, one.name === "age" ? Number(fields[place].value) : fields[place].value]]));

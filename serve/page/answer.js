@@ -6,7 +6,7 @@ import { el, number, percent } from "./dom.js";
 export function panelsOf(answer, whole, facts) {
   return {
     decision: decision(answer, whole),
-    certificate: certificate(answer, whole, facts),
+    certificate: certificate(answer, whole),
     limits: limits(answer, whole),
     origin: origin(whole, facts),
   };
@@ -22,14 +22,15 @@ function decision(answer, whole) {
   return panel("Class", "decision",
     el("p", { class: "class" }, answer.class_name),
     left(answer.left_to_clinician),
-    el("h4", {}, answer.probabilities_are === "calibrated" ? "Calibrated probabilities" : "Probabilities, not calibrated"),
+    el("h4", {}, "Probabilities"),
     bars(answer.probabilities), threshold(answer.decided_at),
-    el("p", { class: "soft" }, `Calibrated on: ${whole.calibrated_on}.`),
+    el("p", { class: "soft" }, `They are ${answer.probabilities_are} (${whole.calibrated_on}).`),
     el("h4", {}, "Prediction set"), set(answer.prediction_set),
     el("h4", {}, "Familiarity"),
     state(unfamiliar.unfamiliar === null ? "unknown" : unfamiliar.unfamiliar ? "warn" : "good",
-      unfamiliar.unfamiliar === null ? "Not measured: no held-out records" : unfamiliar.unfamiliar ? "Unfamiliar record" : "Familiar record",
-      `out-of-distribution score ${number(unfamiliar.score)}${unfamiliar.limit === null ? "" : `, limit ${number(unfamiliar.limit)}`}`));
+      unfamiliar.unfamiliar === null ? "Not measured" : unfamiliar.unfamiliar ? "Unfamiliar record" : "Familiar record", unfamiliar.why),
+    el("p", { class: "soft" }, `Out-of-distribution score ${number(unfamiliar.score)}`,
+      unfamiliar.limit === null ? "." : `; 99\u00a0% of the held-out records score at or below ${number(unfamiliar.limit)}.`));
 }
 
 /** Returns the threshold of the decision, on the scale of the probabilities above it. */
@@ -42,7 +43,13 @@ function threshold(point) {
 function left(rule) {
   if (rule.left === null) return state("unknown", "Not known whether to leave it to the clinician", rule.why);
   if (rule.left) return state("warn", "Left to the clinician", rule.why);
-  return state(rule.why ? "unknown" : "good", "Answered by the model", rule.why || "it is certain enough by the rule of abstention");
+  if (!rule.valid) return state("unknown", "Answered by the model", rule.why_not_valid);
+  return state("good", "Answered by the model", `it is certain enough by the rule of abstention${unchecked(rule.risk_checked)}`);
+}
+
+/** Returns what to add to a promise that the study did not compare with its test records. */
+function unchecked(checked) {
+  return checked ? "" : "; the study did not check that on test records";
 }
 
 /** Returns a line with a symbol, a word and its reason: its colour is never alone. */
@@ -66,14 +73,13 @@ function bars(probabilities) {
 function set(given) {
   if (!given.classes?.length && !given.valid) return state("unknown", "None", given.why_not);
   const classes = given.classes.length ? `{ ${given.classes.join(", ")} }` : "{ } no class";
-  const share = `${Math.round(100 * given.coverage)}\u00a0%`;
   return el("div", {}, el("p", { class: "set" }, classes),
     given.valid
-      ? state("good", "Promised", `it holds the true class of ${share} of records like those that calibrated it`)
+      ? state("good", "Promised", `${Math.round(100 * given.coverage)}\u00a0% of records like those that calibrated it have their true class in it${unchecked(given.coverage_checked)}`)
       : state("warn", "Not promised", given.why_not));
 }
 
-function certificate(answer, whole, facts) {
+function certificate(answer, whole) {
   const about = whole.certificate;
   if (!about) return null;
   if (about.not_given) return panel("Certificate", "certificate", state("unknown", "None", about.not_given));
@@ -84,8 +90,8 @@ function certificate(answer, whole, facts) {
   return panel("Certificate", "certificate",
     el("p", { class: "class" }, radius > 0 ? `radius ${number(radius)}` : "nothing proven"),
     el("p", {}, radius > 0
-      ? `No change of every input by at most ${number(radius)} (${norm}), in ${facts.units}, changes the class.`
-      : `For no radius above 0 is it proven that the class stays.`),
+      ? `If no input changes by more than ${number(radius)} (${norm}, in ${about.units}), the class stays the same.`
+      : "For no radius above 0 is it proven that the class stays the same.", " This does not say that the class is right."),
     el("p", { class: "soft" }, `Method: ${about.method}. Holds for ${about.holds_for}.`),
     el("details", {}, el("summary", {}, "All radii"),
       el("table", { class: "radii" },

@@ -11,8 +11,7 @@ export function explanationPanel(explanation, about, facts, view) {
   if (explanation.not_given) return panel("Why", "explanation", state("unknown", "No explanation", explanation.not_given));
   const draw = { image: map, signal: trace, text: words, tabular: facts.columns.length ? contributions : trace }[facts.modality];
   const { fidelity } = about;
-  const errors = [fidelity.error_is === null ? "values of this method need not add up" : `${about.error_is}: ${number(explanation.error)} (limit ${number(fidelity.error_limit)})`];
-  if (explanation.value_error !== undefined) errors.push(`greatest difference of a value between two rules: ${percent(explanation.value_error)} of the greatest`);
+  const errors = errorsOf(explanation, fidelity);
   return panel(`Why ${explanation.class_name}`, "explanation",
     el("p", {}, el("b", { class: "for" }, "+ for"), ` and `, el("b", { class: "against" }, "− against"), ` ${explanation.class_name}: contributions to ${about.explained}`),
     draw(explanation, facts, view, about),
@@ -20,19 +19,28 @@ export function explanationPanel(explanation, about, facts, view) {
       el("dt", {}, "method"), el("dd", {}, about.method.replaceAll("_", " ")),
       el("dt", {}, "compared with"), el("dd", {}, about.compared_with),
       el("dt", {}, "error"), el("dd", {}, errors.join("; ")),
-      el("dt", {}, "faithfulness"), el("dd", {}, faithfulness(fidelity), ` ${about.faithfulness}`),
+      el("dt", {}, "faithfulness"), el("dd", {}, faithfulness(fidelity)),
       fidelity.seconds === null ? null : [el("dt", {}, "time"), el("dd", {}, `${number(fidelity.seconds)} s a record, as measured in the study`)]),
     explanation.warnings?.length ? el("ul", {}, explanation.warnings.map((text) => el("li", {}, text))) : null);
 }
 
+/** Returns the errors of an explanation with their limit. */
+function errorsOf(explanation, { error_is: kind, error_limit: limit }) {
+  const within = limit === null ? "" : ` (limit ${percent(limit)})`;
+  const share = explanation.error === null ? "is not known" : `${percent(explanation.error)} of the explained change, or of the greatest value where that is larger${within}`;
+  const errors = [kind === null ? "values of this method need not add up" : `${kind} error ${share}`];
+  if (explanation.value_error !== undefined) errors.push(`difference of a value between two rules at most ${percent(explanation.value_error)} of the greatest${within}`);
+  return errors;
+}
+
 /** Returns the measured faithfulness with its interval, the number of records and the verdict. */
-function faithfulness({ faithfulness: measured }) {
-  if (!measured) return state("unknown", "Not measured", "");
-  const kinds = { pass: ["good", "Better than every control"], warn: ["warn", "No better than a control"], fail: ["fail", "No better than a control"] };
+function faithfulness({ faithfulness: measured, why_not: why }) {
+  if (!measured) return state("unknown", "Not measured", why);
+  const kinds = { pass: ["good", "Better than every control"], warn: ["warn", "No better than a control"] };
   const [kind, title] = kinds[measured.verdict] ?? ["unknown", measured.verdict === null ? "Not compared with controls" : "Inconclusive"];
   const interval = measured.low === null ? "" : ` (${number(measured.low)} to ${number(measured.high)})`;
   return el("div", {}, state(kind, title, ""),
-    `${number(measured.value)}${interval}, ${measured.unit}, on ${measured.n} test records${measured.p === null ? "" : `; p = ${number(measured.p)}`}.`);
+    `${number(measured.value)}${interval} on a scale from 0 (as good as a map that ignores the model) to 1 (best order known), on ${measured.n} test records${measured.p === null ? "" : `; p = ${number(measured.p)}`}.`);
 }
 
 function contributions(explanation, facts, view) {

@@ -1,7 +1,8 @@
 """Explanations as server-sent events: they come as they are made.
 
 The events are ``about`` with what holds for all (``answer_messages.AboutExplanations``, and the origin),
-``explanations`` with the next ones and the progress, and as the last one ``end``, or ``error`` where no more will come.
+``explanations`` with the next ones and the progress, and as the last one ``end``, or ``error`` where no more will
+come. Each but the first has ``done`` and ``of``.
 """
 
 import logging
@@ -17,9 +18,9 @@ from serve.inputs.records import Records
 EVENTS = "text/event-stream"
 """Content-Type of the stream, and the Accept that asks for it."""
 DESCRIPTION = (
-    "`about`: what holds for all explanations; `explanations`: the next ones, with `done` and `of`; then `end`, or "
-    "`error` with `status`, `error` and `reason` as in error responses: no more will come, and those before it are "
-    "right."
+    "`about`: what holds for all explanations; `explanations`: the next ones, with `done` and `of`; then `end` with "
+    "`done` and `of`, or `error` with these and `status`, `error` and `reason` as in error responses: no more will "
+    "come, and explanations sent before it are complete."
 )
 _LOGGER = logging.getLogger(__name__)
 

@@ -28,14 +28,14 @@ class Note:
         self._log, self._online, self._call, self._request = log, online, call, request
 
     async def __call__(
-        self, records: Records, classes: Sequence[int] | np.ndarray, left: Sequence[bool] | None = None
+        self, records: Records, classes: Sequence[int] | np.ndarray, left: Sequence[bool | None] | None = None
     ) -> None:
         """Notes the answer, and waits for its line where the log says so.
 
         Args:
             records: of the call.
             classes: predicted class of each.
-            left: whether each was left to the clinician, where the answer says so.
+            left: whether each was left to the clinician, None for one of which that is not known; None for other calls.
 
         Raises:
             LogFullError: it cannot be noted, and must not be given then.

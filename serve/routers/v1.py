@@ -116,7 +116,7 @@ async def answer(online: Online, request: Request, note: Note) -> Response:
         require_overlays(online.model, len(asked.instances))
     records = await records_of(online.model, asked, most=MOST_EXPLAINED)
     whole = await whole_answers(online, records, explain=asked.explain, certify=asked.certify, overlay=asked.overlay)
-    left = [one["left_to_clinician"]["left"] is True for one in whole["answers"]]
+    left = [one["left_to_clinician"]["left"] for one in whole["answers"]]
     await note(records, classes_of(online, whole["answers"]), left)
     return reply(whole)
 

@@ -18,6 +18,7 @@ from assay.study.plan import load_datasets, plan
 from assay.study.reading import build_study
 from assay.study.run import write_study
 from serve.answer_messages import Fidelity
+from serve.answers.explanations import about_explanations
 from serve.api import create_api
 from serve.model import ServedModel
 from serve.repository.loaded import Loaded
@@ -107,6 +108,14 @@ def test_of_another_method_nothing_was_measured(finished: Finished) -> None:
     assert not known.stated and "not measured" in known.why_not and known.faithfulness is None
 
 
+def test_the_kind_of_the_error_is_the_same_in_words(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert about_explanations(ServedModel(finished), "default")["error_is"].startswith("completeness error")
+    assert about_explanations(ServedModel(finished), "shap")["error_is"].startswith("additivity error")
+    monkeypatch.setattr(IntegratedGradients, "adds_up", False)
+    about = about_explanations(ServedModel(finished), "default")
+    assert about["fidelity"]["error_is"] is None and about["error_is"].startswith("no error")
+
+
 def test_an_explanation_beyond_the_limit_of_its_error_has_a_warning(
     finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +127,7 @@ def test_an_explanation_beyond_the_limit_of_its_error_has_a_warning(
 
     monkeypatch.setattr(ServedModel, "explain", worse)
     (told,) = explained(finished)["explanations"][0]["warnings"]
-    assert "miss the change that they explain by 25%" in told and "10%" in told
+    assert told == "the values do not add up to the explained change: relative error 25%, limit 10%"
 
 
 def test_the_description_has_the_fields_of_fidelity(finished: Finished) -> None:
@@ -126,8 +135,10 @@ def test_the_description_has_the_fields_of_fidelity(finished: Finished) -> None:
     schemas = document["components"]["schemas"]
     for name in ("ExplainResponse", "AboutExplanations"):
         assert schemas[name]["properties"]["fidelity"]["$ref"].endswith("/Fidelity")
-    assert {"verdict", "low", "high", "n", "p"} <= schemas["Faithfulness"]["properties"].keys()
+    assert {"verdict", "low", "high", "n", "p"} <= schemas["MeasuredFaithfulness"]["properties"].keys()
     streamed = document["paths"]["/v1/models/{name}:explain"]["post"]["responses"]["200"]["content"]
+    assert schemas["Answer"]["properties"]["certificate"]["anyOf"][0]["$ref"].endswith("/RecordCertificate")
+    assert "calibrated" in schemas["Answer"]["properties"]["probabilities"]["description"]
     assert "`error`" in streamed["text/event-stream"]["schema"]["description"]
     assert streamed["application/json"]["schema"]["$ref"].endswith("/ExplainResponse")
     card = document["paths"]["/v1/models/{name}/card"]["get"]["responses"]["200"]["content"]

@@ -113,15 +113,38 @@ def test_a_changed_value_is_asked_and_answered_in_full(visit: Visit, table: Onli
     about = whole["explanation"]
     assert about["faithfulness"] in visit.text(".explanation")
     assert about["fidelity"]["faithfulness"] is None and "Not measured" in visit.text(".explanation")
-    assert f"(limit {about['fidelity']['error_limit']:g})" in visit.text(".explanation")
+    assert f"(limit {100 * about['fidelity']['error_limit']:.1f}\u00a0%)" in visit.text(".explanation")
     told = answer["prediction_set"]
     assert told["valid"] is False and f"Not promised: {told['why_not']}" in visit.text(".decision")
+    assert answer["left_to_clinician"]["valid"] is False
+    if not answer["left_to_clinician"]["left"]:
+        state = visit.page.locator(".decision .state").first
+        assert "good" not in str(state.get_attribute("class"))
+        assert "its rule of abstention was not checked for this hospital" in state.inner_text()
+    assert "This does not say that the class is right." in visit.text(".certificate")
     radius = answer["certificate"]["radius"]
     assert (f"radius {radius:g}" if radius else "nothing proven") in visit.text(".certificate")
     assert whole["artefact"] in visit.text(".origin")
     assert visit.page.locator("#stale").is_hidden()
     visit.page.fill("#field-1", "20")
     assert visit.page.locator("#stale").is_visible()
+
+
+@pytest.mark.parametrize(("why", "kind"), [("", "good"), ("its rule was not checked for this hospital", "unknown")])
+def test_an_answer_is_green_only_where_its_rule_of_abstention_is_promised(visit: Visit, why: str, kind: str) -> None:
+    def given(route: Any) -> None:
+        answer = route.fetch()
+        whole = answer.json()
+        about = {"left": False, "why": "", "valid": not why, "why_not_valid": why, "risk_checked": True}
+        whole["answers"][0]["left_to_clinician"] = about
+        route.fulfill(response=answer, json=whole)
+
+    visit.page.route("**:answer", given)
+    visit.choose("standard")
+    visit.ask()
+    state = visit.page.locator(".decision .state").first
+    assert state.get_attribute("class") == f"state {kind}"
+    assert f"Answered by the model: {why or 'it is certain enough by the rule of abstention'}" in state.inner_text()
 
 
 def ramp(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fastapi.testclient import TestClient
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from assay.data.intended_use import IntendedUse
-from assay.results import Flag
 from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
 from assay.study.spec import Study
-from serve.answers.held_out import HeldOut, calibrate
-from serve.answers.prediction_sets import COVERAGE_RULE
+from assay.tasks.operating_point import OperatingPoint
+from serve.answers.held_out import ABSTENTION, HeldOut, calibrate
+from serve.answers.operating_point import decided_at
 from serve.answers.whole import decided
 from serve.api import create_api
 from serve.inputs.records import Records
@@ -68,16 +69,32 @@ def familiar(whole: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_coverage_is_promised_to_records_of_the_hospital_that_calibrated_the_set(online: Online) -> None:
     for one in familiar(answers(online, site="ST MARY ")):
-        assert one["prediction_set"]["valid"] is True and "why_not" not in one["prediction_set"]
+        told, left = one["prediction_set"], one["left_to_clinician"]
+        assert told["valid"] is True and "why_not" not in told and told["coverage"] == told["nominal_coverage"] == 0.9
+        assert left["valid"] is True and left["why_not_valid"] == "" and left["left"] in {True, False}
+        assert one["out_of_distribution"]["why"] == "" and one["probabilities_are"].endswith("of the named hospitals")
 
 
 @pytest.mark.parametrize(
     ("about", "why"), [({}, "nothing says"), ({"age": 50}, "nothing says"), ({"site": "Ward 7"}, "another hospital")]
 )
-def test_coverage_is_not_promised_elsewhere(online: Online, about: dict[str, Any], why: str) -> None:
+def test_nothing_is_promised_elsewhere(online: Online, about: dict[str, Any], why: str) -> None:
     for one in familiar(answers(online, **about)):
         told = one["prediction_set"]
         assert told["valid"] is False and why in told["why_not"] and told["classes"] and "Ward" not in told["why_not"]
+        assert told["coverage"] is None and told["nominal_coverage"] == 0.9
+        left = one["left_to_clinician"]
+        assert left["valid"] is False and why in left["why_not_valid"] and "Ward" not in left["why_not_valid"]
+
+
+@pytest.mark.parametrize(("site", "valid"), [("St Mary", True), ("Ward 7", False)])
+def test_an_answer_of_a_certain_model_is_promised_to_the_hospitals_of_the_calibration_alone(
+    online: Online, site: str, valid: bool
+) -> None:
+    sure = replace(online, held_out=replace(online.held_out, least_certainty=-100.0))
+    for one in familiar(answers(sure, site=site)):
+        left = one["left_to_clinician"]
+        assert (left["left"], left["why"], left["valid"], left["why_not_valid"] == "") == (False, "", valid, valid)
 
 
 def test_coverage_is_not_promised_where_no_hospital_is_known_or_a_check_refutes_it(
@@ -89,10 +106,46 @@ def test_coverage_is_not_promised_where_no_hospital_is_known_or_a_check_refutes_
         first["prediction_set"]["valid"] is False
         and "does not name the hospitals" in first["prediction_set"]["why_not"]
     )
-    flag = Flag(verdict="warn", message="too few", rule=COVERAGE_RULE)
-    refuted = replace(online, card=replace(online.card, flags=(flag,)))
-    (first, *_) = familiar(answers(refuted, site="St Mary"))
+    assert "does not name" in first["left_to_clinician"]["why_not_valid"]
+    assert "does not name" in first["probabilities_are"]
+    (first, *_) = familiar(answers(checked(online, "conformal_coverage", "warn", method="LAC"), site="St Mary"))
     assert first["prediction_set"]["valid"] is False and "refuted" in first["prediction_set"]["why_not"]
+    assert first["left_to_clinician"]["valid"] is True
+
+
+def checked(online: Online, rule: str, verdict: str, measured: str = "", **conditions: Any) -> Online:
+    """The same model with one more check of its study, and one more measurement where it is named."""
+    finished = online.model.finished
+    one = finished.own[finished.own["kind"] == "check"].iloc[:1].copy()
+    one["rule"], one["verdict"], one["conditions"] = rule, verdict, pd.Series([conditions], index=one.index)
+    frames = [finished.frame, one]
+    if measured:
+        row = finished.own[finished.own["status"] == "measured"].iloc[:1].copy()
+        row["name"], row["conditions"] = measured, pd.Series([conditions], index=row.index)
+        frames.append(row)
+    return bring_online(replace(finished, frame=pd.concat(frames, ignore_index=True)), name="standard")
+
+
+def test_a_check_of_other_sets_or_of_another_risk_refutes_nothing(online: Online) -> None:
+    plain = online.model
+    assert not plain.coverage_checked.measured and not plain.coverage_checked.refuted
+    assert not plain.risk_checked.measured and not plain.risk_checked.refuted
+    aps = checked(online, "conformal_coverage", "warn", "conformal_coverage", method="APS", alpha=0.1).model
+    assert not aps.coverage_checked.measured and not aps.coverage_checked.refuted
+    kept = checked(online, "conformal_coverage", "pass", "conformal_coverage", method="LAC", alpha=0.1)
+    assert kept.model.coverage_checked.measured and not kept.model.coverage_checked.refuted
+    (first, *_) = familiar(answers(kept, site="St Mary"))
+    assert first["prediction_set"]["coverage_checked"] is True and first["prediction_set"]["valid"] is True
+    other = checked(online, "selective_risk", "warn", "risk_after_abstention", risk=0.5).model
+    assert not other.risk_checked.measured and not other.risk_checked.refuted
+
+
+def test_a_refuted_risk_is_not_promised(online: Online) -> None:
+    refuted = checked(online, "selective_risk", "warn", "risk_after_abstention", risk=ABSTENTION.risk)
+    (first, *_) = familiar(answers(refuted, site="St Mary"))
+    left = first["left_to_clinician"]
+    assert left["valid"] is False and "refuted" in left["why_not_valid"] and left["risk_checked"] is True
+    assert first["prediction_set"]["valid"] is True and first["prediction_set"]["coverage_checked"] is False
 
 
 def test_the_hospitals_are_those_of_the_held_out_records(finished: Finished) -> None:
@@ -122,6 +175,8 @@ def test_what_was_not_measured_is_null(online: Online) -> None:
         if one["out_of_distribution"]["unfamiliar"] is not True:  # outside the range of the training records
             assert one["out_of_distribution"]["unfamiliar"] is None and one["out_of_distribution"]["limit"] is None
             assert one["left_to_clinician"]["left"] is None and one["left_to_clinician"]["why"]
+            assert "there are none" in one["out_of_distribution"]["why"]
+        assert one["left_to_clinician"]["valid"] is False and one["left_to_clinician"]["why_not_valid"]
         assert one["prediction_set"]["valid"] is False
         assert "not calibrated" in one["probabilities_are"]
     assert answers(online)["checks"] == online.model.checks > 0
@@ -133,6 +188,11 @@ def test_a_record_outside_the_range_is_unfamiliar_though_no_limit_was_measured(o
     found = decided(bare, np.zeros((2, 2), np.float32), records)
     assert [one["out_of_distribution"]["unfamiliar"] for one in found] == [True, None]
     assert [one["left_to_clinician"]["left"] for one in found] == [True, None]
+    assert found[0]["out_of_distribution"]["why"] == "a value lies outside the range of the training records"
+    assert found[0]["left_to_clinician"]["why"] == "a value lies outside the range of the training records"
+    limited = replace(bare, held_out=HeldOut(source="", greatest_score=-1e9))
+    far = decided(limited, np.zeros((1, 2), np.float32), Records(x=torch.zeros(1, 30)))
+    assert "unlike the held-out records" in far[0]["left_to_clinician"]["why"]
 
 
 FLOATS = st.floats(-60, 60, width=32)
@@ -157,14 +217,32 @@ def test_the_class_is_on_the_side_of_the_threshold_that_is_shown(
         logits = np.concatenate([logits, np.stack([first, second], 1)])
     online = replace(at_point, held_out=replace(at_point.held_out, temperature=temperature))
     found = decided(online, logits, Records(x=torch.zeros(len(logits), 30)))
+    threshold = float(expit(-point.shift / temperature))
+    raw = logits.astype(float)
+    # Where rounding cannot decide, class and probability agree by the threshold itself.
+    clear = np.abs(raw[:, 1] + point.shift - raw[:, 0]) > 1e-6 * np.maximum(1, np.abs(raw).max(1))
+    above = expit((raw[:, 1] - raw[:, 0]) / temperature) >= threshold
+    assert all((one["class_index"] == 1) == above[row] for row, one in enumerate(found) if clear[row])
     for one in found:
         shown, name = one["decided_at"], one["decided_at"]["class_name"]
         assert name == "malignant" and (one["class_name"] == name) == (one["class_index"] == 1)
         assert (one["class_index"] == 1) == (one["probabilities"][name] >= shown["threshold"])
         assert (one["class_index"] == 1) == (shown["uncalibrated_probability"] >= shown["uncalibrated_threshold"])
         # Rounding alone may move what is shown.
-        assert shown["threshold"] == pytest.approx(float(expit(-point.shift / temperature)), abs=2e-4)
+        assert shown["threshold"] == pytest.approx(threshold, abs=2e-4)
         assert shown["uncalibrated_threshold"] == pytest.approx(point.threshold, abs=1e-4)
+
+
+@pytest.mark.parametrize("fault", ["calibrated", "uncalibrated"])
+@pytest.mark.parametrize("is_decided", [True, False])
+def test_a_threshold_that_disagrees_with_the_class_is_not_moved_to_it(fault: str, is_decided: bool) -> None:
+    point = OperatingPoint(threshold=0.5, shift=0.0, sensitivity=0.8, chosen_on="fixed")
+    side = 1 if is_decided else -1
+    given: dict[str, Any] = {"calibrated": 0.5 + 0.1 * side, "uncalibrated": 0.5 + 0.1 * side}
+    asked: dict[str, Any] = {"decided": is_decided, "logits": np.zeros(2), "temperature": 1.0}
+    assert decided_at(point, "ill", **asked, **given)["threshold"] == pytest.approx(0.5)
+    with pytest.raises(RuntimeError, match="rule of decision and threshold disagree"):
+        decided_at(point, "ill", **asked, **given | {fault: 0.5 - 1e-5 * side})
 
 
 def test_calibrated_probabilities_stand_beside_a_calibrated_threshold(at_point: Online, online: Online) -> None:

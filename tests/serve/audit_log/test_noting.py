@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from assay.errors import SpecError
 from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
+from jobs.log import app
+from serve.answers.held_out import HeldOut
 from serve.api import create_api
 from serve.audit_log.decision import Decision, Hook, LogFullError, Refused
 from serve.audit_log.log import DecisionLog
@@ -80,6 +83,17 @@ def test_the_same_record_has_the_same_hash_whatever_the_protocol(online: Online,
     lines = [one.entry for one in entries(tmp_path) if one.entry["event"] == "answer"]
     assert len({tuple(line["inputs"]) for line in lines}) == 1
     assert len({line["body"] for line in lines}) == 2
+
+
+def test_what_is_not_known_of_abstention_is_null(online: Online, x: np.ndarray, tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path)
+    bare = replace(online, held_out=HeldOut(source="none: there are none"))
+    answer = post(client_of(bare, log.record), "answer", x).json()
+    log.close()
+    (line,) = [one.entry for one in entries(tmp_path) if one.entry["event"] == "answer"]
+    assert line["left"] == [one["left_to_clinician"]["left"] for one in answer["answers"]] and None in line["left"]
+    shown = CliRunner().invoke(app, ["show", str(tmp_path)])
+    assert shown.exit_code == 0, shown.output
 
 
 @pytest.mark.parametrize("call", CALLS)
