@@ -77,6 +77,7 @@ def require_shared(given: Mapping[str, str], settings: AuthSettings, *, public: 
         # Its value is shown to nobody.
         raise _not_shared(SECRET, "must be a secret of at least 16 letters, digits, - or _, the same on all machines")
     limits = Limits.from_json(given[VARIABLE] or "{}")
+    _require_haproxy_for_tls(limits, haproxy=given[HAPROXY] == "1")
     if limits.public != public:
         raise _disagree(VARIABLE, "public", limits.public, public)
     if auth.VARIABLE not in given:
@@ -131,17 +132,23 @@ def environment(limits: Limits, settings: AuthSettings, *, folder: Path, haproxy
     Raises:
         UserError: others can open the folder, or its path is too long.
     """
-    if limits.certificate and not haproxy:
-        raise UserError(
-            "the certificate of ASSAY_SERVE_LIMITS is used by HAProxy, and Ray's Python proxy would answer without "
-            "encryption: leave --python-proxy out, install HAProxy, or end TLS in a proxy before this one",
-            setting="certificate",
-        )
+    _require_haproxy_for_tls(limits, haproxy=haproxy)
     if settings.jwks and not settings.used_ids:
         # Else each process would accept a token once.
         settings = replace(settings, used_ids=str(folder / "used"))
     variables = {**shared(limits, settings, haproxy=haproxy), SECRET: secrets.token_urlsafe(32)}
     return {**variables, **_haproxy(folder)} if haproxy else variables
+
+
+def _require_haproxy_for_tls(limits: Limits, *, haproxy: bool) -> None:
+    """Refuses certificates that nothing would use."""
+    for name in ("certificate", "client_authorities"):
+        if getattr(limits, name) and not haproxy:
+            raise UserError(
+                f"{name} of ASSAY_SERVE_LIMITS is used by HAProxy, and Ray's Python proxy would answer without "
+                "encryption: leave --python-proxy out, install HAProxy, or end TLS in a proxy before this one",
+                setting=name,
+            )
 
 
 def _haproxy(folder: Path) -> dict[str, str]:

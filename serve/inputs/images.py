@@ -15,7 +15,7 @@ from assay.errors import DataError
 from serve.inputs.dicom_facts import header_warnings, stated_facts
 from serve.inputs.dicom_image import checked_header
 from serve.inputs.dicom_structure import structure_of
-from serve.inputs.grey_values import grey_warnings
+from serve.inputs.grey_values import depth_warnings
 from serve.inputs.intended_use import check_use
 from serve.inputs.placement import Placement
 from serve.inputs.png import checked_png
@@ -121,7 +121,7 @@ class ImageReader:
                 source=(height, width), box=decoder.box(width, height), record=(decoder.height, decoder.width)
             ),
             about=about,
-            warnings=(*_scaled(decoder, height, width), *doubts, *grey_warnings(decoder, seen)),
+            warnings=(*_scaled(decoder, height, width), *doubts, *depth_warnings(decoder, seen)),
         )
 
 

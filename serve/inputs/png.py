@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from serve.inputs.exif import orientation_of
+from serve.inputs.png_orientation import ORIENTED, stated_orientation
 from serve.refusals import RefusedError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -50,8 +50,8 @@ def checked_png(raw: bytes, *, most_pixels: int) -> tuple[bytes, int, int]:
         beside += 0 if name == b"IDAT" else len(content)
         if beside > _MOST_BESIDE:
             raise _refusal(f"holds more than {_MOST_BESIDE} bytes that are no pixels")
-        if name == b"eXIf":
-            _refuse_turned(orientation_of(bytes(content)))
+        if name in ORIENTED:
+            _refuse_turned(stated_orientation(name, bytes(content)))
         if name in _KEPT:
             if name in seen and name != b"IDAT":
                 raise _refusal("holds a header twice")
@@ -91,6 +91,8 @@ def _header(name: bytes, content: memoryview, most_pixels: int) -> tuple[int, in
     width, height, bits, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", content)
     if bits not in _BITS.get(colour, ()) or compression or filtering or interlace > 1:
         raise _refusal("has a header that the standard does not know")
+    if bits == 16 and colour:
+        raise _refusal("has 16 bits a channel and colours or transparency: store it as grey of 16 bits, or with 8 bits")
     if not width or not height or width * height > most_pixels:
         raise _refusal(f"must have 1 to {most_pixels} pixels by its header")
     return height, width, height * (width * bits * _SAMPLES[colour] // 8)
@@ -98,7 +100,7 @@ def _header(name: bytes, content: memoryview, most_pixels: int) -> tuple[int, in
 
 def _refuse_turned(orientation: int | None) -> None:
     if orientation is None:
-        raise _refusal("has EXIF metadata that cannot be read: send it without them")
+        raise _refusal("has metadata of a camera that cannot be read: send it without them")
     if orientation != 1:
         raise _refusal("is turned by its metadata: store its pixels upright")
 

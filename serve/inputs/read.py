@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from assay.data.base import Dataset
+from serve.inputs.grey_values import GreyValues
 from serve.inputs.images import ImageReader, ReadImage
 from serve.inputs.intended_use import check_use, checked_about, site_of
 from serve.inputs.numbers import array_of, refuse_count
@@ -43,6 +44,7 @@ class Reader:
         """Ranges of the inputs; None for texts."""
         self.images = ImageReader(dataset) if dataset.modality == "image" else None
         """Reader of PNG and DICOM; None where records are no images."""
+        self._greys = GreyValues(dataset.x, train) if self.images is not None else None
         self._signals = SignalReader(dataset) if dataset.modality == "signal" else None
         named = dataset.modality == "tabular" and bool(dataset.feature_names)
         self.columns = NamedColumns(dataset) if named else None
@@ -142,7 +144,8 @@ class Reader:
             inputs = inputs.copy()
         judged = self.ranges.judge(inputs)
         records = Records(x=torch.from_numpy(inputs), outside=judged.outside, abstain=judged.abstain)
-        return _with(records, *warnings, judged.warnings)
+        doubts = () if self._greys is None else self._greys.warnings(inputs)
+        return _with(records, *warnings, judged.warnings, doubts)
 
 
 def _sites(count: int, *stated: _Facts | None) -> tuple[str, ...]:

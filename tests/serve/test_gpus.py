@@ -24,7 +24,10 @@ from assay.store.folder import Store
 from assay.study.finished import open_finished
 from serve import app
 from serve.app import build_app
+from serve.auth.environment import shared
+from serve.auth.settings import AuthSettings
 from serve.devices import device_of
+from serve.limits.settings import SECRET, Limits
 from serve.model import ServedModel
 from tests.cluster.two_nodes import TwoNodes, two_nodes
 from tests.device.simulated import DEVICE, simulated
@@ -121,13 +124,16 @@ def test_every_answer_on_a_gpu_is_that_on_the_cpu(store: Store) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[TwoNodes]:
-    """A head with CPUs alone, and a node that says that it has a GPU."""
-    with two_nodes(cpus=2, second=False) as nodes:
-        yield nodes
+    """A head with CPUs alone, and a node that says that it has a GPU, with the environment of a service."""
+    variables = {**shared(Limits(), AuthSettings(anyone=True), haproxy=False), SECRET: "s" * 32}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        with two_nodes(cpus=2, second=False) as nodes:
+            yield nodes
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("cluster_environment_not_checked")
 def test_the_gpu_is_reserved_where_there_is_one_and_a_pool_without_is_an_error(
     cluster: TwoNodes, results: Path, wdbc: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

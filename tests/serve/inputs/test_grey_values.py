@@ -1,6 +1,7 @@
 """A film whose values need fewer bits than its file has is refused or answered with a warning, as in the data set."""
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_a_film_is_refused_where_a_folder_of_such_films_would_be(greatest: int, 
 
 
 def test_sixteen_bits_that_are_used_need_no_word() -> None:
-    assert read(png(film(16384, np.uint16))).warnings == ()
+    assert read(png(film(20000, np.uint16))).warnings == ()
 
 
 @pytest.mark.parametrize("bits", [12, 16])
@@ -57,7 +58,7 @@ def test_eight_bits_that_hold_fewer_are_answered_with_a_warning(greatest: int, l
     assert f"exceeds {greatest}, " in told and f"if its detector has {likely} bits" in told
 
 
-@pytest.mark.parametrize("pixels", [film(1, np.uint8).astype(bool), film(64, np.uint8), film(255, np.uint8)])
+@pytest.mark.parametrize("pixels", [film(1, np.uint8).astype(bool), film(90, np.uint8), film(255, np.uint8)])
 def test_images_of_all_their_bits_need_no_word(pixels: np.ndarray) -> None:
     assert read(png(pixels)).warnings == ()
 
@@ -73,6 +74,49 @@ def test_a_film_of_hardly_any_contrast_is_answered_with_a_warning() -> None:
         ((told,),) = read(raw, kind, convert=True).warnings
         assert "less than 10%" in told and "BitsStored" in told
     assert read(dicom_bytes(film(4095, np.uint16), BitsStored=12, HighBit=11), "dicom").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "word"),
+    [
+        (dicom_bytes(film(16383, np.uint16), BitsStored=16, HighBit=15), "dicom", "dark"),
+        (dicom_bytes(film(4095, np.uint16), BitsStored=14, HighBit=13), "dicom", "dark"),
+        (
+            dicom_bytes(film(4095, np.uint16), BitsStored=14, HighBit=13, PhotometricInterpretation="MONOCHROME1"),
+            "dicom",
+            "bright",
+        ),
+        (png(np.repeat(film(63, np.uint8)[..., None], 3, axis=2)), "png", "dark"),
+    ],
+)
+def test_a_film_that_is_dark_or_bright_as_a_whole_is_answered_with_a_warning(raw: bytes, kind: str, word: str) -> None:
+    ((told, *_),) = read(raw, kind, convert=True).warnings
+    assert f"answered too {word}" in told and "BitsStored" in told
+
+
+def test_a_bright_mark_hides_no_dark_film() -> None:
+    marked = np.linspace(0, 4095, 90_000).round().astype(np.uint16).reshape(300, 300)
+    marked[:3, :3] = 65535
+    ((told, *_),) = read(png(marked)).warnings
+    assert "spans" in told or "answered too dark" in told
+
+
+def test_an_array_is_judged_as_its_film() -> None:
+    reader = Reader(xrays())
+    shape = reader.dataset.shape
+    dark = np.linspace(0, 0.2, int(np.prod(shape))).reshape(1, *shape)
+    for records in (reader.read(dark.tolist(), about=CHEST), reader.take(dark.astype(np.float32))):
+        assert "answered too dark" in records.warnings[0][-1]
+    assert not any("dark" in one for one in reader.take((4 * dark).astype(np.float32)).warnings[0])
+
+
+def test_what_many_training_records_are_like_is_no_doubt() -> None:
+    known = xrays()
+    dark = replace(known, x=np.asarray(known.x) * 0.2)
+    usual, private = Reader(dark, train=np.arange(len(dark.x))), Reader(dark)
+    record = np.asarray(dark.x[:1])
+    assert not any("too dark" in one for one in usual.take(record).warnings[0])
+    assert any("too dark" in one for one in private.take(record).warnings[0])
 
 
 def test_a_value_beyond_the_bits_that_are_stored_names_the_tag() -> None:

@@ -21,6 +21,8 @@ from tests.serve.inputs.dicom_files import dicom_bytes
 
 PIXELS = np.linspace(0, 255, 600).astype(np.uint8).reshape(20, 30)
 CHEST: dict[str, Any] = {"age": 3, "modality": "DX", "body_part": "CHEST", "view": "AP"}
+BRIGHT = np.linspace(0, 1, 64).reshape(1, 1, 8, 8)
+"""A record that uses the whole range from black to white."""
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +101,13 @@ def test_what_the_request_states_is_checked_beside_the_header(reader: Reader, ab
     with pytest.raises(RefusedError) as refused:
         reader.read([{"dicom": raw}], about=about)
     assert refused.value.reason == f"{next(iter(about))}_outside"
-    x = np.zeros((1, 1, 8, 8)).tolist()
+    x = BRIGHT.tolist()
     with pytest.raises(RefusedError):
         reader.read(x, about={**CHEST, **about})
 
 
 def test_what_is_not_given_is_a_warning(reader: Reader) -> None:
-    x = np.zeros((2, 1, 8, 8))
+    x = BRIGHT.repeat(2, 0)
     expected = (
         "not checked, for it is not given: age (1 to 5 years), modality (CR or DX), body part (CHEST), view (AP or PA)"
     )
@@ -121,7 +123,7 @@ def test_what_is_not_given_is_a_warning(reader: Reader) -> None:
 
 
 def test_another_hospital_is_answered_with_a_warning(reader: Reader) -> None:
-    x = np.zeros((1, 1, 8, 8)).tolist()
+    x = BRIGHT.tolist()
     assert reader.read(x, about={**CHEST, "site": CHILDREN.sites[0].upper()}).warnings == ()
     (warning,) = reader.read(x, about={**CHEST, "site": "Ward 7"}).warnings[0]
     assert "other hospitals" in warning and "Ward" not in warning
@@ -156,7 +158,7 @@ def test_facts_of_another_form_are_refused(about: Any) -> None:
 
 def test_without_a_stated_use_nothing_is_checked(dataset: Dataset) -> None:
     reader = Reader(replace(dataset, intended_use=None))
-    assert reader.read(np.zeros((1, 1, 8, 8)).tolist(), about={"age": 90}).warnings == ()
+    assert reader.read(BRIGHT.tolist(), about={"age": 90}).warnings == ()
     assert check_use(IntendedUse(records="anyone"), {"age": 90, "view": "LL"}, record=0) == ()
 
 
