@@ -92,10 +92,10 @@ def _coded_view(header: Any) -> str:
 def _orientations(header: Any) -> list[list[str]]:
     """Returns to which ends of the patient rows and columns run, by each tag that states it."""
     letters = header.get("PatientOrientation")
-    by_letters = [str(end).upper() for end in letters] if letters and len(letters) == 2 else []
+    by_letters = [str(end).strip().upper() for end in letters] if letters and len(letters) == 2 else []
     cosines = _numbers(header, "ImageOrientationPatient", 6)
     by_cosines = [_end(cosines[:3]), _end(cosines[3:])] if cosines else []
-    return [one for one in (by_letters, by_cosines) if one]
+    return [one for one in (by_letters, by_cosines) if any(one)]
 
 
 def _end(direction: Sequence[float]) -> str:

@@ -103,11 +103,53 @@ def test_padding_is_black_and_moves_no_other_pixel(tmp_path: Path, kind: str, si
 
 
 def test_padding_that_cannot_be_told_from_white_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, PixelPaddingValue=65535)
+    assert "PixelPaddingValue is 65535, which 12 bits cannot hold: a pixel of 4095 may be padding" in message
+
+
+def test_padding_of_all_allocated_bits_is_black_and_white_stays_white(tmp_path: Path) -> None:
     pixels = TWELVE.copy()
     pixels[0] = 65535
-    assert "PixelPaddingValue is 65535, which 12 bits cannot hold" in refusal(
-        tmp_path, pixels=pixels, PixelPaddingValue=65535
-    )
+    record = read(tmp_path, pixels, PixelPaddingValue=65535)
+    assert (record[0] == 0).all()
+    assert np.array_equal(record[1:], read(tmp_path)[1:])
+    assert record[-1, -1] == 1
+
+
+def test_a_padding_value_that_no_pixel_can_have_changes_nothing(tmp_path: Path) -> None:
+    darker = TWELVE // 2
+    assert np.array_equal(read(tmp_path, darker, PixelPaddingValue=65535), read(tmp_path, darker))
+
+
+@pytest.mark.parametrize("written", [-32768, 0])
+def test_padding_beyond_the_stored_bits_leaves_the_zeros_of_signed_pixels(tmp_path: Path, written: int) -> None:
+    signed = TWELVE.astype(np.int16) - 2048
+    signed[0] = signed[3] = 0
+    expected = read(tmp_path, signed)
+    signed[0] = written
+    padded = read(tmp_path, signed, PixelPaddingValue=-32768)
+    assert np.array_equal(padded[1:], expected[1:])
+    assert padded[3] == pytest.approx(0.5, abs=1e-3)
+    assert padded[0] == pytest.approx(0 if written else 0.5, abs=1e-3)
+
+
+def test_padding_around_zero_is_compared_in_the_sign_of_the_pixels(tmp_path: Path) -> None:
+    around = {"PixelPaddingValue": -5, "PixelPaddingRangeLimit": 5}
+    signed = TWELVE.astype(np.int16) - 2048
+    signed[2], signed[3] = np.arange(-4, 6), np.arange(-14, -4)
+    padded, plain = read(tmp_path, signed, **around), read(tmp_path, signed)
+    assert (padded[2] == 0).all() and padded[3, -1] == 0
+    assert np.array_equal(padded[3, :-1], plain[3, :-1]) and np.array_equal(padded[4:], plain[4:])
+    for beyond in (5000, 4101, -5000):
+        signed[7, 7] = beyond
+        assert f"{beyond}, which its BitsStored of 12" in refusal(tmp_path, pixels=signed, **around)
+
+
+def test_a_padding_range_that_a_sign_would_divide_leaves_the_values_between(tmp_path: Path) -> None:
+    signed = TWELVE.astype(np.int16) - 2048
+    padded = read(tmp_path, signed, PixelPaddingValue=2000, PixelPaddingRangeLimit=3000)
+    plain = read(tmp_path, signed)
+    assert np.array_equal(padded, np.where(signed >= 2000, 0, plain))
 
 
 @pytest.mark.parametrize("stored", [TWELVE + 1, TWELVE.astype(np.int16) - 6000])
@@ -116,10 +158,42 @@ def test_values_beyond_the_bits_that_are_stored_are_refused(tmp_path: Path, stor
     assert "its BitsStored of 10 bits cannot hold" in refusal(tmp_path, BitsStored=10, HighBit=9)
 
 
-def test_negative_values_may_leave_the_unused_bits_empty(tmp_path: Path) -> None:
+def test_negative_values_may_leave_the_unused_bits_empty_where_the_file_says_that_values_are_negative(
+    tmp_path: Path,
+) -> None:
     signed = TWELVE.astype(np.int16) - 2048
     expected = read(tmp_path, signed)
-    assert np.array_equal(read(tmp_path, signed & np.int16(0x0FFF)), expected)
+    emptied = signed & np.int16(0x0FFF)
+    assert np.array_equal(read(tmp_path, emptied, SmallestImagePixelValue=-2048), expected)
+    padded = read(tmp_path, emptied, SmallestImagePixelValue=-2048, PixelPaddingValue=int(signed[2, 3]))
+    assert np.array_equal(padded, np.where(signed == signed[2, 3], 0, expected))
+
+
+def test_padding_is_no_value_that_may_be_positive_or_negative(tmp_path: Path) -> None:
+    signed = TWELVE.astype(np.int16) // 2
+    expected = read(tmp_path, signed)
+    signed[0] = 3000
+    padded = read(tmp_path, signed, PixelPaddingValue=3000)
+    assert (padded[0] == 0).all() and np.array_equal(padded[1:], expected[1:])
+    emptied = (TWELVE.astype(np.int16) - 2048) & np.int16(0x0FFF)
+    expected = read(tmp_path, emptied, SmallestImagePixelValue=-2048)
+    emptied[0] = -32768
+    padded = read(tmp_path, emptied, SmallestImagePixelValue=-2048, PixelPaddingValue=-32768)
+    assert (padded[0] == 0).all() and np.array_equal(padded[1:], expected[1:])
+
+
+@pytest.mark.parametrize("tags", [{}, {"SmallestImagePixelValue": 0}])
+def test_values_that_may_be_positive_or_negative_are_refused(tmp_path: Path, tags: dict[str, Any]) -> None:
+    told = refusal(tmp_path, pixels=np.maximum(TWELVE.astype(np.int16), 3000), **tags)
+    assert "a pixel of 3000, or -1096 if its unused bits are empty" in told
+    assert "PixelRepresentation 1 and BitsStored 12 the most is 2047; set PixelRepresentation to 0" in told
+
+
+@pytest.mark.parametrize("tags", [{}, {"SmallestImagePixelValue": -2048}])
+def test_negative_values_with_their_sign_beside_greater_ones_are_refused(tmp_path: Path, tags: dict[str, Any]) -> None:
+    signed = TWELVE.astype(np.int16) - 2048
+    signed[5, 5] = 3000
+    assert "a pixel of 3000, or -1096" in refusal(tmp_path, pixels=signed, **tags)
 
 
 def test_a_graphic_in_unused_bits_is_no_value(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ OUTSIDE: list[tuple[dict[str, Any], str]] = [
     ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "orientation_outside"),  # lateral
     ({"PatientOrientation": ["L", "F"], "ImageOrientationPatient": [-1, 0, 0, 0, 0, -1]}, "orientation_outside"),
     ({"PatientOrientation": ["R", "F"], "ImageOrientationPatient": UPRIGHT}, "orientation_outside"),
+    ({"PatientOrientation": [" R", " F"]}, "orientation_outside"),
+    ({"PatientOrientation": ["", ""], "ImageOrientationPatient": [-1, 0, 0, 0, 0, -1]}, "orientation_outside"),
     ({"ViewPosition": None, "ViewCodeSequence": code("399067008")}, "view_outside"),
     ({"ViewPosition": None, "ViewCodeSequence": code("R-10236")}, "view_outside"),
 ]
@@ -58,6 +60,8 @@ def test_a_film_of_another_kind_is_refused_by_its_header(tags: dict[str, Any], r
     [
         {"PresentationIntentType": "FOR PRESENTATION"},
         {"ImageOrientationPatient": UPRIGHT},
+        {"PatientOrientation": ["", ""]},
+        {"PatientOrientation": [" L", " F "]},
         {"ImageOrientationPatient": [0.999, 0.04, 0, 0, 0.02, -0.99]},
         {"ViewPosition": None, "ViewCodeSequence": code("399348003")},
         {"ViewPosition": None, "ViewCodeSequence": code("272479007")},

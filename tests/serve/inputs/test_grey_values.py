@@ -124,6 +124,18 @@ def test_a_value_beyond_the_bits_that_are_stored_names_the_tag() -> None:
         read(dicom_bytes(film(4096, np.uint16), BitsStored=12, HighBit=11), "dicom")
 
 
+def test_a_film_wrongly_marked_as_signed_names_the_tag() -> None:
+    with pytest.raises(RefusedError, match="tag PixelRepresentation must be 0 if no value is negative"):
+        read(dicom_bytes(film(4095, np.uint16).astype(np.int16), BitsStored=12, HighBit=11), "dicom")
+
+
+def test_padding_with_all_allocated_bits_is_read() -> None:
+    pixels = film(4095, np.uint16)
+    pixels[0] = 65535
+    padded = read(dicom_bytes(pixels, BitsStored=12, HighBit=11, PixelPaddingValue=65535), "dicom")
+    assert padded.warnings == ()
+
+
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_the_darkest_quarter_decides(bits: int) -> None:
     assert likely_depth(2 ** (bits - 2), bits) is None

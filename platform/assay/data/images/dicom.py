@@ -96,29 +96,36 @@ def _image(path: Path | BinaryIO, window: Window) -> "Image":
 
     file = _read(path)
     _refuse_unknown(file)
-    pixels = _stored(file)
+    pixels = _decoded(file)
     return Image.fromarray(pixels) if file.SamplesPerPixel == 3 else Image.fromarray(_grey(file, pixels, window))
 
 
-def _stored(file: Any) -> np.ndarray:
-    """Decodes the pixels, (height, width) or (height, width, 3), without the bits that are allocated and not stored.
-
-    Raises:
-        UnreadableImageError: they cannot be decoded, or one does not fit into BitsStored.
-    """
+def _decoded(file: Any) -> np.ndarray:
+    """Decodes the pixels, (height, width) or (height, width, 3), with all the bits that are allocated."""
     from pydicom.pixels import pixel_array
 
     try:
-        pixels = np.asarray(pixel_array(file, correct_unused_bits=False))
+        return np.asarray(pixel_array(file, correct_unused_bits=False))
     except Exception as error:  # a decoder may raise anything
         raise UnreadableImageError(f"its pixels cannot be decoded: {error}") from None
+
+
+def _stored(file: Any, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the stored values without unused bits, and which are padding, both (height, width).
+
+    Raises:
+        UnreadableImageError: a value does not fit into BitsStored, or may be either of two, or either image or padding.
+    """
     stored, unused = int(file.BitsStored), int(file.BitsAllocated) - int(file.BitsStored)
-    if file.SamplesPerPixel != 1 or unused <= 0:
-        return pixels
-    cut = (pixels << unused) >> unused
+    cut = (pixels << unused) >> unused if unused > 0 else pixels
+    ends = _padding_ends(file)
+    written = _between(pixels, ends)
+    padding = written | _padding_of_stored(file, cut, ends, written)
+    if unused <= 0 or _has_overlay_in_pixels(file):
+        return cut, padding
     # Negative values may have zeros in the unused bits, and padding may use all bits that are allocated.
-    beyond = (cut != pixels) & (pixels >> stored != 0) & ~_padded_with_all_bits(file, pixels)
-    if beyond.any() and not _has_overlay_in_pixels(file):
+    beyond = (cut != pixels) & (pixels >> stored != 0) & ~written
+    if beyond.any():
         raise UnreadableImageError(
             f"a stored value of {int(pixels[beyond][0])}, which its BitsStored of {stored} bits cannot hold: set "
             "BitsStored and HighBit to what the detector has",
@@ -126,17 +133,30 @@ def _stored(file: Any) -> np.ndarray:
             given=stored,
             allowed="as many bits as the stored values have",
         )
-    return cut
+    _refuse_two_readings(file, pixels, cut, padding)
+    return cut, padding
 
 
-def _padded_with_all_bits(file: Any, pixels: np.ndarray) -> np.ndarray:
-    """Returns which pixels, (height, width), are padding as all allocated bits write it."""
-    first, last = (_number(file, tag) for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
-    if first is None:
-        return np.zeros(pixels.shape, bool)
-    ends = sorted(int(end) % 2 ** int(file.BitsAllocated) for end in (first, first if last is None else last))
-    unsigned = pixels.view(f"u{pixels.itemsize}")
-    return np.asarray((unsigned >= ends[0]) & (unsigned <= ends[1]))
+def _refuse_two_readings(file: Any, pixels: np.ndarray, cut: np.ndarray, padding: np.ndarray) -> None:
+    """Raises for signed values that are positive with all allocated bits and negative with the stored ones.
+
+    Unused bits may be zeros (PS3.5, 8.1.1), but then a file of values that are never negative, wrongly marked as
+    signed, has the same pixels. A negative SmallestImagePixelValue decides, where no negative value has its sign in the
+    unused bits.
+    """
+    either = (cut < 0) & (pixels >= 0) & ~padding
+    extended = ((pixels < 0) & ~padding).any()
+    if not either.any() or ((_number(file, "SmallestImagePixelValue") or 0) < 0 and not extended):
+        return
+    most = 2 ** (int(file.BitsStored) - 1) - 1
+    raise UnreadableImageError(
+        f"a pixel of {int(pixels[either][0])}, or {int(cut[either][0])} if its unused bits are empty: with "
+        f"PixelRepresentation 1 and BitsStored {file.BitsStored} the most is {most}; set PixelRepresentation to 0 if "
+        "no value is negative, else write the sign of negative values into the unused bits",
+        setting="PixelRepresentation",
+        given=1,
+        allowed="0 if no value is negative; else the unused bits of negative values must hold the sign",
+    )
 
 
 def _has_overlay_in_pixels(file: Any) -> bool:
@@ -191,7 +211,7 @@ def _refuse_unknown(file: Any) -> None:
 def _grey(file: Any, pixels: np.ndarray, window: Window) -> np.ndarray:
     """Returns the grey image, (height, width) float32 in [0, 1]."""
     scale = _grey_scale(file, window)
-    padding = _padding(file, pixels)
+    pixels, padding = _stored(file, pixels)
     try:
         shown = _shown(scale, pixels)
     except Exception as error:  # pydicom may raise anything on a damaged table
@@ -307,36 +327,49 @@ def _voi(file: Any, window: Window) -> Mapping[str, Any]:
     return {"WindowCenter": _decimal(centre), "WindowWidth": _decimal(width), "VOILUTFunction": function}
 
 
-def _padding(file: Any, pixels: np.ndarray) -> np.ndarray:
-    """Returns (height, width) bool: pixels that are not part of the image (PS3.3, C.7.5.1.1.2).
+def _padding_ends(file: Any) -> tuple[int, int] | None:
+    """Returns the least and the greatest value of padding, in the sign of the pixels; None where none is stated.
 
-    Raises:
-        UnreadableImageError: the padding value does not fit into the stored bits, so it cannot be distinguished.
+    Files write the padding of signed pixels without a sign too.
     """
     first, last = (_number(file, tag) for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if first is None:
-        return np.zeros(pixels.shape, bool)
-    ends = sorted(_as_stored(file, end) for end in (first, first if last is None else last))
-    is_padding = (pixels >= ends[0]) & (pixels <= ends[1])
-    signed, most = int(file.get("PixelRepresentation") or 0) == 1, 2 ** int(file.BitsStored) - 1
-    if not signed and first > most and is_padding.any():
+        return None
+    values = 2 ** max(16, int(file.BitsAllocated))
+    least = -values // 2 if file.get("PixelRepresentation") else 0
+    ends = sorted((int(end) - least) % values + least for end in (first, first if last is None else last))
+    return ends[0], ends[1]
+
+
+def _between(values: np.ndarray, ends: tuple[int, int] | None) -> np.ndarray:
+    return np.zeros(values.shape, bool) if ends is None else np.asarray((values >= ends[0]) & (values <= ends[1]))
+
+
+def _padding_of_stored(file: Any, cut: np.ndarray, ends: tuple[int, int] | None, written: np.ndarray) -> np.ndarray:
+    """Returns (height, width) bool: values of BitsStored bits that are not part of the image (PS3.3, C.7.5.1.1.2).
+
+    Args:
+        file: of the pixels.
+        cut: stored values.
+        ends: of padding.
+        written: the pixels that are padding with all allocated bits.
+
+    Raises:
+        UnreadableImageError: the padding value does not fit into the stored bits, no pixel has it with all allocated
+            bits, and some may be what was left of it.
+    """
+    values, signed = 2 ** int(file.BitsStored), bool(file.get("PixelRepresentation"))
+    if ends and signed and values // 2 <= ends[0] <= ends[1] < values:
+        ends = ends[0] - values, ends[1] - values
+    if ends and not signed and ends[0] >= values and not written.any() and np.isin(cut, np.mod(ends, values)).any():
         raise UnreadableImageError(
-            f"its PixelPaddingValue is {first:g}, which {file.BitsStored} bits cannot hold",
+            f"its PixelPaddingValue is {ends[0]}, which {file.BitsStored} bits cannot hold: a pixel of "
+            f"{ends[0] % values} may be padding or image; correct it, or delete the tag if the image has no padding",
             setting="PixelPaddingValue",
-            given=first,
+            given=ends[0],
             allowed="a value of BitsStored bits",
         )
-    return is_padding
-
-
-def _as_stored(file: Any, value: float) -> int:
-    """Returns a value truncated to the stored bits, with the sign of the pixels, as pydicom decodes them.
-
-    Files write the padding of signed pixels without a sign, and with all the bits that are allocated.
-    """
-    bits, signed = int(file.BitsStored), int(file.get("PixelRepresentation") or 0) == 1
-    cut = int(value) % 2**bits
-    return cut - 2**bits if signed and cut >= 2 ** (bits - 1) else cut
+    return _between(cut, ends)
 
 
 def _decimal(value: float | None, otherwise: float = 0.0) -> Any:
