@@ -51,6 +51,7 @@ const path = (base) => {
 /** Shows a model: its versions, its form and its samples. */
 async function showModel() {
   page.error.hidden = true;
+  delete document.body.dataset.ready;
   facts = await call(path("page"));
   page.version.replaceChildren(...facts.versions.map((one) => el("option", { value: one }, one)));
   page.version.value = facts.model_version;
