@@ -13,6 +13,7 @@ from assay.study.finished import Finished
 from serve.answers.held_out import ABSTENTION, ALPHA, METHOD, HeldOut
 
 OUTSIDE = "a value lies outside the range of the training records"
+DOUBTFUL = "the grey values of the image may be scaled otherwise than those of the training records"
 UNLIKE = "the record is unlike the held-out records that calibrated the model"
 
 
@@ -59,16 +60,17 @@ def _checked(finished: Finished, measurement: str, rule: str, **settings: str | 
     return Checked(measured=measured, refuted=refuted)
 
 
-def why_unlike(rules: HeldOut, *, distance: float, outside: bool) -> str:
+def why_unlike(rules: HeldOut, *, distance: float, outside: bool, doubtful: bool) -> str:
     """Returns why a record counts as unlike the held-out ones; empty where it does not.
 
     Args:
         rules: that were chosen on held-out records.
         distance: out-of-distribution score of the record.
         outside: whether a value lies outside the range of the training records.
+        doubtful: whether the grey values of an image may be scaled otherwise.
     """
-    if outside:
-        return OUTSIDE
+    if outside or doubtful:
+        return OUTSIDE if outside else DOUBTFUL
     return UNLIKE if rules.greatest_score is not None and distance > rules.greatest_score else ""
 
 

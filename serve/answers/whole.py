@@ -104,7 +104,8 @@ def decided(online: Online, logits: np.ndarray, records: Records) -> list[dict[s
     for row, k in enumerate(model.decisions(logits).tolist()):
         site = records.sites[row] if records.sites else ""
         outside = bool(records.outside) and records.outside[row]
-        unlike = why_unlike(rules, distance=float(distance[row]), outside=outside)
+        doubtful = bool(records.doubtful) and records.doubtful[row]
+        unlike = why_unlike(rules, distance=float(distance[row]), outside=outside, doubtful=doubtful)
         why_not = why_not_promised(rules, site=site, unlike=unlike, refuted=model.coverage_checked.refuted)
         answer: dict[str, Any] = {
             "class_name": names[k],

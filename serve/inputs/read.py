@@ -143,8 +143,9 @@ class Reader:
         if not inputs.flags.writeable:  # a view of a body, which a tensor may not share
             inputs = inputs.copy()
         judged = self.ranges.judge(inputs)
-        records = Records(x=torch.from_numpy(inputs), outside=judged.outside, abstain=judged.abstain)
         doubts = () if self._greys is None else self._greys.warnings(inputs)
+        doubtful = tuple(map(bool, doubts)) if any(doubts) else ()
+        records = Records(x=torch.from_numpy(inputs), outside=judged.outside, doubtful=doubtful, abstain=judged.abstain)
         return _with(records, *warnings, judged.warnings, doubts)
 
 

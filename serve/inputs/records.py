@@ -21,6 +21,9 @@ class Records:
     outside: tuple[bool, ...] = ()
     """Whether each record lies outside the range of the training records. Certificates and conformal sets are void
     there. Empty if none does."""
+    doubtful: tuple[bool, ...] = ()
+    """Whether the grey values of each image may be scaled otherwise than those of the training records; conformal sets
+    are void there. Empty if none is in doubt."""
     abstain: tuple[str, ...] = ()
     """Reason why no decision should be given on each record, by ``ranges.AbstentionRule``; an empty text where one may
     be given. Empty if there is no reason."""

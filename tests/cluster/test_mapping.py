@@ -384,6 +384,10 @@ def test_a_cluster_that_is_scaled_to_zero_is_asked_for_a_worker_without_a_gpu(cl
     mixed.with_cpu_items, mixed.with_gpu_items = True, False
     mixed.refill()
     assert [slot.reservation for slot in mixed.slots.values()] == [mixed.bare]
+    three = Pool(PoolSettings(gpus=1.0, workers=3), "board", grows=True)
+    three.with_cpu_items, three.with_gpu_items = True, False
+    three.refill()
+    assert [slot.reservation for slot in three.slots.values()] == [three.bare] * 3, "all that were asked for"
 
 
 def test_without_gpus_one_kind_of_worker_runs_everything(cluster: Cluster) -> None:

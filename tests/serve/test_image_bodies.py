@@ -108,6 +108,15 @@ def test_an_overlay_is_in_pixels_of_the_film(client: TestClient) -> None:
     assert answer["explanations"][0]["overlay"]["source"] == list(PIXELS.shape)
 
 
+def test_a_film_that_may_be_scaled_wrongly_is_unlike_those_that_calibrated_the_model(client: TestClient) -> None:
+    ramp = np.tile(np.linspace(0, 255, 400).astype(np.uint8), (300, 1))
+    for pixels, doubted in ((ramp, False), (ramp // 5, True)):
+        asked = {"instances": [{"dicom": text(dicom_bytes(pixels))}]}
+        (one,) = client.post(f"{V1}:answer", json=asked).json()["answers"]
+        assert any("answered too dark" in warning for warning in one["warnings"]) == doubted
+        assert ("scaled otherwise" in one["out_of_distribution"].get("why", "")) == doubted
+
+
 @pytest.mark.parametrize(
     ("tags", "reason"), [({"PatientAge": "045Y"}, "age_outside"), ({"ViewPosition": "LL"}, "view_outside")]
 )

@@ -75,7 +75,7 @@ class RayExecutor:
         source = Source(items if isinstance(items, ByDevice) else ByDevice(gpu=items))
         if source.exhausted():
             return
-        pool = self._made()
+        pool = self._opened()
         yield from Mapping(pool, self._reports, fn, source, ray.put(shared)).outcomes()
 
     def host(self, make: Callable[[], Service]) -> RayHost:
@@ -84,7 +84,8 @@ class RayExecutor:
         return RayHost(pool, ready_slots(pool), make)
 
     def _started(self) -> Pool:
-        pool = self._made()
+        """Returns the pool with workers that run any item."""
+        pool = self._opened()
         # A service may need a GPU: workers without one, which an earlier map has left, are not enough.
         pool.with_gpu_items = True
         if not any(slot.reservation == pool.main for slot in pool.slots.values()):
@@ -93,8 +94,8 @@ class RayExecutor:
             pool.drop_surplus([slot for slot in pool.slots.values() if slot.reservation != pool.main])
         return pool
 
-    def _made(self) -> Pool:
-        """Returns the pool, which has no worker before something is run on it."""
+    def _opened(self) -> Pool:
+        """Returns the pool, as yet without a worker if nothing has run on it."""
         if self._pool is None:
             grows = joins_cluster(self._address)
             self._session.enter_context(

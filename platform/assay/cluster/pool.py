@@ -123,15 +123,14 @@ class Pool:
         if not (self.with_cpu_items and self.has_gpus):
             none = {self.bare: 0} if self.has_gpus else {}
             return {self.main: max(fit, 1) if workers is None else workers, **none}
-        if self.with_gpu_items:
-            main = max(fit if workers is None else min(fit, workers), 1)
-            # A worker with a GPU for which there is no room yet takes no CPU from the others.
-            taken, least = min(main, fit), 0
-        else:
-            # Those that run already are kept: they can run items without a GPU too.
-            main = taken = sum(slot.node != "" for slot in self.slots.values() if slot.reservation == self.main)
-            least = int(not main)
-        left = max(sum(self.bare.fits(node) for node in nodes) - taken, least)
+        room = sum(self.bare.fits(node) for node in nodes)
+        if not self.with_gpu_items:
+            # Those with a GPU that run already are kept: they can run items without one too.
+            kept = sum(slot.node != "" for slot in self.slots.values() if slot.reservation == self.main)
+            return {self.main: kept, self.bare: max(room - kept, int(not kept)) if workers is None else workers - kept}
+        main = max(fit if workers is None else min(fit, workers), 1)
+        # A worker with a GPU for which there is no room yet takes no CPU from the others.
+        left = max(room - min(main, fit), 0)
         return {self.main: main, self.bare: left if workers is None else min(left, workers - main)}
 
     def resize(self, nodes: list[Node]) -> list[Slot]:

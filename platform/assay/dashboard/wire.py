@@ -18,7 +18,7 @@ NONE = 0xFFFF
 
 @dataclass(frozen=True)
 class Held:
-    """What a page holds of the table: nothing, as long as it has asked for nothing."""
+    """State of the table that a page already has; empty at its first request."""
 
     epoch: str = ""
     schema: int = -1

@@ -54,6 +54,7 @@ class Regression:
         return torch.cat([self._one_by_one(some, values[rows]) for some, rows in parts])
 
     def _one_by_one(self, kept: Tensor, values: Tensor) -> Tensor:
+        """Solves each set by a Cholesky factor of its own."""
         factor = torch.linalg.cholesky(self._among(kept))
         return torch.cholesky_solve((kept * values).unsqueeze(-1), factor).squeeze(-1)
 
@@ -65,8 +66,13 @@ class Regression:
         return inner
 
     def _nested(self, record: Tensor, kept: Tensor, values: Tensor) -> Tensor | None:
-        times = torch.zeros_like(values).index_add_(0, record, kept.to(values))
-        order = times.argsort(dim=1, descending=True)
+        """Solves nested sets; returns None where those of a record are not nested.
+
+        With C = L Lᵀ, the features in the order in which they are kept longest, and L y = b, the first k features have
+        w = L_k⁻ᵀ y_k, with the first k rows and columns of L and the first k entries of y.
+        """
+        counts = torch.zeros_like(values).index_add_(0, record, kept.to(values))
+        order = counts.argsort(dim=1, descending=True)
         corner = kept.gather(1, order[record])
         if not bool((corner[:, :-1] >= corner[:, 1:]).all()):
             return None
@@ -79,6 +85,10 @@ class Regression:
         return torch.zeros_like(right[record, place]).scatter_(1, order[record], solved[record, place])
 
     def _one_less(self, record: Tensor, kept: Tensor, values: Tensor) -> Tensor | None:
+        """Solves sets that lack at most one feature j of their union; returns None where they are others.
+
+        With G the inverse of the union's correlations and w its weights, w − G_:j w_j / G_jj are those without j.
+        """
         shared = torch.zeros_like(values).index_add_(0, record, kept.to(values)) > 0
         without = shared[record] & ~kept
         if not bool((without.sum(1) <= 1).all()):
@@ -86,11 +96,15 @@ class Regression:
         inverse, weights = self._inverse(shared, values)
         gone = _feature(without)
         column = inverse[record, gone]
-        own = weights[record].gather(1, gone[:, None]) / column.gather(1, gone[:, None])
-        own = torch.where(without.any(1, keepdim=True), own, 0)  # not a product: 0 / 0 is no number
-        return (weights[record] - column * own) * kept
+        factor = weights[record].gather(1, gone[:, None]) / column.gather(1, gone[:, None])
+        factor = torch.where(without.any(1, keepdim=True), factor, 0)  # not a product: 0 / 0 is no number
+        return (weights[record] - column * factor) * kept
 
     def _one_more(self, record: Tensor, kept: Tensor, values: Tensor) -> Tensor | None:
+        """Solves sets that have at most one feature j beside those they share, K; returns None where they are others.
+
+        With G the inverse of C_KK and w its weights, w_j = (b_j − C_jK w) / (1 − C_jK G C_Kj), K has w − G C_Kj w_j.
+        """
         count = torch.bincount(record, minlength=len(values)).to(values)[:, None]
         shared = (torch.zeros_like(values).index_add_(0, record, kept.to(values)) == count) & (count > 0)
         added = kept & ~shared[record]
@@ -98,13 +112,12 @@ class Regression:
             return None
         inverse, weights = self._inverse(shared, values)
         new = _feature(added)
-        related = shared.to(values)[:, :, None] * self._correlations
-        moved = (inverse @ related)[record, :, new]
-        related = related[record, :, new]
-        left = 1 - (related * moved).sum(1, keepdim=True)
-        own = (values[record].gather(1, new[:, None]) - (related * weights[record]).sum(1, keepdim=True)) / left
-        own = torch.where(added.any(1, keepdim=True), own, 0)
-        return (weights[record] - moved * own) * shared[record] + own * added
+        with_all = shared.to(values)[:, :, None] * self._correlations
+        solved, with_new = (inverse @ with_all)[record, :, new], with_all[record, :, new]
+        schur = 1 - (with_new * solved).sum(1, keepdim=True)
+        weight = (values[record].gather(1, new[:, None]) - (with_new * weights[record]).sum(1, keepdim=True)) / schur
+        weight = torch.where(added.any(1, keepdim=True), weight, 0)
+        return (weights[record] - solved * weight) * shared[record] + weight * added
 
     def _inverse(self, shared: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (n, d, d) inverses for the features that the sets of each record share, and (n, d) their weights."""
